@@ -117,7 +117,7 @@ def _check_images(path: str | Path, arrays: Mapping[str, np.ndarray], classes: i
                 f"{path}: {name} has {len(values)} entries for {len(image)} images; "
                 "delete the file and run again"
             )
-    if classes is not None and len(label) and not (-1 <= label.min() and label.max() < classes):
+    if classes is not None and len(label) and (label.min() < -1 or label.max() >= classes):
         raise InputError(
             f"{path}: labels span {label.min()} to {label.max()}, expected 0 to {classes - 1}; "
             "check the dataset's number of classes"
@@ -156,7 +156,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write rows as CSV in the order of `columns`; a key outside them is an error, None is empty."""
+    """Write rows as CSV in the order of `columns`; other keys are an error, None is empty."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, columns, extrasaction="raise", lineterminator="\n")
         writer.writeheader()
@@ -169,7 +169,9 @@ def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
         with open(path, newline="", encoding="utf-8") as handle:
             rows = list(csv.DictReader(handle, delimiter=delimiter))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; restore it or run the rule that makes it") from None
+        raise InputError(
+            f"{path}: no such file; restore it or run the rule that makes it"
+        ) from None
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise InputError(
