@@ -1,0 +1,61 @@
+# Contrastive-DP. `make` sets up .venv and runs the demo; `make help` lists the rest.
+# Options: PYTHON=python3.12 (what .venv is made from), CORES=4, ARGS="..." (more for snakemake
+# or pytest). pip's own settings (PIP_INDEX_URL, pip.conf) hold.
+
+PYTHON ?= python3
+CORES = all
+ARGS =
+
+# By `-m` rather than by .venv/bin/<name>: works in folders with spaces and after a move.
+venv := .venv/bin/python
+stamp := .venv/.installed
+
+.DEFAULT_GOAL := demo
+.DELETE_ON_ERROR:
+.PHONY: demo setup test lint format bench lock help
+
+demo: setup  ## environment, then the whole demo: tables, figures, report (the default)
+	@$(venv) -m snakemake --cores $(CORES) $(ARGS)
+
+setup: $(stamp)  ## only the environment in .venv
+
+# The stamp is written last, so an installation that stopped halfway is taken up again. An existing
+# .venv is kept if its Python will do.
+new_enough := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+$(stamp): requirements.txt
+	@$(venv) $(new_enough) 2>/dev/null || { \
+	  $(PYTHON) $(new_enough) 2>/dev/null || { \
+	    echo 'make: needs Python 3.11 or newer, "$(PYTHON)" is not; name one: make PYTHON=python3.12' >&2; \
+	    exit 1; }; \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo 'make: "$(PYTHON)" has no venv module (Debian, Ubuntu: apt install python3-venv)' >&2; \
+	    exit 1; }; \
+	  $(PYTHON) -m venv --clear .venv; }
+	@$(venv) -m pip --version >/dev/null 2>&1 || $(venv) -m ensurepip >/dev/null
+	@echo 'make: installing requirements.txt into .venv (once, some minutes)'
+	@$(venv) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+test: setup  ## the tests
+	@$(venv) -m pytest $(ARGS)
+
+lint: setup  ## style of Python, rules and workflow
+	@$(venv) -m ruff check .
+	@$(venv) -m ruff format --check .
+	@$(venv) -m snakefmt --check Snakefile rules
+	@$(venv) -m snakemake --lint
+
+format: setup  ## rewrite Python and rules in the house's style
+	@$(venv) -m ruff check --fix .
+	@$(venv) -m ruff format .
+	@$(venv) -m snakefmt Snakefile rules
+
+bench: setup  ## times of the costly steps on this machine (asserts nothing)
+	@$(venv) -m pytest -s -o python_files='bench_*.py' tests/benchmarks $(ARGS)
+
+lock: setup  ## write requirements.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(venv) -m uv pip compile pyproject.toml \
+	  --all-extras --quiet -o requirements.txt $(ARGS)
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' Makefile | expand -t 10
