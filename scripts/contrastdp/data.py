@@ -1,0 +1,82 @@
+"""Images as tensors: conversion, subsets of real images, augmentation and batches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from contrastdp.records import InputError
+
+
+# ---------------------------------------------------------------- conversion
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W, C) to float32 (N, C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(0, 3, 1, 2))).float() / 255
+
+
+def to_uint8(x: torch.Tensor) -> np.ndarray:
+    """Float (N, C, H, W) in [0, 1] to uint8 (N, H, W, C), clipped and rounded to the nearest."""
+    # PAPER: rounds; the official code truncates, which darkens every image by half a grey level.
+    x = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    return np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+
+
+# ---------------------------------------------------------------- subsets
+def draw_subset(label: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw `count` images at random, the same number of every class; sorted indices, int64.
+
+    Where count is no multiple of the classes, random classes give one more; a class with too few
+    images gives all it has and the others make up for it. Raises InputError where fewer than
+    `count` images exist.
+    """
+    if not 1 <= count <= len(label):
+        raise InputError(
+            f"{count} real images asked for, the training split has {len(label)}; "
+            f"ask for 1 to {len(label)}"
+        )
+    rng = np.random.default_rng(seed)
+    classes = rng.permutation(np.unique(label))
+    pools = [rng.permutation(np.flatnonzero(label == c)) for c in classes]
+    # Deal one image a class in turn: the first `count` cards, sorted by round and then by class.
+    turn = np.concatenate([np.arange(len(pool)) for pool in pools])
+    dealt = np.argsort(turn, kind="stable")[:count]
+    return np.sort(np.concatenate(pools)[dealt]).astype(np.int64)
+
+
+# ---------------------------------------------------------------- augmentation
+def shift(x: torch.Tensor, pixels: int, generator: torch.Generator | None) -> torch.Tensor:
+    """Move every image by its own random whole number of pixels, up to `pixels` in each direction.
+
+    x: (N, C, H, W); what moves in from outside is 0 (black). The generator lives on the CPU, so a
+    seed draws the same shifts on every device.
+    """
+    if pixels == 0:
+        return x
+    n, _, height, width = x.shape
+    moves = torch.randint(0, 2 * pixels + 1, (2, n), generator=generator).to(x.device)
+    padded = F.pad(x, (pixels, pixels, pixels, pixels))
+    # every window of the padded image: (N, C, 2p+1, 2p+1, H, W), of which one an image is taken
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(n, device=x.device), :, moves[0], moves[1]]
+
+
+# ---------------------------------------------------------------- batches
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` that cover `count` items, for evaluation."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def epochs(count: int, size: int, generator: torch.Generator | None) -> Iterator[torch.Tensor]:
+    """Endless index batches of exactly `size`, without replacement within an epoch.
+
+    The batches are cut from one permutation of `count` items after another, so a batch may hold
+    the end of one epoch and the beginning of the next.
+    """
+    rest = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(rest) < size:
+            rest = torch.cat([rest, torch.randperm(count, generator=generator)])
+        yield rest[:size]
+        rest = rest[size:]
