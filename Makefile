@@ -1,6 +1,7 @@
 # Contrastive-DP. `make` sets up .venv and runs the demo; `make help` lists the rest.
 # Options: PYTHON=python3.12 (what .venv is made from), CORES=4, ARGS="..." (more for snakemake
-# or pytest). pip's own settings (PIP_INDEX_URL, pip.conf) hold.
+# or pytest). pip's own settings hold: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
+# spares a Linux machine without a GPU the CUDA packages that torch brings.
 
 PYTHON ?= python3
 CORES = all
@@ -33,7 +34,7 @@ $(stamp): requirements.txt
 	  $(PYTHON) -m venv --clear .venv; }
 	@$(venv) -m pip --version >/dev/null 2>&1 || $(venv) -m ensurepip >/dev/null
 	@echo 'make: installing requirements.txt into .venv (once, some minutes)'
-	@$(venv) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(venv) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 test: setup  ## the tests
