@@ -1,0 +1,77 @@
+"""What all tests share: the repository's folder, and a copy of the workflow to run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "config", "envs", "profiles", "rules", "scripts")
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A copy of the workflow in `folder`, with a home of its own beside it."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its runs: nothing of the user's, no network, one thread a process."""
+        mine = ("CONDA_", "MAKE", "MFLAGS", "PYTHON", "SNAKEMAKE_", "XDG_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(mine)}
+        home = self.folder.parent / f"{self.folder.name}-home"
+        home.mkdir(exist_ok=True)
+        nowhere = "http://127.0.0.1:9"
+        return kept | {
+            "HOME": str(home),
+            "HF_HUB_OFFLINE": "1",
+            "http_proxy": nowhere,
+            "https_proxy": nowhere,
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        }
+
+    def run(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run `snakemake *arguments` in the copy; `stdout` holds both of its streams."""
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def workflow_copy() -> Callable[[Path], Workflow]:
+    """A function that copies the workflow, without results, to `workflow` in another folder."""
+
+    def copy(into: Path) -> Workflow:
+        folder = into / "workflow"
+        folder.mkdir(parents=True)
+        for part in PARTS:
+            if (ROOT / part).is_dir():
+                shutil.copytree(
+                    ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
+                )
+            else:
+                shutil.copy2(ROOT / part, folder / part)
+        return Workflow(folder)
+
+    return copy
