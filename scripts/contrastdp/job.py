@@ -14,8 +14,13 @@ Item = TypeVar("Item")
 logger = logging.getLogger("contrastdp")
 
 
-def run(function: Callable[..., Any], *, log: str, threads: int, **arguments: Any) -> None:
+def run(
+    function: Callable[..., Any], *, log: str, threads: int, code: str = "", **arguments: Any
+) -> None:
     """Run `function(**arguments)` as a job: log to `log`, use `threads` threads of the processor.
+
+    code: digest of the script's code, a parameter of every rule so that Snakemake reruns what an
+    edit concerns; logged, else unread.
 
     An InputError ends the process with exit status 1 and its one line in log and terminal; any
     other exception leaves its traceback in the log as well.
@@ -31,7 +36,7 @@ def run(function: Callable[..., Any], *, log: str, threads: int, **arguments: An
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     start = time.monotonic()
-    logger.info("%s started", function.__name__)
+    logger.info("%s started, code %s", function.__name__, code)
     try:
         function(**arguments)
     except InputError as error:

@@ -1,0 +1,82 @@
+"""Contrastive losses on features: InfoNCE and hard negative mining (section 4, appendix C).
+
+Every loss is written on a similarity matrix and two masks, so that a pair strategy is only a way of
+choosing rows, columns and masks. g(a, b) = exp(s_ab / tau) with s_ab = z_a . z_b.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Anchors against candidates: `similarity` (A, K) and masks (A, K) of what counts as what."""
+
+    similarity: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+def previous_state_pairs(now: Tensor, before: Tensor) -> Pairs:
+    """The paper's vanilla pairs, as 2m anchors: an image's positive is its own previous state.
+
+    now, before: (m, D) normalised features of x_t and of x_{t+1}. Rows and columns are
+    [now; before]; the negatives of an anchor are all entries but itself and its positive.
+    """
+    m = len(now)
+    both = torch.cat([now, before])  # (2m, D)
+    itself = torch.eye(2 * m, dtype=torch.bool, device=now.device)
+    positive = itself.roll(m, dims=1)
+    return Pairs(both @ both.T, positive, ~(itself | positive))
+
+
+def info_nce(pairs: Pairs, *, tau: float) -> Tensor:
+    """-log( g(a, p) / (g(a, p) + sum_n g(a, n)) ), mean over the anchors' positives, then anchors.
+
+    tau > 0: temperature. An anchor without positives contributes nothing. Returns a scalar.
+    """
+    logits = pairs.similarity / tau
+    negatives = logits.masked_fill(~pairs.negative, -torch.inf).logsumexp(1, keepdim=True)  # (A, 1)
+    return _mean_over_positives(torch.logaddexp(logits, negatives) - logits, pairs.positive)
+
+
+def hard_negative_mining(
+    pairs: Pairs, *, tau: float, tau_plus: float, beta: float, clamp: bool = False
+) -> Tensor:
+    """Debiased, hardness-weighted InfoNCE (Chuang et al. 2020, Robinson et al. 2021; section 4).
+
+    -log( g(a, p) / (g(a, p) + N_a) ),
+    N_a = m' max( (E_{q_beta}[g(a, v)] - tau+ g(a, p)) / (1 - tau+), e^{-1/tau} ),
+    with m' the number of negatives and q_beta weighing negative v by g(a, v)^beta. The floor is the
+    least value of g on normalised features. tau_plus in [0, 1): probability that a negative is of
+    the anchor's own class; beta >= 0: hardness. `clamp` adds the official code's two limits: g >=
+    1e-4 for negatives, and the ratio inside the logarithm >= 1e-4. Returns a scalar.
+    """
+    logits = pairs.similarity / tau
+    excluded = ~pairs.negative
+    count = pairs.negative.sum(1, keepdim=True)  # (A, 1)
+    log_g = logits.clamp_min(-9.210340371976182) if clamp else logits  # log 1e-4
+    log_g = log_g.masked_fill(excluded, -torch.inf)
+    weighted = (log_g * (1 + beta)).logsumexp(1, keepdim=True)  # log sum g^beta g
+    weights = (log_g * beta).masked_fill(excluded, -torch.inf).logsumexp(1, keepdim=True)
+    hard = (weighted - weights).exp()  # E_{q_beta}[g], (A, 1)
+    positive = logits.exp()
+    estimate = (hard - tau_plus * positive) / (1 - tau_plus)
+    negatives = count * estimate.clamp_min(torch.tensor(-1 / tau).exp().item())
+    ratio = positive / (positive + negatives)
+    return _mean_over_positives(-(ratio.clamp_min(1e-4) if clamp else ratio).log(), pairs.positive)
+
+
+def _mean_over_positives(loss: Tensor, positive: Tensor) -> Tensor:
+    """Mean of `loss` (A, K) over each anchor's positives, then over anchors that have any."""
+    count = positive.sum(1)
+    per_anchor = torch.where(positive, loss, 0.0).sum(1) / count.clamp_min(1)
+    return per_anchor.sum() / (count > 0).sum()
+
+
+def normalise(features: Tensor) -> Tensor:
+    """Features (N, D) scaled to unit length."""
+    return F.normalize(features, dim=1)

@@ -1,0 +1,86 @@
+"""Train a diffusion model on the drawn real images alone."""
+
+from typing import Any
+
+import torch
+from contrastdp.data import draw_subset, to_tensor
+from contrastdp.denoisers import build_denoiser, save_denoiser
+from contrastdp.device import device as resolve
+from contrastdp.diffusion import train_denoiser
+from contrastdp.job import run, track
+from contrastdp.noise import derive_seed, generator
+from contrastdp.records import provenance, read_images, write_csv, write_json
+from contrastdp.schedulers import SubsequenceScheduler
+
+
+def train_diffusion(
+    *,
+    train: str,
+    real: int,
+    classes: int,
+    conditional: bool,
+    network: dict[str, Any],
+    training: dict[str, Any],
+    schedule: dict[str, Any],
+    seed: int,
+    model: str,
+    history: str,
+    metrics: str,
+    device: str = "auto",
+) -> None:
+    """Train on `real` images of the training split and write the averaged model.
+
+    network: settings of build_denoiser; training: of train_denoiser; schedule: of the diffusers
+    scheduler; model: folder to write, in diffusers' layout.
+    """
+    data = read_images(train, classes=classes)
+    chosen = draw_subset(data["label"], real, derive_seed(seed, "subset"))
+    place = resolve(device)
+    image = to_tensor(data["image"][chosen]).to(place)
+    label = torch.from_numpy(data["label"][chosen]).to(place) if conditional else None
+    torch.manual_seed(derive_seed(seed, "denoiser"))
+    denoiser = build_denoiser(
+        image_size=image.shape[-1],
+        channels=image.shape[1],
+        classes=classes if conditional else None,
+        **network,
+    ).to(place)
+    scheduler = SubsequenceScheduler(**schedule)
+    training = dict(training)
+    shift_pixels = training.pop("shift")
+    rows = list(
+        train_denoiser(
+            denoiser,
+            image,
+            label,
+            abar=scheduler.alphas_cumprod,
+            shift_pixels=shift_pixels,
+            generator=generator(seed, "diffusion"),
+            progress=track(range(training["steps"]), "diffusion training"),
+            **training,
+        )
+    )
+    save_denoiser(model, denoiser, scheduler)
+    write_csv(history, rows, ["step", "loss"])
+    settings = {"network": network, "training": training, "schedule": schedule, "real": real}
+    write_json(
+        metrics,
+        {
+            "loss": rows[-1]["loss"],
+            "parameters": sum(p.numel() for p in denoiser.parameters()),
+            "provenance": provenance(seed=seed, settings=settings, device=str(place)),
+        },
+    )
+
+
+if "snakemake" in globals():
+    run(
+        train_diffusion,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        train=snakemake.input.train,
+        model=snakemake.output.model,
+        history=snakemake.output.history,
+        metrics=snakemake.output.metrics,
+        **snakemake.params,
+    )
