@@ -7,9 +7,13 @@ PYTHON ?= python3
 CORES = all
 ARGS =
 
-# By `-m` rather than by .venv/bin/<name>: works in folders with spaces and after a move.
+# By `-m` rather than by .venv/bin/<name>: works in a long path and after a move, too.
 venv := .venv/bin/python
 stamp := .venv/.installed
+
+ifneq ($(words $(CURDIR)),1)
+$(error Snakemake cannot run scripts where the path has a space ("$(CURDIR)"): move the folder)
+endif
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
