@@ -56,7 +56,7 @@ format: setup  ## rewrite Python and rules in the house's style
 	@$(venv) -m snakefmt Snakefile rules
 
 bench: setup  ## times of the costly steps on this machine (asserts nothing)
-	@$(venv) -m pytest -s -o python_files='bench_*.py' tests/benchmarks $(ARGS)
+	@$(venv) -m pytest -s -o python_files='bench_*.py' -o python_functions='bench_*' tests/benchmarks $(ARGS)
 
 lock: setup  ## write requirements.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(venv) -m uv pip compile pyproject.toml \

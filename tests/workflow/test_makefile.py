@@ -1,0 +1,68 @@
+"""What `make` does before it installs anything."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(folder, *arguments):
+    """Run make in `folder`, free of what a surrounding make hands down."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFL"))}
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        env=kept,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def clone(tmp_path, root):
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy2(root / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("python", ["false", "no-such-python"])
+def test_an_old_or_missing_python_is_told_in_one_line(clone, python):
+    done = make(clone, f"PYTHON={python}")
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if "***" not in line]
+    assert told == [
+        f'make: needs Python 3.11 or newer, "{python}" is not; name one: make PYTHON=python3.12'
+    ]
+    assert not (clone / ".venv").exists()
+
+
+def test_a_path_with_a_space_is_refused_in_one_line(clone):
+    folder = clone / "two words"
+    folder.mkdir()
+    shutil.copy2(clone / "Makefile", folder)
+    done = make(folder)
+    assert done.returncode != 0
+    assert "has a space" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_nothing_is_installed_twice(clone):
+    stamp = clone / ".venv" / ".installed"
+    assert "pip install" in make(clone, "--dry-run", "setup").stdout
+    stamp.parent.mkdir()
+    stamp.touch()
+    assert "pip install" not in make(clone, "--dry-run", "setup").stdout
+    os.utime(clone / "requirements.txt", (2**31, 2**31))
+    assert "pip install" in make(clone, "--dry-run", "setup").stdout
+
+
+def test_help_lists_every_public_target(clone):
+    text = (clone / "Makefile").read_text(encoding="utf-8")
+    (phony,) = [line for line in text.splitlines() if line.startswith(".PHONY:")]
+    listed = [line.split()[0] for line in make(clone, "help").stdout.splitlines()]
+    assert sorted(listed) == sorted(phony.split()[1:])
