@@ -1,0 +1,268 @@
+"""The plan of a run: a scale's data sets, generators and arms, with every setting resolved.
+
+Settings come in layers (config.yaml < datasets/<name>.yaml < scales/<scale>.yaml < command line),
+experiments as rows (generators.tsv, arms.tsv). All are checked here, before any job. Imports
+nothing heavy.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrastdp.records import InputError
+from contrastdp.settings import Row, choose, filled, fraction, merge, parse_rows, validate
+
+TABLES = ("robustness", "ablations")
+SELECTIONS = ("none", "separability", "gradient_norm", "robust_gradient_norm", "entropy")
+GENERATOR_COLUMNS = {
+    "generator": str,
+    "title": str,
+    "denoiser": str,
+    "sampler": str,
+    "steps": int,
+    "spacing": str,
+    "eta": float,
+    "guidance": str,
+    "direction": str,
+    "head": int,
+    "tau": float,
+    "lambda": float,
+    "window_low": int,
+    "window_high": int,
+}
+ARM_COLUMNS = {
+    "scale": str,
+    "arm": str,
+    "title": str,
+    "dataset": str,
+    "generator": str,
+    "real": int,
+    "synthetic": int,
+    "selection": str,
+    "candidates": float,
+    "trainer": str,
+    "seeds": int,
+    "tables": str,
+}
+SAMPLER_CELLS = ("steps", "spacing", "eta")
+GUIDANCE_CELLS = ("direction", "head", "tau", "lambda", "window_low", "window_high")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scale's data sets (name -> resolved settings), generators and arms (name -> row)."""
+
+    scale: str
+    datasets: dict[str, dict[str, Any]]
+    generators: dict[str, Row]
+    arms: dict[str, Row]
+
+    def table(self, name: str) -> list[str]:
+        """Arms of a table, in the order of arms.tsv."""
+        return [arm for arm, row in self.arms.items() if name in row["tables"].split()]
+
+    def seeds(self, arm: str) -> range:
+        """Seeds of an arm: each covers data subset, diffusion, sampling and training."""
+        return range(self.arms[arm]["seeds"])
+
+    def sampler(self, dataset: str, generator: str) -> dict[str, Any]:
+        """Steps, spacing and eta of a generator: its cells over the data set's defaults."""
+        row = self.generators[generator]
+        defaults = self.datasets[dataset]["samplers"][row["sampler"]]
+        return filled({cell: row[cell] for cell in SAMPLER_CELLS}, defaults)
+
+    def guidance(self, dataset: str, generator: str) -> dict[str, Any] | None:
+        """Settings of a generator's guidance: its cells over the defaults; None where unguided."""
+        row = self.generators[generator]
+        if row["guidance"] is None:
+            return None
+        given = {cell: row[cell] for cell in GUIDANCE_CELLS if row[cell] is not None}
+        return {
+            "loss": row["guidance"],
+            **self.datasets[dataset]["guidances"][row["guidance"]],
+        } | given
+
+    def candidates(self, arm: str) -> int:
+        """How many images an arm chooses its synthetic ones from."""
+        row = self.arms[arm]
+        return round(row["synthetic"] * row["candidates"])
+
+    def sample_shards(self, arm: str) -> range:
+        """Shards of the arm's generator that hold its candidates."""
+        size = self.datasets[self.arms[arm]["dataset"]]["sampling"]["shard"]
+        return range(-(-self.candidates(arm) // size))
+
+    def attack_shards(self, dataset: str) -> range:
+        """Fixed shards of the data set's test split."""
+        settings = self.datasets[dataset]
+        return range(-(-settings["sizes"]["test"] // settings["attack"]["shard"]))
+
+
+def plan(
+    load_yaml: Callable[[Path], dict[str, Any]],
+    load_rows: Callable[[Path], list[dict[str, str]]],
+    *,
+    folder: Path,
+    command_line: Mapping[str, Any],
+) -> Plan:
+    """Read, merge and check everything under `folder`; InputError names file, row or key."""
+    schema = load_yaml(folder / "schema.yaml")
+    base = load_yaml(folder / "config.yaml")
+    _check_layer(base, schema, ("scale",), "config/config.yaml")
+    _check_layer(command_line, schema, ("scale",), "--config or --configfile")
+    known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
+    name = merge(base, command_line).get("scale")
+    scale_name = choose(str(name), known, "scale", "config/config.yaml or --config")
+    where = f"config/scales/{scale_name}.yaml"
+    scale = load_yaml(folder / "scales" / f"{scale_name}.yaml")
+    chosen = dict(scale.pop("datasets", None) or {})
+    scale.pop("title", None)
+    _check_layer(scale, schema, (), where)
+    datasets = {}
+    for dataset, overrides in chosen.items():
+        files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
+        choose(dataset, files, "data set", where)
+        own = load_yaml(folder / "datasets" / f"{dataset}.yaml")
+        own_place = f"config/datasets/{dataset}.yaml"
+        _check_layer(own, schema, ("dataset",), own_place)
+        _check_layer(overrides or {}, schema, ("dataset",), f"{where}, datasets.{dataset}")
+        settings = merge(base, own, scale, overrides or {}, command_line)
+        settings.pop("scale")
+        validate(settings, _layer_schema(schema, ("dataset",), complete=True), own_place)
+        _check_dataset(settings, own_place)
+        datasets[dataset] = settings
+    generators = _generators(load_rows(folder / "generators.tsv"), datasets)
+    arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
+    return Plan(scale_name, datasets, generators, arms)
+
+
+# ---------------------------------------------------------------- layers
+def _layer_schema(
+    schema: Mapping[str, Any], parts: tuple[str, ...], complete: bool = False
+) -> dict[str, Any]:
+    """Schema of one layer: every section, and the keys of `parts`; complete: all are required."""
+    definitions = schema["$defs"]
+    properties = dict(definitions["sections"])
+    for part in parts:
+        properties |= {"scale": {"type": "string"}} if part == "scale" else definitions[part]
+    if not complete:
+        definitions = _optional(definitions)
+        properties = _optional(properties)
+    layer = {"$defs": definitions, "type": "object", "additionalProperties": False}
+    layer["properties"] = properties
+    return layer | ({"required": sorted(properties)} if complete else {})
+
+
+def _optional(node: Any) -> Any:
+    """A schema without its `required`, for a layer that need not be complete."""
+    if isinstance(node, Mapping):
+        return {key: _optional(value) for key, value in node.items() if key != "required"}
+    return node
+
+
+def _check_layer(
+    layer: Mapping[str, Any], schema: Mapping[str, Any], parts: tuple[str, ...], where: str
+) -> None:
+    validate(layer, _layer_schema(schema, parts), where)
+
+
+def _check_dataset(settings: Mapping[str, Any], where: str) -> None:
+    attack, sampling = settings["attack"], settings["sampling"]
+    fraction(attack["eps"], f"{where}, attack.eps")
+    fraction(attack["step"], f"{where}, attack.step")
+    if sampling["shard"] % sampling["batch"]:
+        raise InputError(
+            f"{where}: sampling.shard {sampling['shard']} is no multiple of sampling.batch "
+            f"{sampling['batch']}; a shard holds whole guidance batches"
+        )
+
+
+# ---------------------------------------------------------------- rows
+def _generators(rows: list[dict[str, str]], datasets: Mapping[str, Any]) -> dict[str, Row]:
+    where = "config/generators.tsv"
+    parsed = parse_rows(rows, GENERATOR_COLUMNS, ["generator"], where)
+    for line, row in enumerate(parsed, 2):
+        place = f"{where}, line {line} ({row['generator']})"
+        for dataset, settings in datasets.items():
+            choose(str(row["denoiser"]), settings["denoisers"], "denoiser", place)
+            choose(str(row["sampler"]), settings["samplers"], "sampler", place)
+            if row["guidance"] is not None:
+                choose(row["guidance"], settings["guidances"], "guidance", place)
+            merged = Plan("", datasets, {row["generator"]: row}, {})
+            _check_generator(merged, dataset, row, place)
+    return {row["generator"]: row for row in parsed}
+
+
+def _check_generator(merged: Plan, dataset: str, row: Row, place: str) -> None:
+    settings = merged.datasets[dataset]
+    sampler = merged.sampler(dataset, row["generator"])
+    total = settings["noise_schedule"]["num_train_timesteps"]
+    if not 1 <= sampler["steps"] <= total:
+        raise InputError(f"{place}: steps is {sampler['steps']}; choose 1 to {total}")
+    choose(sampler["spacing"], ("uniform", "quadratic"), "spacing", place)
+    if not 0 <= sampler["eta"] <= 1:
+        raise InputError(f"{place}: eta is {sampler['eta']}; it must lie in [0, 1]")
+    guidance = merged.guidance(dataset, row["generator"])
+    if guidance is None:
+        set_cells = [cell for cell in GUIDANCE_CELLS if row[cell] is not None]
+        if set_cells:
+            raise InputError(f"{place}: {set_cells[0]} is set without guidance; clear the cell")
+        return
+    choose(guidance["direction"], ("gradient", "random"), "direction", place)
+    if guidance["tau"] <= 0:
+        raise InputError(f"{place}: tau is {guidance['tau']}; it must be above 0")
+    if guidance["window_low"] > guidance["window_high"]:
+        raise InputError(f"{place}: window_low is above window_high; exchange them")
+
+
+def _arms(
+    rows: list[dict[str, str]],
+    scale: str,
+    scales: list[str],
+    datasets: Mapping[str, Any],
+    generators: Mapping[str, Row],
+) -> dict[str, Row]:
+    where = "config/arms.tsv"
+    parsed = parse_rows(rows, ARM_COLUMNS, ["scale", "arm"], where)
+    arms = {}
+    for line, row in enumerate(parsed, 2):
+        place = f"{where}, line {line} ({row['arm']})"
+        choose(row["scale"], scales, "scale", place)
+        if row["generator"] is not None:
+            choose(row["generator"], generators, "generator", place)
+        if row["scale"] == scale:
+            choose(str(row["dataset"]), datasets, "data set", place)
+            _check_arm(row, datasets[row["dataset"]], place)
+            arms[row["arm"]] = row
+    return arms
+
+
+def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
+    for column in ("title", "real", "synthetic", "trainer", "seeds", "tables"):
+        if row[column] is None:
+            raise InputError(f"{place}: {column} is empty; fill it in")
+    choose(row["trainer"], settings["trainers"], "trainer", place)
+    for table in row["tables"].split():
+        choose(table, TABLES, "table", place)
+    available = settings["sizes"]["train"]
+    if not 1 <= row["real"] <= available:
+        raise InputError(
+            f"{place}: real is {row['real']}; the training split has {available} images"
+        )
+    if row["seeds"] < 1:
+        raise InputError(f"{place}: seeds is {row['seeds']}; it must be 1 or more")
+    if row["synthetic"] < 0:
+        raise InputError(f"{place}: synthetic is {row['synthetic']}; it must be 0 or more")
+    if (row["synthetic"] > 0) != (row["generator"] is not None):
+        raise InputError(
+            f"{place}: synthetic is {row['synthetic']} and generator is "
+            f"'{row['generator'] or ''}'; give both or neither"
+        )
+    if row["generator"] is None:
+        return
+    choose(str(row["selection"]), SELECTIONS, "selection", place)
+    if row["candidates"] is None or row["candidates"] < 1:
+        raise InputError(
+            f"{place}: candidates is {row['candidates']}; selection needs 1 or more a chosen image"
+        )
