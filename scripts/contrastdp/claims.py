@@ -1,0 +1,375 @@
+"""The paper's claims, each decided by a test over result tables.
+
+A test is a function `test(evidence, **parameters) -> Verdict`, entered in TESTS under its own name
+by the decorator `claim_test`. `evidence` maps names (cells, proposition, ...) to the content of
+result files: rows of strings from CSV, or what a JSON file holds. A later section adds its tests
+here and its claims to config/claims.yaml; nothing else changes.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from contrastdp.records import InputError
+
+REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+COLUMNS = (
+    *("id", "scope", "statement", "source", "test"),
+    *("effect", "low", "high", "unit", "threshold", "verdict", "evidence"),
+)
+KEYS = {"id", "scope", "statement", "source", "test", "evidence", "parameters"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a test found: an effect with its interval [low, high], and the decision.
+
+    unit: what the effect counts; threshold: the value it was held against; verdict: reproduced,
+    not reproduced or inconclusive; evidence: in words, what was compared and where it is worst.
+    """
+
+    effect: float
+    low: float
+    high: float
+    unit: str
+    threshold: float
+    verdict: str
+    evidence: str
+
+
+TESTS: dict[str, Callable[..., Verdict]] = {}
+
+
+def claim_test(function: Callable[..., Verdict]) -> Callable[..., Verdict]:
+    """Enter a test in the registry under its function's name."""
+    if function.__name__ in TESTS:
+        raise ValueError(f"two claim tests are named {function.__name__}")
+    TESTS[function.__name__] = function
+    return function
+
+
+def decide(low: float, high: float, threshold: float, *, above: bool) -> str:
+    """Decide from an interval: all of it on the claimed side of the threshold, none of it, or both.
+
+    above: the claim says the effect is greater than the threshold (else: smaller).
+    """
+    if low > threshold or high < threshold:
+        return REPRODUCED if (low > threshold) == above else NOT_REPRODUCED
+    return INCONCLUSIVE
+
+
+# ---------------------------------------------------------------- judging
+def judge(
+    claims: Sequence[Mapping[str, Any]],
+    evidence: Mapping[str, Any],
+    *,
+    scopes: Sequence[str],
+    tests: Mapping[str, Callable[..., Verdict]] = TESTS,
+) -> list[dict[str, Any]]:
+    """Decide every claim whose scope is in `scopes`; rows in COLUMNS, in the order of the claims.
+
+    claims: as in config/claims.yaml. InputError for a claim with missing or unknown keys, a
+    repeated id, an unknown test, parameters the test does not take, or evidence not at hand, and
+    for a scope without claims.
+    """
+    _check(claims, tests)
+    for scope in scopes:
+        if not any(claim["scope"] == scope for claim in claims):
+            raise InputError(f"claims: no claim has scope '{scope}'; correct the scope's name")
+    rows = []
+    for claim in claims:
+        if claim["scope"] not in scopes:
+            continue
+        for name in claim["evidence"]:
+            if name not in evidence:
+                raise InputError(
+                    f"claim {claim['id']}: needs the evidence '{name}', which is not given "
+                    f"(given: {', '.join(sorted(evidence)) or 'none'}); add it to judge_claims"
+                )
+        chosen = {name: evidence[name] for name in claim["evidence"]}
+        found = tests[claim["test"]](chosen, **claim["parameters"])
+        rows.append(
+            {name: claim[name] for name in ("id", "scope", "statement", "source", "test")}
+            | {name: _short(getattr(found, name)) for name in ("effect", "low", "high")}
+            | {name: getattr(found, name) for name in ("unit", "threshold", "verdict", "evidence")}
+        )
+    return rows
+
+
+def _check(
+    claims: Sequence[Mapping[str, Any]], tests: Mapping[str, Callable[..., Verdict]]
+) -> None:
+    seen = set()
+    for claim in claims:
+        name = claim.get("id", "without id")
+        if set(claim) != KEYS:
+            odd = ", ".join(sorted(set(claim) ^ KEYS))
+            raise InputError(f"claim {name}: has missing or unknown keys ({odd}); correct them")
+        if name in seen:
+            raise InputError(f"claim {name}: stands twice; give each claim its own id")
+        seen.add(name)
+        if claim["test"] not in tests:
+            raise InputError(
+                f"claim {name}: unknown test '{claim['test']}'; choose from {', '.join(tests)}"
+            )
+        try:
+            inspect.signature(tests[claim["test"]]).bind({}, **claim["parameters"])
+        except TypeError as error:
+            raise InputError(
+                f"claim {name}: parameters of {claim['test']}: {error}; correct them"
+            ) from None
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The judged claims as Markdown: a count of the verdicts, then one row a claim."""
+    counts = [
+        f"{sum(row['verdict'] == verdict for row in rows)} {verdict}"
+        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
+    ]
+    lines = [
+        f"Of {len(rows)} claims: {', '.join(counts)}.",
+        "",
+        "| claim | source | verdict | effect [interval] | against | evidence |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        cells = [
+            row["statement"],
+            row["source"],
+            f"**{row['verdict']}**",
+            f"{row['effect']:g} [{row['low']:g}, {row['high']:g}] {row['unit']}",
+            f"{row['threshold']:g}",
+            row["evidence"],
+        ]
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------- tests on the Gaussian tables
+@claim_test
+def larger_in_most_cells(
+    evidence: Mapping[str, Any],
+    *,
+    variant: str,
+    measure: str,
+    pairs: Sequence[Sequence[str]],
+    blocks: Sequence[str],
+    threshold: float,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> Verdict:
+    """The share of cells in which one source beats another, at equal table, angle and n.
+
+    evidence: cells (simulation rows) and reported (the printed rows). measure: clean or robust;
+    pairs: [winner, loser] sources; blocks: 'table/angle' names. The effect is the share in the
+    cells' expected values (means over regenerations), its interval at `level` from `resamples`
+    bootstrap draws of the regenerations. The words tell what single runs find, whose own test
+    draws blur the comparison.
+    """
+    table: dict[tuple[str, str, str], dict[int, float]] = {}
+    for row in evidence["cells"]:
+        block = f"{row['table']}/{row['angle']}"
+        if row["variant"] == variant and block in blocks and int(row["regeneration"]) > 0:
+            runs = table.setdefault((block, row["n"], row["source"]), {})
+            runs[int(row["regeneration"])] = float(row[measure])
+    values = {key: np.array([runs[r] for r in sorted(runs)]) for key, runs in table.items()}
+    short = {"clean": "clean", "robust": "rob"}[measure]
+    printed = {
+        (f"{row['table']}/{row['angle']}", row["n"], row["source"]): float(row[short])
+        for row in evidence["reported"]
+    }
+    contests = [
+        ((block, n, winner), (block, n, loser))
+        for block, n in dict.fromkeys((block, n) for block, n, _ in values)
+        for winner, loser in pairs
+        if (block, n, winner) in values and (block, n, loser) in values
+    ]
+    if not contests:
+        raise InputError(
+            f"cells: none compares {list(pairs)} under '{variant}' in {', '.join(blocks)}; "
+            "correct the claim's parameters"
+        )
+    gains = np.stack([values[a] - values[b] for a, b in contests])  # (contests, regenerations)
+    expected = gains.mean(axis=1) > 0
+    effect = float(expected.mean())
+    tails = (50 * (1 - level), 100 - 50 * (1 - level))
+    repeats = gains.shape[1]
+    draws = np.random.default_rng(seed).multinomial(
+        repeats, np.full(repeats, 1 / repeats), resamples
+    )
+    low, high = np.percentile((gains @ draws.T > 0).mean(axis=0), tails)
+    single = np.percentile((gains > 0).mean(axis=0), tails)
+    paper = np.mean([printed[a] > printed[b] for a, b in contests])
+    lost: dict[str, int] = {}
+    for won, ((block, _, _), _) in zip(expected, contests, strict=True):
+        lost[block] = lost.get(block, 0) + (not won)
+    where = ", ".join(f"{block} ({count})" for block, count in lost.items() if count)
+    return Verdict(
+        effect,
+        float(low),
+        float(high),
+        "share of comparisons",
+        threshold,
+        decide(float(low), float(high), threshold, above=True),
+        f"{len(contests)} comparisons; single runs find {single[0]:.2f} to {single[1]:.2f}, the "
+        f"printed tables {paper:.2f}; the other way, by table/angle: {where or 'none'}",
+    )
+
+
+@claim_test
+def table_agrees(evidence: Mapping[str, Any], *, variant: str, table: str) -> Verdict:
+    """Whether a printed table is what a variant of the simulation gives.
+
+    evidence: verdicts (rows of gaussian_verdicts.csv). The effect is the printed table's mean
+    absolute difference from the expected values, in points; the interval is the variant's own over
+    its repetitions. Reproduced where the table's verdict is so without exception; inconclusive
+    where single cells lie outside.
+    """
+    for row in evidence["verdicts"]:
+        if (row["table"], row["variant"]) == (table, variant):
+            break
+    else:
+        raise InputError(
+            f"verdicts: no row for table {table}, variant {variant}; correct the claim"
+        )
+    known = {REPRODUCED: REPRODUCED, NOT_REPRODUCED: NOT_REPRODUCED}
+    return Verdict(
+        float(row["points"]),
+        float(row["points_low"]),
+        float(row["points_high"]),
+        "points (interval: the setting's own repetitions)",
+        float(row["points_high"]),
+        known.get(row["verdict"], INCONCLUSIVE),
+        f"{row['verdict']}; {float(row['within_2se']):.0%} of {2 * int(row['cells'])} values "
+        f"within 2 standard errors; chance of a fit this bad {float(row['p_fit']):.2g}; largest |z| "
+        f"{row['largest_z']} (allowed {row['largest_z_allowed']})",
+    )
+
+
+# ---------------------------------------------------------------- tests on Proposition 3.2
+def _of_proposition(evidence: Mapping[str, Any], error: str, model: str) -> list[Mapping[str, Any]]:
+    rows = [r for r in evidence["proposition"] if (r["error"], r["model"]) == (error, model)]
+    if not rows:
+        raise InputError(f"proposition: no row of error {error}, model {model}; correct the claim")
+    return rows
+
+
+@claim_test
+def extreme_at_angle(
+    evidence: Mapping[str, Any],
+    *,
+    error: str,
+    model: str,
+    angle: float,
+    extreme: str,
+    threshold: float,
+    z: float,
+) -> Verdict:
+    """Whether an error is largest or smallest over angles at the angle the proposition names.
+
+    evidence: proposition. error: standard or robust; model: proof, limit or finite; angle: 0 or
+    90 degrees; extreme: max or min. The effect is by how much another angle goes beyond the named
+    one (in error, positive: against the claim), at the worst angle, c and n; its interval is `z`
+    standard errors, paired over trials. Reproduced where none goes beyond by `threshold`.
+    """
+    sign = {"max": 1, "min": -1}[extreme]
+    excess = []
+    for row in _of_proposition(evidence, error, model):
+        # +90 and -90 degrees are the same mixture.
+        if abs(float(row["angle"])) != angle:
+            value = sign * float(row[f"from_{angle:g}"])
+            half = z * float(row[f"from_{angle:g}_se"])
+            excess.append((value, value - half, value + half, row))
+    settings = {(r["c"], r["real"]) for *_, r in excess}
+    beyond = {(r["c"], r["real"]) for _, low, _, r in excess if low > threshold}
+    effect, low, high, row = max(excess, key=lambda item: item[0])
+    return Verdict(
+        effect,
+        low,
+        high,
+        "error by which another angle goes beyond the named one",
+        threshold,
+        decide(low, high, threshold, above=False),
+        f"{len(settings - beyond)} of {len(settings)} settings (c, n) keep their {extreme}imum at "
+        f"{angle:g} degrees; worst at c = {row['c']}, n = {row['real']}, {row['angle']} degrees",
+    )
+
+
+@claim_test
+def falls_with_c(
+    evidence: Mapping[str, Any], *, error: str, model: str, threshold: float, z: float
+) -> Verdict:
+    """Whether an error at the named direction (angle 0) falls with every step to a larger c.
+
+    evidence: proposition. The effect is the change of the error over the worst step, its interval
+    `z` standard errors, paired over trials. Reproduced where it is below `threshold`.
+    """
+    steps = [
+        (float(row["from_smaller_c"]), float(row["from_smaller_c_se"]), row)
+        for row in _of_proposition(evidence, error, model)
+        if float(row["angle"]) == 0 and row["from_smaller_c"] != ""
+    ]
+    value, spread, row = max(steps, key=lambda step: step[0] + z * step[1])
+    falls = {}
+    for change, _, each in steps:
+        falls[each["real"]] = falls.get(each["real"], 0.0) + change
+    total = ", ".join(f"{change:.4f} for n = {real}" for real, change in falls.items())
+    return Verdict(
+        value,
+        value - z * spread,
+        value + z * spread,
+        "change of the error over the worst step",
+        threshold,
+        decide(value - z * spread, value + z * spread, threshold, above=False),
+        f"{len(steps)} steps; worst to c = {row['c']} at n = {row['real']}; "
+        f"from the smallest to the largest c: {total}",
+    )
+
+
+# ---------------------------------------------------------------- tests on Theorem 3.4
+@claim_test
+def fewer_needed_with_c(evidence: Mapping[str, Any], *, threshold: float) -> Verdict:
+    """Whether a larger c needs fewer synthetic samples for a set robust accuracy.
+
+    evidence: theorem. The effect is the slope of log n~ on log c, the flattest over (n, target),
+    with its bootstrap interval; reproduced where it is below `threshold` and every larger c needs
+    fewer samples (a target out of reach counts as infinitely many).
+    """
+    rows = evidence["theorem"]
+    slopes = [row for row in rows if row["quantity"] == "exponent" and row["value"] != ""]
+    if not slopes:
+        raise InputError("theorem: no target was reached by three values of c; lower the targets")
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["quantity"] == "needed":
+            count = float(row["value"]) if row["value"] != "" else np.inf
+            groups.setdefault((row["real"], row["target"]), []).append((float(row["c"]), count))
+    rises = [key for key, points in groups.items() if not _falls(n for _, n in sorted(points))]
+    worst = max(slopes, key=lambda row: float(row["value"]))
+    effect, low, high = (float(worst[name]) for name in ("value", "low", "high"))
+    verdict = decide(low, high, threshold, above=False)
+    values = ", ".join(
+        f"{float(row['value']):.2f} (n = {row['real']}, target {row['target']})" for row in slopes
+    )
+    return Verdict(
+        effect,
+        low,
+        high,
+        "slope of log n~ on log c",
+        threshold,
+        INCONCLUSIVE if rises and verdict == REPRODUCED else verdict,
+        f"slopes {values}; n~ does not fall throughout in {len(rises)} of {len(groups)} curves",
+    )
+
+
+def _falls(values: Iterable[float]) -> bool:
+    return all(b < a or (np.isinf(a) and np.isinf(b)) for a, b in pairwise(values))

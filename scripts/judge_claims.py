@@ -1,0 +1,55 @@
+"""Decide the paper's claims from result tables: reproduced, not reproduced or inconclusive."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from contrastdp.claims import COLUMNS, judge, markdown
+from contrastdp.job import run
+from contrastdp.records import InputError, read_csv, read_json, replacing, write_csv
+
+
+def judge_claims(
+    *,
+    claims: str,
+    evidence: Sequence[str],
+    names: Sequence[str],
+    scopes: Sequence[str],
+    csv: str,
+    md: str,
+) -> None:
+    """Judge the claims of `scopes` in the YAML file `claims`; write them as CSV and Markdown.
+
+    evidence: CSV or JSON files; names: the name of each by which claims ask for it.
+    """
+    if len(evidence) != len(names):
+        raise InputError(
+            f"judge_claims: {len(evidence)} evidence files for {len(names)} names; give one each"
+        )
+    content = {
+        name: read_json(path) if Path(path).suffix == ".json" else read_csv(path)
+        for name, path in zip(names, evidence, strict=True)
+    }
+    try:
+        listed = yaml.safe_load(Path(claims).read_text(encoding="utf-8"))["claims"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{claims}: holds no list 'claims' ({reason}); restore it") from None
+    rows = judge(listed, content, scopes=scopes)
+    write_csv(csv, rows, COLUMNS)
+    with replacing(md) as temporary:
+        temporary.write_text(markdown(rows), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        judge_claims,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        claims=snakemake.input.claims,
+        evidence=list(snakemake.input.evidence),
+        csv=snakemake.output.csv,
+        md=snakemake.output.md,
+        **snakemake.params,
+    )

@@ -1,0 +1,72 @@
+"""Set the simulated Gaussian tables beside the printed ones: table, verdicts and misfits."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contrastdp import gaussian_table
+from contrastdp.job import run
+from contrastdp.records import read_csv, replacing, write_csv
+
+
+def make_gaussian_table(
+    *,
+    cells: str,
+    reported: str,
+    version1: str,
+    csv: str,
+    md: str,
+    tex: str,
+    verdicts_csv: str,
+    verdicts_md: str,
+    misfits: str,
+    geometry: Sequence[Mapping[str, Any]],
+    trials: int,
+    test_points: int,
+    level: float,
+    notable: float,
+    fitted: str,
+) -> None:
+    """Write gaussian.{csv,md,tex}, the verdict per table and variant, and what does not fit.
+
+    level: chance allowed of rejecting a table that fits; notable: |z| from which a cell is listed
+    as a misfit; fitted: the variant whose misfits are listed.
+    """
+    comparison = gaussian_table.Comparison(read_csv(cells), read_csv(reported))
+    rows = gaussian_table.table_rows(comparison, trials)
+    verdicts = gaussian_table.verdict_rows(comparison, trials=trials, level=level)
+    odd = gaussian_table.misfit_rows(
+        comparison,
+        geometry,
+        read_csv(version1),
+        variant=fitted,
+        notable=notable,
+        level=level,
+        test_points=test_points,
+    )
+    write_csv(csv, rows, gaussian_table.COLUMNS)
+    write_csv(verdicts_csv, verdicts, gaussian_table.VERDICT_COLUMNS)
+    write_csv(misfits, odd, gaussian_table.MISFIT_COLUMNS)
+    markdown, latex = gaussian_table.documents(rows)
+    verdict_text = gaussian_table.verdict_document(verdicts, odd)
+    for path, text in ((md, markdown), (tex, latex), (verdicts_md, verdict_text)):
+        with replacing(path) as temporary:
+            Path(temporary).write_text(text, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        make_gaussian_table,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        cells=snakemake.input.cells,
+        reported=snakemake.input.reported,
+        version1=snakemake.input.version1,
+        csv=snakemake.output.csv,
+        md=snakemake.output.md,
+        tex=snakemake.output.tex,
+        verdicts_csv=snakemake.output.verdicts_csv,
+        verdicts_md=snakemake.output.verdicts_md,
+        misfits=snakemake.output.misfits,
+        **snakemake.params,
+    )
