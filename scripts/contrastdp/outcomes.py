@@ -1,0 +1,132 @@
+"""What an attack left of each test image: shards put together, counted and checked."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from contrastdp.records import InputError, read_json
+
+IMAGE_FIELDS = ("index", "label", "clean_prediction", "broken_by")
+SHARD_FIELDS = ("start", "stop", "n_test", "attack", "images", "seconds", "provenance")
+ROBUST, MISCLASSIFIED = "", "clean"
+
+
+def read_shards(paths: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Read attack shards and order them by their first image; returns (path, shard) pairs.
+
+    Raises InputError in one line for a shard that lacks a field, for an image without a possible
+    outcome, for shards that overlap, leave a gap or end short of n_test, and for shards attacked
+    in different ways.
+    """
+    shards = []
+    for path in paths:
+        shard = read_json(path)
+        _check_shard(path, shard)
+        shards.append((path, shard))
+    if not shards:
+        raise InputError("no attack shards given; name at least one")
+    shards.sort(key=lambda pair: (pair[1]["start"], pair[1]["stop"]))
+    first_path, first = shards[0]
+    reached = 0
+    for path, shard in shards:
+        for field in ("n_test", "attack"):
+            if shard[field] != first[field]:
+                raise InputError(
+                    f"{path}: {difference(field, shard[field], first[field])} in {first_path}; "
+                    "delete the older shards and run again"
+                )
+        if shard["start"] != reached:
+            what = "repeats" if shard["start"] < reached else "leaves out"
+            low, high = sorted((shard["start"], reached))
+            raise InputError(
+                f"{path}: starts at image {shard['start']} and so {what} images {low} to "
+                f"{high - 1}; give each shard once"
+            )
+        reached = shard["stop"]
+    if reached != first["n_test"]:
+        raise InputError(
+            f"{shards[-1][0]}: shards end at image {reached} of {first['n_test']}; "
+            "run the missing attack shards"
+        )
+    return shards
+
+
+def join_images(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One row a test image (index, label, clean_prediction, broken_by), in the order of index."""
+    return [
+        dict(zip(IMAGE_FIELDS, values, strict=True))
+        for _, shard in shards
+        for values in zip(*(shard["images"][field] for field in IMAGE_FIELDS), strict=True)
+    ]
+
+
+def count_outcomes(
+    images: Sequence[Mapping[str, Any]], attacks: Sequence[str]
+) -> tuple[float, float, dict[str, float]]:
+    """Clean accuracy, robust accuracy, and accuracy after each attack in turn (fractions).
+
+    An image counts as robust when no attack of the sequence broke it: the worst case over
+    attacks, as AutoAttack reports (Croce & Hein 2020). `attacks` is in the order they ran.
+    """
+    broken = Counter(image["broken_by"] for image in images)
+    left = len(images) - broken[MISCLASSIFIED]
+    clean, after = left / len(images), {}
+    for attack in attacks:
+        left -= broken[attack]
+        after[attack] = left / len(images)
+    return clean, broken[ROBUST] / len(images), after
+
+
+def join_provenance(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The shards' provenance as one: what they share once, what differs joined by commas."""
+    return _join([shard["provenance"] for _, shard in shards])
+
+
+def _join(values: list[Any]) -> Any:
+    if all(isinstance(value, dict) for value in values):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: _join([value[key] for value in values if key in value]) for key in keys}
+    if all(value == values[0] for value in values):
+        return values[0]
+    return ", ".join(sorted({str(value) for value in values}))
+
+
+def difference(what: str, one: Any, other: Any) -> str:
+    """Say in a few words how two settings differ, by the keys that do where both are mappings."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+        if keys:
+            return f"{what} {keys[0]} is {one.get(keys[0])!r} but {other.get(keys[0])!r}"
+    return f"{what} is {one!r} but {other!r}"
+
+
+def _check_shard(path: str, shard: Any) -> None:
+    again = "delete it and run its attack again"
+    missing = [field for field in SHARD_FIELDS if not isinstance(shard, dict) or field not in shard]
+    if missing:
+        raise InputError(f"{path}: lacks '{missing[0]}'; {again}")
+    start, stop, images = shard["start"], shard["stop"], shard["images"]
+    if not 0 <= start < stop:
+        raise InputError(f"{path}: spans images {start} to {stop}, expected 0 <= start < stop")
+    for field in IMAGE_FIELDS:
+        if len(images.get(field, ())) != stop - start:
+            raise InputError(
+                f"{path}: images.{field} has {len(images.get(field, ()))} entries for the "
+                f"{stop - start} images {start} to {stop - 1}; {again}"
+            )
+    if list(images["index"]) != list(range(start, stop)):
+        raise InputError(f"{path}: images.index is not {start} to {stop - 1} in order; {again}")
+    possible = {ROBUST, MISCLASSIFIED, *shard["attack"].get("attacks", ())}
+    for image in join_images([(path, shard)]):
+        if image["broken_by"] not in possible:
+            raise InputError(
+                f"{path}: image {image['index']} is broken by {image['broken_by']!r}, none of the "
+                f"attacks run; {again}"
+            )
+        wrong = image["clean_prediction"] != image["label"]
+        if wrong != (image["broken_by"] == MISCLASSIFIED):
+            raise InputError(
+                f"{path}: image {image['index']} of class {image['label']}, predicted "
+                f"{image['clean_prediction']} unattacked, cannot be broken by "
+                f"{image['broken_by']!r}; {again}"
+            )

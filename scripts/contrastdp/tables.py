@@ -1,0 +1,351 @@
+"""The robustness table: rows from evaluations, and their CSV, Markdown and LaTeX."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contrastdp.outcomes import difference
+from contrastdp.records import InputError, read_csv, read_json
+from contrastdp.statistics import mean_interval, paired_difference, wilson_interval
+
+# What an evaluation must say just as the arm's row does.
+SHARED = ("dataset", "generator", "real", "synthetic", "selection", "trainer")
+ARM_KEYS = ("arm", *SHARED, "seeds", "title")
+EVALUATION_KEYS = (
+    *("arm", "seed", *SHARED),
+    *("n_test", "clean_accuracy", "robust_accuracy", "attack"),
+)
+TEXT = ("arm", "trainer", "dataset", "generator", "selection", "title", "reference")
+COLUMNS = (
+    *("arm", "real", "synthetic", "trainer", "seeds"),
+    *("clean_mean", "clean_std", "robust_mean", "robust_std", "n_test"),
+    *("clean_low", "clean_high", "robust_low", "robust_high"),
+    *("robust_wilson_low", "robust_wilson_high"),
+    *("difference", "difference_low", "difference_high"),
+    *("pairs", "reference", "dataset", "generator", "selection", "title"),
+)
+Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+# ---------------------------------------------------------------- reading
+def read_evaluations(paths: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Read evaluation files, by (arm, seed).
+
+    Raises InputError in one line for a file that lacks a key, an accuracy outside [0, 1], an
+    empty test split, or a second file for the same arm and seed.
+    """
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    origin: dict[tuple[str, int], str] = {}
+    for path in paths:
+        content = read_json(path)
+        for key in EVALUATION_KEYS:
+            if not isinstance(content, dict) or key not in content:
+                raise InputError(f"{path}: lacks '{key}'; delete it and run again")
+        for key in ("clean_accuracy", "robust_accuracy"):
+            if not 0 <= content[key] <= 1:
+                raise InputError(f"{path}: {key} is {content[key]}, expected a fraction in [0, 1]")
+        if content["n_test"] < 1:
+            raise InputError(f"{path}: n_test is {content['n_test']}, expected at least 1")
+        name = content["arm"], content["seed"]
+        if name in found:
+            raise InputError(
+                f"{path}: arm {name[0]}, seed {name[1]} was already given by {origin[name]}; "
+                "give each evaluation once"
+            )
+        found[name], origin[name] = content, path
+    return found
+
+
+def check_evaluations(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]]) -> None:
+    """Check that there is one evaluation for each arm and seed, and that rows may be compared.
+
+    Raises InputError in one line for a missing or unasked evaluation, for one whose dataset,
+    generator, counts, selection or trainer are not the arm's, and for rows of one data set with
+    different test splits or attacks.
+    """
+    wanted = set()
+    for arm in arms:
+        missing = [key for key in ARM_KEYS if key not in arm]
+        if missing:
+            raise InputError(f"arm {arm.get('arm', '?')}: lacks '{missing[0]}'; see arms.tsv")
+        if not arm["seeds"]:
+            raise InputError(f"arm {arm['arm']}: has no seeds; name at least one in arms.tsv")
+        for seed in arm["seeds"]:
+            if (arm["arm"], seed) in wanted:
+                raise InputError(f"arm {arm['arm']}, seed {seed}: named twice; remove one")
+            wanted.add((arm["arm"], seed))
+            if (arm["arm"], seed) not in evaluations:
+                raise InputError(
+                    f"arm {arm['arm']}, seed {seed}: has no evaluation; run its attack first"
+                )
+            for key in SHARED:
+                found = evaluations[arm["arm"], seed][key]
+                if found != arm[key]:
+                    raise InputError(
+                        f"arm {arm['arm']}, seed {seed}: {key} is {found!r} in its evaluation but "
+                        f"{arm[key]!r} in arms.tsv; run it again"
+                    )
+    for name in evaluations.keys() - wanted:
+        raise InputError(f"arm {name[0]}, seed {name[1]}: is evaluated but in no row of this table")
+    first: dict[str, tuple[str, int]] = {}
+    for name in sorted(wanted):
+        content = evaluations[name]
+        other = first.setdefault(content["dataset"], name)
+        for key in ("n_test", "attack"):
+            if content[key] != evaluations[other][key]:
+                how = difference(key, content[key], evaluations[other][key])
+                raise InputError(
+                    f"arm {name[0]}, seed {name[1]}: {how} for arm {other[0]}, seed {other[1]}; "
+                    "rows of one data set need one attack on one test split"
+                )
+
+
+def read_table(path: str | Path) -> list[dict[str, Any]]:
+    """Read a table that make_table wrote: numbers as float or int, an empty cell as None."""
+    rows = read_csv(path)
+    if rows and set(rows[0]) != set(COLUMNS):
+        odd = sorted(set(rows[0]) ^ set(COLUMNS))[0]
+        raise InputError(f"{path}: column '{odd}' is missing or unknown; make the table again")
+    return [{key: _cell(path, key, value) for key, value in row.items()} for row in rows]
+
+
+def _cell(path: str | Path, key: str, value: str) -> Any:
+    if key in TEXT:
+        return value
+    if value == "":
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        raise InputError(f"{path}: {key} is '{value}', expected a number") from None
+    whole = key in ("real", "synthetic", "seeds", "n_test", "pairs")
+    return int(number) if whole else number
+
+
+# ---------------------------------------------------------------- rows
+def robustness_rows(
+    evaluations: Evaluations,
+    arms: Sequence[Mapping[str, Any]],
+    reference: str | Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """One row an arm, in the order of `arms`, with the keys of COLUMNS; accuracies in percent.
+
+    std: over seeds, ddof = 1; low, high: 95% t interval over seeds; robust_wilson: 95% Wilson
+    interval of the mean robust accuracy over n_test images; difference: robust accuracy minus the
+    reference arm's in percentage points, mean and 95% t interval over the `pairs` seeds that both
+    arms have. reference: an arm's name, or one for each data set; rows of its data set only are
+    compared with it. What one seed leaves undefined is None.
+    Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
+    that is no arm of the table.
+    """
+    check_evaluations(evaluations, arms)
+    against = _references(arms, reference)
+    rows = []
+    for arm in arms:
+        percent = {
+            kind: {seed: 100 * evaluations[arm["arm"], seed][kind] for seed in arm["seeds"]}
+            for kind in ("clean_accuracy", "robust_accuracy")
+        }
+        clean = mean_interval(list(percent["clean_accuracy"].values()))
+        robust = mean_interval(list(percent["robust_accuracy"].values()))
+        n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
+        wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
+        other = against.get(arm["dataset"])
+        gain = None
+        if other is not None and other["arm"] != arm["arm"]:
+            gain = paired_difference(
+                percent["robust_accuracy"],
+                {
+                    seed: 100 * evaluations[other["arm"], seed]["robust_accuracy"]
+                    for seed in other["seeds"]
+                },
+            )
+        row = {key: arm[key] for key in ("arm", *SHARED, "title")} | {
+            "seeds": len(arm["seeds"]),
+            "clean_mean": clean.mean,
+            "clean_std": clean.std,
+            "robust_mean": robust.mean,
+            "robust_std": robust.std,
+            "n_test": n_test,
+            "clean_low": clean.low,
+            "clean_high": clean.high,
+            "robust_low": robust.low,
+            "robust_high": robust.high,
+            "robust_wilson_low": 100 * wilson[0],
+            "robust_wilson_high": 100 * wilson[1],
+            "difference": gain.mean if gain else None,
+            "difference_low": gain.low if gain else None,
+            "difference_high": gain.high if gain else None,
+            "pairs": gain.count if gain else None,
+            "reference": other["arm"] if gain else None,
+        }
+        # Four decimals: far below 1 / n_test, and free of the last bits of a float.
+        rows.append({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
+    return rows
+
+
+def _references(
+    arms: Sequence[Mapping[str, Any]], reference: str | Sequence[str] | None
+) -> dict[str, Mapping[str, Any]]:
+    names = [reference] if isinstance(reference, str) else list(reference or ())
+    by_name = {arm["arm"]: arm for arm in arms}
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in names:
+        if name not in by_name:
+            raise InputError(f"reference {name}: is no arm of this table; add it or name another")
+        dataset = by_name[name]["dataset"]
+        if dataset in found:
+            raise InputError(f"reference {name}: {dataset} has one already; name one a data set")
+        found[dataset] = by_name[name]
+    return found
+
+
+# ---------------------------------------------------------------- for people
+def describe_attack(attack: Mapping[str, Any]) -> str:
+    """The attack in words: version, attacks, norm, eps, seed, package, precision."""
+    parts = [
+        f"AutoAttack {attack.get('version', '?')} ({', '.join(attack.get('attacks', ()))})",
+        f"{attack.get('norm', '?')} ball of eps = {attack.get('eps', '?')}",
+        f"seed {attack.get('seed', '?')}",
+    ]
+    parts += [str(attack[key]) for key in ("package", "precision") if key in attack]
+    return ", ".join(parts)
+
+
+def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table's caption: what the numbers are, test images, seeds, attack, reference."""
+    counts = sorted({row["seeds"] for row in rows})
+    seeds = " or ".join(str(count) for count in counts)
+    spread = (
+        f"mean ± standard deviation over {seeds} seeds [95% t interval]"
+        if counts[-1] > 1
+        else "one seed, so no interval over seeds"
+    )
+    sentences = [f"Accuracy in percent, {spread}."]
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        content = next(c for c in evaluations.values() if c["dataset"] == dataset)
+        sentences.append(
+            f"{dataset}: {content['n_test']} test images; {describe_attack(content['attack'])}."
+        )
+    half = max((row["robust_wilson_high"] - row["robust_wilson_low"]) / 2 for row in rows)
+    sentences.append(
+        f"Another test split of this size could move a robust accuracy by up to {half:.1f} points "
+        "(95% Wilson interval)."
+    )
+    compared = [row for row in rows if row["difference"] is not None]
+    if compared:
+        titles = {row["arm"]: row["title"] for row in rows}
+        names = " or ".join(
+            titles[name] for name in dict.fromkeys(r["reference"] for r in compared)
+        )
+        sentences.append(
+            f"Difference: robust accuracy minus that of {names}, in percentage points, paired over "
+            "seeds [95% t interval]."
+        )
+    return " ".join(sentences)
+
+
+def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The header and cells that people read: rounded text, without columns that would be empty."""
+    header = ["Arm", "Real", "Synthetic", "Trainer", "Clean", "Robust"]
+    several = len({row["dataset"] for row in rows}) > 1
+    compared = any(row["difference"] is not None for row in rows)
+    references = {row["reference"] for row in rows}
+    cells = []
+    for row in rows:
+        line = [row["title"], str(row["real"]), str(row["synthetic"]), row["trainer"]]
+        line.append(_spread(row["clean_mean"], row["clean_std"]))
+        line.append(
+            _spread(row["robust_mean"], row["robust_std"])
+            + _interval(row["robust_low"], row["robust_high"], "{:.1f}")
+        )
+        if row["difference"] is not None:
+            line.append(
+                signed(row["difference"])
+                + _interval(row["difference_low"], row["difference_high"], "{:+.2f}")
+            )
+        elif compared:
+            line.append("reference" if row["arm"] in references else "–")
+        cells.append(([row["dataset"]] if several else []) + line)
+    header = (["Data"] if several else []) + header + (["Difference"] if compared else [])
+    return header, cells
+
+
+def signed(value: float, pattern: str = "{:+.2f}") -> str:
+    """A number with its sign, a true minus, and no sign on zero."""
+    text = pattern.format(value)
+    if "+" in pattern and float(text) == 0:
+        text = text[1:]
+    return text.replace("-", "−")
+
+
+def _spread(mean: float, std: float | None) -> str:
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+
+def _interval(low: float | None, high: float | None, pattern: str) -> str:
+    if low is None or high is None:
+        return ""
+    return f" [{signed(low, pattern)}, {signed(high, pattern)}]"
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], text: str) -> str:
+    """The table as GitHub Markdown, its caption above; text: the caption."""
+    header, cells = human_cells(rows)
+    left = header.index("Trainer") + 1
+
+    def line(values: Iterable[str]) -> str:
+        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+
+    numbers = ("Real", "Synthetic")
+    rule = [":--" if i < left and name not in numbers else "--:" for i, name in enumerate(header)]
+    return "\n".join([text, "", line(header), line(rule), *map(line, cells)]) + "\n"
+
+
+def latex_table(rows: Sequence[Mapping[str, Any]], text: str, label: str) -> str:
+    """The table as LaTeX (packages: booktabs); text: the caption, label: after 'tab:'."""
+    header, cells = human_cells(rows)
+    left = header.index("Trainer") + 1
+    numbers = ("Real", "Synthetic")
+    align = "".join(
+        "l" if i < left and name not in numbers else "r" for i, name in enumerate(header)
+    )
+
+    def line(values: Iterable[str]) -> str:
+        return "    " + " & ".join(escape_latex(value) for value in values) + r" \\"
+
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{escape_latex(text)}}}",
+            rf"  \label{{tab:{label}}}",
+            rf"  \begin{{tabular}}{{{align}}}",
+            r"    \toprule",
+            line(header),
+            r"    \midrule",
+            *map(line, cells),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it: special characters escaped, ± and − as mathematics."""
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "−": r"$-$",
+        "–": "--",
+        "λ": r"$\lambda$",
+        "ε": r"$\varepsilon$",
+        "[": "{[}",  # a row may begin with one, which \\ would take for its argument
+        **{character: "\\" + character for character in "&%$#_{}"},
+    }
+    return re.sub("|".join(map(re.escape, special)), lambda match: special[match[0]], text)

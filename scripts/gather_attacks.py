@@ -1,0 +1,68 @@
+"""Put an arm's attack shards together: one evaluation of the whole test split."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from contrastdp import outcomes as attacked
+from contrastdp.job import run
+from contrastdp.records import InputError, read_json, write_csv, write_json
+
+IDENTITY = (
+    *("arm", "dataset", "seed", "generator", "real"),
+    *("synthetic", "trainer", "selection"),
+)
+
+
+def gather_attacks(
+    *,
+    shards: Sequence[str],
+    training: str,
+    identity: Mapping[str, Any],
+    evaluation: str,
+    outcomes: str,
+) -> None:
+    """Write evaluation (JSON: accuracies as fractions) and outcomes (CSV: one row a test image).
+
+    shards: JSON files of attack_shard, which must cover the test split once; training: the arm's
+    training.json, copied in; identity: the row of arms.tsv and the seed, with the keys of IDENTITY.
+    Raises InputError in one line for shards that do not fit together.
+    """
+    if set(identity) != set(IDENTITY):
+        odd = sorted(set(identity) ^ set(IDENTITY))[0]
+        raise InputError(f"identity: '{odd}' is missing or unknown; give {', '.join(IDENTITY)}")
+    parts = attacked.read_shards(shards)
+    images = attacked.join_images(parts)
+    attack = parts[0][1]["attack"]
+    clean, robust, after = attacked.count_outcomes(images, attack["attacks"])
+    seconds: dict[str, float] = {}
+    for _, shard in parts:
+        for name, value in shard["seconds"].items():
+            seconds[name] = seconds.get(name, 0.0) + value
+    write_csv(outcomes, images, attacked.IMAGE_FIELDS)
+    write_json(
+        evaluation,
+        {name: identity[name] for name in IDENTITY}
+        | {
+            "n_test": len(images),
+            "clean_accuracy": clean,
+            "robust_accuracy": robust,
+            "attack": attack,
+            "accuracy_after": after,
+            "seconds": seconds,
+            "training": read_json(training),
+            "provenance": attacked.join_provenance(parts) | {"seed": identity["seed"]},
+        },
+    )
+
+
+if "snakemake" in globals():
+    run(
+        gather_attacks,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        shards=list(snakemake.input.shards),
+        training=snakemake.input.training,
+        evaluation=snakemake.output.evaluation,
+        outcomes=snakemake.output.outcomes,
+        **snakemake.params,
+    )

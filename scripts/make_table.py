@@ -1,0 +1,52 @@
+"""Make a robustness table from evaluations: CSV for programs, Markdown and LaTeX for people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contrastdp import tables
+from contrastdp.job import run
+from contrastdp.records import replacing, write_csv
+
+
+def make_table(
+    *,
+    evaluations: Sequence[str],
+    arms: Sequence[Mapping[str, Any]],
+    csv: str,
+    markdown: str,
+    latex: str,
+    reference: str | Sequence[str] | None = None,
+) -> None:
+    """Write one row an arm, in the order of `arms`, to csv, markdown and latex.
+
+    evaluations: evaluation.json files, one for each arm and seed; arms: rows of arms.tsv with the
+    keys arm, dataset, generator, real, synthetic, selection, trainer, seeds (a list) and title;
+    reference: the arm (or one a data set) that differences in robust accuracy are taken against,
+    paired over seeds. Accuracies are in percent, std with ddof = 1, intervals 95%.
+    Raises InputError in one line where evaluations are missing, double, of another arm's
+    settings, or attacked in different ways.
+    """
+    found = tables.read_evaluations(evaluations)
+    rows = tables.robustness_rows(found, arms, reference)
+    caption = tables.caption(found, rows)
+    write_csv(csv, rows, tables.COLUMNS)
+    for path, text in (
+        (markdown, tables.markdown_table(rows, caption)),
+        (latex, tables.latex_table(rows, caption, label=Path(latex).stem)),
+    ):
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        make_table,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        evaluations=list(snakemake.input.evaluations),
+        csv=snakemake.output.csv,
+        markdown=snakemake.output.markdown,
+        latex=snakemake.output.latex,
+        **snakemake.params,
+    )

@@ -1,0 +1,67 @@
+"""Plot images that started from the same noise, with and without guidance (paper: Fig. 4, 5)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from contrastdp import figures
+from contrastdp.job import run
+from contrastdp.records import InputError, read_images
+
+
+def plot_samples(
+    *,
+    plain: Sequence[str],
+    guided: Mapping[str, Sequence[str]],
+    count: int,
+    png: str,
+    pdf: str,
+    plain_title: str = "without guidance",
+) -> None:
+    """Draw the first `count` images that all have, a row each for plain and every guided.
+
+    plain: image files (npz) of the unguided generator's shards; guided: title -> shards of a
+    generator with the same seed; plain_title: the first row's title. Images are matched by the
+    record `index`, or by their order where a file has none; they are not hand-picked.
+    Raises InputError where images differ in shape or fewer than one is shared.
+    """
+    read = {}
+    for title, shards in {plain_title: plain, **guided}.items():
+        parts = [read_images(path, labelled=False) for path in shards]
+        if len({part["image"].shape[1:] for part in parts}) != 1:
+            raise InputError(f"{title}: has no shards or shards of several image sizes; name one")
+        image = np.concatenate([part["image"] for part in parts])
+        label = np.concatenate([part["label"] for part in parts])
+        index = np.arange(len(image))
+        if all("index" in part for part in parts):
+            index = np.concatenate([part["index"] for part in parts])
+        if len(set(index.tolist())) != len(index):
+            raise InputError(f"{title}: has an image index twice; give each shard once")
+        read[title] = (dict(zip(index.tolist(), range(len(index)), strict=True)), image, label)
+
+    shapes = {title: image.shape[1:] for title, (_, image, _) in read.items()}
+    if len(set(shapes.values())) != 1:
+        raise InputError(f"images differ in shape: {shapes}; plot generators of one data set")
+    shared = sorted(set.intersection(*(set(places) for places, _, _ in read.values())))[:count]
+    if not shared:
+        raise InputError("no image index is shared by all rows; plot generators of one seed")
+    rows = []
+    for title, (places, image, label) in read.items():
+        chosen = [places[index] for index in shared]
+        known = label[chosen] if (label[chosen] >= 0).all() else None
+        rows.append({"title": title, "image": image[chosen], "label": known})
+    figures.save(figures.sample_grid(rows), png=png, pdf=pdf)
+
+
+if "snakemake" in globals():
+    titles = snakemake.params.titles  # name of an input -> title of its row
+    run(
+        plot_samples,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        plain=list(snakemake.input.plain),
+        guided={title: list(snakemake.input[name]) for name, title in titles.items()},
+        png=snakemake.output.png,
+        pdf=snakemake.output.pdf,
+        **{name: value for name, value in snakemake.params.items() if name != "titles"},
+    )

@@ -1,0 +1,56 @@
+"""Plot t-SNE maps of robust classifiers' features, arms side by side."""
+
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from contrastdp import figures
+from contrastdp.job import run
+from contrastdp.records import InputError
+
+
+def plot_tsne(
+    *, features: Sequence[str], titles: Sequence[str], seed: int, png: str, pdf: str
+) -> None:
+    """Draw a panel for each file of features, under its title.
+
+    features: npz files with `feature` (N, D) float32 and `label` (N,) integers, of the same test
+    images; titles: one a file; seed: of the choice of at most 500 images and of the map.
+    Raises InputError for a missing or damaged file, and for features that are not finite, of
+    wrong shape, or too few (fewer than 8 images or 2 classes).
+    """
+    if len(features) != len(titles) or not features:
+        raise InputError(f"{len(titles)} titles for {len(features)} files of features; match them")
+    panels = []
+    for path, title in zip(features, titles, strict=True):
+        try:
+            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+                feature, label = file["feature"], file["label"]
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; run the rule that makes it") from None
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: damaged or no features ({error}); make it again") from None
+        if feature.ndim != 2 or label.shape != feature.shape[:1] or label.dtype.kind != "i":
+            raise InputError(
+                f"{path}: feature is {feature.shape}, label {label.dtype} {label.shape}, expected "
+                "(N, D) and integers (N,); make it again"
+            )
+        if not np.isfinite(feature).all():
+            raise InputError(f"{path}: has features that are not finite; train the arm again")
+        if len(label) < 8 or len(np.unique(label)) < 2:
+            raise InputError(f"{path}: has {len(label)} images, too few for a map; use more")
+        panels.append({"title": title, "feature": feature, "label": label})
+    figures.save(figures.tsne_panels(panels, seed=seed), png=png, pdf=pdf)
+
+
+if "snakemake" in globals():
+    run(
+        plot_tsne,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        features=list(snakemake.input.features),
+        png=snakemake.output.png,
+        pdf=snakemake.output.pdf,
+        **snakemake.params,
+    )

@@ -1,0 +1,69 @@
+"""Write the report: one HTML page that needs no other file and no network."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contrastdp import report
+from contrastdp.job import run
+from contrastdp.records import replacing
+from contrastdp.tables import read_evaluations
+
+
+def write_report(
+    *,
+    title: str,
+    tables: Sequence[Mapping[str, str]],
+    figures: Sequence[Mapping[str, str]],
+    evaluations: Sequence[str],
+    benchmarks: Sequence[Mapping[str, str]],
+    settings: Mapping[str, Any],
+    sources: Sequence[str],
+    output: str,
+    records: Sequence[str] = (),
+    claims: str | None = None,
+) -> None:
+    """Write `output` (HTML, pictures inside).
+
+    tables: items with title, csv, and caption (text) or markdown (the table's twin, whose caption
+    is taken); figures: items with title, caption, png; evaluations: evaluation.json files, linked
+    relative to output; benchmarks: items with rule and path (Snakemake's TSV); settings: as
+    merged, shown by section; sources: files scanned for PAPER and ASSUME tags; records: further
+    JSON files to link (trainings, metrics); claims: a CSV, shown as it is.
+    """
+    folder = Path(output).parent
+    found = read_evaluations(evaluations)
+    shown = [report.show_table(table, folder) for table in tables]
+    times = report.sum_benchmarks(benchmarks)
+    html = report.render(
+        title=title,
+        summary=[
+            {"title": table["title"], "parts": report.summarise(table["summary"])}
+            for table in shown
+            if table["summary"]
+        ],
+        caution=report.CAUTION,
+        runs=report.describe_runs(found),
+        tables=shown,
+        figures=[report.show_figure(figure) for figure in figures],
+        evaluations=report.list_evaluations(found, evaluations, folder),
+        records=report.list_records(records, folder),
+        times=report.show_times(times),
+        total=f"{sum(rule['seconds'] for rule in times):,.0f}",
+        settings=report.lay_out_settings(settings),
+        tags=report.gather_tags(sources),
+        claims=report.show_table({"title": "Claims", "csv": claims}, folder) if claims else None,
+    )
+    with replacing(output) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        write_report,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        evaluations=list(snakemake.input.evaluations),
+        output=snakemake.output[0],
+        **snakemake.params,
+    )

@@ -1,0 +1,127 @@
+"""gather_attacks on shards written by hand, against counts taken by eye."""
+
+import copy
+import csv
+
+import pytest
+
+from contrastdp.records import InputError, read_json, write_json
+from gather_attacks import gather_attacks
+
+IDENTITY = {"arm": "ddim", "dataset": "digits", "seed": 3, "generator": "ddim", "real": 20}
+IDENTITY |= {"synthetic": 50, "trainer": "trades", "selection": "none"}
+ATTACK = {"version": "standard", "attacks": ["apgd-ce", "square"], "eps": "1/10", "shard_size": 4}
+# Ten images: two misclassified, three broken by the first attack, one by the second, four robust.
+BROKEN = ["", "clean", "apgd-ce", "", "square", "apgd-ce", "", "clean", "", "apgd-ce"]
+
+
+def make_shards():
+    shards = []
+    for start, stop in ((0, 4), (4, 8), (8, 10)):
+        broken = BROKEN[start:stop]
+        label = [index % 3 for index in range(start, stop)]
+        prediction = [c + (b == "clean") for c, b in zip(label, broken, strict=True)]
+        images = {"index": list(range(start, stop)), "label": label}
+        images |= {"clean_prediction": prediction, "broken_by": broken}
+        shards.append(
+            {"start": start, "stop": stop, "n_test": 10, "attack": dict(ATTACK), "images": images}
+            | {"seconds": {"apgd-ce": 1.5, "square": 2.0}}
+            | {"provenance": {"seed": 0, "device": f"gpu{start}", "versions": {"torch": "2.13.0"}}}
+        )
+    return shards
+
+
+def gather(folder, shards, identity=IDENTITY):
+    paths = []
+    for number, shard in enumerate(shards):
+        paths.append(str(folder / f"shard{number}.json"))
+        write_json(paths[-1], shard)
+    write_json(folder / "training.json", {"best_step": 40})
+    gather_attacks(
+        shards=paths,
+        training=str(folder / "training.json"),
+        identity=identity,
+        evaluation=str(folder / "evaluation.json"),
+        outcomes=str(folder / "outcomes.csv"),
+    )
+    return read_json(folder / "evaluation.json")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_counts_are_those_taken_by_eye(tmp_path, order):
+    shards = make_shards()
+    found = gather(tmp_path, [shards[i] for i in order])
+    assert {key: found[key] for key in IDENTITY} == IDENTITY
+    assert (found["n_test"], found["clean_accuracy"], found["robust_accuracy"]) == (10, 0.8, 0.4)
+    assert found["accuracy_after"] == {"apgd-ce": 0.5, "square": 0.4}
+    assert found["seconds"] == {"apgd-ce": 4.5, "square": 6.0}
+    assert found["training"] == {"best_step": 40}
+    assert found["attack"] == ATTACK
+    assert found["provenance"]["device"] == "gpu0, gpu4, gpu8"
+    assert found["provenance"]["versions"] == {"torch": "2.13.0"}
+    assert found["provenance"]["seed"] == 3
+    with open(tmp_path / "outcomes.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["broken_by"] for row in rows] == BROKEN
+    assert [int(row["index"]) for row in rows] == list(range(10))
+
+
+def spoil(shards, what):
+    second = shards[1]
+    if what == "gap":
+        del shards[1]
+    elif what == "no end":
+        del shards[2]
+    elif what == "no start":
+        del shards[0]
+    elif what == "none":
+        shards.clear()
+    elif what == "twice":
+        shards.append(copy.deepcopy(second))
+    elif what == "attack":
+        second["attack"]["eps"] = "2/10"
+    elif what == "n_test":
+        second["n_test"] = 11
+    elif what == "short":
+        second["images"]["label"].pop()
+    elif what == "index":
+        second["images"]["index"][0] = 9
+    elif what == "unknown":
+        second["images"]["broken_by"][0] = "magic"
+    elif what == "misclassified":
+        second["images"]["clean_prediction"][0] += 1
+    elif what == "lacks":
+        del second["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("gap", "leaves out images 4 to 7"),
+        ("no end", "end at image 8 of 10"),
+        ("no start", "leaves out images 0 to 3"),
+        ("none", "no attack shards"),
+        ("twice", "repeats images 4 to 7"),
+        ("attack", "attack eps is '2/10' but '1/10'"),
+        ("n_test", "n_test is 11 but 10"),
+        ("short", "images.label has 3 entries for the 4 images"),
+        ("index", "images.index is not 4 to 7"),
+        ("unknown", "image 4 is broken by 'magic'"),
+        ("misclassified", "image 4 of class 1, predicted 2 unattacked"),
+        ("lacks", "lacks 'seconds'"),
+    ],
+)
+def test_shards_that_do_not_fit_are_refused_and_leave_nothing(tmp_path, what, said):
+    shards = make_shards()
+    spoil(shards, what)
+    with pytest.raises(InputError) as error:
+        gather(tmp_path, shards)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "evaluation.json").exists()
+    assert not (tmp_path / "outcomes.csv").exists()
+
+
+def test_identity_must_be_whole(tmp_path):
+    with pytest.raises(InputError, match="'seed' is missing"):
+        gather(tmp_path, make_shards(), {k: v for k, v in IDENTITY.items() if k != "seed"})

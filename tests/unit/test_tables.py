@@ -1,0 +1,223 @@
+"""Rows of the robustness table against numbers worked out by hand, and what is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contrastdp import tables
+from contrastdp.records import InputError, write_csv
+
+ATTACK = {
+    "version": "standard",
+    "attacks": ["apgd-ce", "square"],
+    "norm": "Linf",
+    "eps": "1/10",
+    "seed": 0,
+}
+ROBUST = {"ddim": [0.80, 0.84, 0.82], "none": [0.75, 0.80, 0.77], "hnm": [0.82, 0.83, 0.80]}
+
+
+def make_arm(name, **changes):
+    arm = {"arm": name, "dataset": "digits", "generator": name, "real": 200, "synthetic": 2000}
+    arm |= {"selection": "none", "trainer": "trades", "seeds": [0, 1, 2], "title": name.upper()}
+    return arm | changes
+
+
+def make_evaluation(arm, seed, robust, **changes):
+    return (
+        {key: arm[key] for key in ("arm", *tables.SHARED)}
+        | {"seed": seed, "n_test": 100, "clean_accuracy": 0.9, "robust_accuracy": robust}
+        | {"attack": ATTACK}
+        | changes
+    )
+
+
+def make_study():
+    arms = [make_arm("none", synthetic=0), make_arm("ddim"), make_arm("hnm")]
+    found = {
+        (arm["arm"], seed): make_evaluation(arm, seed, ROBUST[arm["arm"]][seed])
+        for arm in arms
+        for seed in arm["seeds"]
+    }
+    return found, arms
+
+
+def test_rows_hold_percentages_worked_out_by_hand():
+    found, arms = make_study()
+    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, "ddim")}
+    assert list(rows) == ["none", "ddim", "hnm"]
+    ddim, none, hnm = rows["ddim"], rows["none"], rows["hnm"]
+    assert (ddim["robust_mean"], ddim["robust_std"]) == (82.0, 2.0)
+    # t(2) at 97.5% is 4.302653; 2 / sqrt(3) = 1.154701
+    assert ddim["robust_low"] == pytest.approx(82 - 4.302653 * 1.154701, abs=1e-4)
+    assert ddim["robust_high"] == pytest.approx(82 + 4.302653 * 1.154701, abs=1e-4)
+    assert (ddim["clean_mean"], ddim["clean_std"], ddim["n_test"]) == (90.0, 0.0, 100)
+    assert none["difference"] == pytest.approx((-5 - 4 - 5) / 3, abs=1e-4)
+    assert (none["pairs"], none["reference"], none["synthetic"]) == (3, "ddim", 0)
+    assert hnm["difference"] == pytest.approx((2 - 1 - 2) / 3, abs=1e-4)
+    assert hnm["difference_low"] < 0 < hnm["difference_high"]
+    assert ddim["difference"] is ddim["reference"] is ddim["pairs"] is None
+    # Wilson's interval of 82 of 100, from a published calculator's formula worked by hand.
+    assert ddim["robust_wilson_low"] == pytest.approx(73.3, abs=0.1)
+    assert ddim["robust_wilson_high"] == pytest.approx(88.3, abs=0.1)
+
+
+def test_one_seed_leaves_the_spread_empty():
+    arm = make_arm("ddim", seeds=[4])
+    found = {("ddim", 4): make_evaluation(arm, 4, 0.8)}
+    (row,) = tables.robustness_rows(found, [arm])
+    assert row["robust_mean"] == 80.0
+    for key in ("robust_std", "robust_low", "robust_high", "clean_low", "difference"):
+        assert row[key] is None
+    assert "±" not in tables.markdown_table([row], tables.caption(found, [row])).splitlines()[-1]
+
+
+def test_each_data_set_has_its_own_attack_and_reference():
+    arms = [make_arm("ddim"), make_arm("hnm")]
+    arms += [make_arm(name, dataset="mnist") for name in ("m_ddim", "m_hnm")]
+    found = {}
+    for arm in arms:
+        for seed in arm["seeds"]:
+            other = {"n_test": 50, "attack": ATTACK | {"eps": "3/10"}}
+            changes = other if arm["dataset"] == "mnist" else {}
+            found[arm["arm"], seed] = make_evaluation(arm, seed, 0.5, **changes)
+    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, ["ddim", "m_ddim"])}
+    assert rows["m_hnm"]["reference"] == "m_ddim"
+    assert rows["hnm"]["reference"] == "ddim"
+    text = tables.caption(found, list(rows.values()))
+    assert "eps = 1/10" in text
+    assert "eps = 3/10" in text
+    assert tables.human_cells(list(rows.values()))[0][0] == "Data"
+
+
+def spoil(found, arms, what):
+    first = ("ddim", 1)
+    if what == "missing":
+        del found[first]
+    elif what == "unasked":
+        arms.pop()
+    elif what == "no seeds":
+        arms[1]["seeds"] = []
+    elif what == "seed twice":
+        arms[1]["seeds"] = [0, 1, 1]
+    elif what == "no title":
+        del arms[1]["title"]
+    elif what == "attack":
+        found[first]["attack"] = ATTACK | {"eps": "2/10"}
+    elif what == "n_test":
+        found[first]["n_test"] = 99
+    else:
+        found[first][what] = 7
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("missing", "arm ddim, seed 1: has no evaluation"),
+        ("unasked", "is evaluated but in no row"),
+        ("no seeds", "has no seeds"),
+        ("seed twice", "named twice"),
+        ("no title", "lacks 'title'"),
+        ("attack", "attack eps is '2/10' but '1/10'"),
+        ("n_test", "n_test is 99 but 100"),
+        *((key, f"arm ddim, seed 1: {key} is 7 in its evaluation") for key in tables.SHARED),
+    ],
+)
+def test_rows_that_may_not_be_compared_are_refused_in_one_line(what, said):
+    found, arms = make_study()
+    spoil(found, arms, what)
+    with pytest.raises(InputError) as error:
+        tables.robustness_rows(found, arms, "none")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"), [("dim", "no arm"), (["ddim", "hnm"], "one already")]
+)
+def test_a_reference_must_be_one_arm_of_the_table(reference, said):
+    found, arms = make_study()
+    with pytest.raises(InputError, match=said):
+        tables.robustness_rows(found, arms, reference)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"robust_accuracy": 83.0}, "fraction"),
+        ({"n_test": 0}, "n_test is 0"),
+        ({"attack": None}, None),
+    ],
+)
+def test_evaluations_are_read_once_each(tmp_path, changes, said):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(make_evaluation(make_arm("ddim"), 0, 0.8) | changes))
+    if said is None:
+        assert list(tables.read_evaluations([path])) == [("ddim", 0)]
+        with pytest.raises(InputError, match=r"seed 0 was already given"):
+            tables.read_evaluations([path, path])
+    else:
+        with pytest.raises(InputError, match=said):
+            tables.read_evaluations([path])
+
+
+def test_an_evaluation_that_lacks_a_key_is_refused(tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps({"arm": "ddim", "seed": 0}))
+    with pytest.raises(InputError, match="lacks 'dataset'"):
+        tables.read_evaluations([path])
+
+
+def test_a_table_written_is_read_back_alike(tmp_path):
+    rows = tables.robustness_rows(*make_study(), "ddim")
+    write_csv(tmp_path / "t.csv", rows, tables.COLUMNS)
+    back = tables.read_table(tmp_path / "t.csv")
+    assert [{k: v or None for k, v in row.items() if k != "synthetic"} for row in back] == [
+        {k: v or None for k, v in row.items() if k != "synthetic"} for row in rows
+    ]
+    (tmp_path / "t.csv").write_text("arm,reel\na,1\n")
+    with pytest.raises(InputError, match="missing or unknown"):
+        tables.read_table(tmp_path / "t.csv")
+
+
+def test_people_see_signs_intervals_and_the_reference():
+    found, arms = make_study()
+    arms[2]["title"] = "50% | HNM_head & more"
+    rows = tables.robustness_rows(found, arms, "ddim")
+    text = tables.caption(found, rows)
+    markdown = tables.markdown_table(rows, text)
+    assert "100 test images" in markdown
+    assert "eps = 1/10" in markdown
+    assert "over 3 seeds" in markdown
+    assert "82.0 ± 2.0 [77.0, 87.0] | reference |" in markdown
+    assert "−4.67 [−6.10, −3.23]" in markdown
+    assert "| 50% \\| HNM_head & more |" in markdown
+    latex = tables.latex_table(rows, text, "robustness")
+    assert r"50\% | HNM\_head \& more" in latex
+    assert r"\label{tab:robustness}" in latex
+    # As many cells in each row as the header has.
+    lines = latex.split(r"\toprule")[1].split(r"\bottomrule")[0].splitlines()
+    assert {line.replace(r"\&", "").count("&") for line in lines if line.endswith(r"\\")} == {6}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.234, "+1.23"), (-1.234, "−1.23"), (0.001, "0.00"), (-0.001, "0.00")]
+)
+def test_zero_has_no_sign(value, text):
+    assert tables.signed(value) == text
+
+
+def test_the_reporting_end_loads_no_torch():
+    code = (
+        "import sys; import contrastdp.tables, contrastdp.report, contrastdp.figures; "
+        "import make_table, write_report, plot_sizes, plot_tsne, plot_samples, gather_attacks; "
+        "print('torch' in sys.modules)"
+    )
+    scripts = Path(__file__).parents[2] / "scripts"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
