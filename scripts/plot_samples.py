@@ -13,12 +13,12 @@ def plot_samples(
     *,
     plain: Sequence[str],
     guided: Mapping[str, Sequence[str]],
-    count: int,
+    images: int,
     png: str,
     pdf: str,
     plain_title: str = "without guidance",
 ) -> None:
-    """Draw the first `count` images that all have, a row each for plain and every guided.
+    """Draw the first `images` images that all have, a row each for plain and every guided.
 
     plain: image files (npz) of the unguided generator's shards; guided: title -> shards of a
     generator with the same seed; plain_title: the first row's title. Images are matched by the
@@ -42,7 +42,7 @@ def plot_samples(
     shapes = {title: image.shape[1:] for title, (_, image, _) in read.items()}
     if len(set(shapes.values())) != 1:
         raise InputError(f"images differ in shape: {shapes}; plot generators of one data set")
-    shared = sorted(set.intersection(*(set(places) for places, _, _ in read.values())))[:count]
+    shared = sorted(set.intersection(*(set(places) for places, _, _ in read.values())))[:images]
     if not shared:
         raise InputError("no image index is shared by all rows; plot generators of one seed")
     rows = []

@@ -29,7 +29,7 @@ def write_report(
     is taken); figures: items with title, caption, png; evaluations: evaluation.json files, linked
     relative to output; benchmarks: items with rule and path (Snakemake's TSV); settings: as
     merged, shown by section; sources: files scanned for PAPER and ASSUME tags; records: further
-    JSON files to link (trainings, metrics); claims: a CSV, shown as it is.
+    JSON files to link (trainings, metrics); claims: the CSV of judge_claims.
     """
     folder = Path(output).parent
     found = read_evaluations(evaluations)
@@ -52,7 +52,7 @@ def write_report(
         total=f"{sum(rule['seconds'] for rule in times):,.0f}",
         settings=report.lay_out_settings(settings),
         tags=report.gather_tags(sources),
-        claims=report.show_table({"title": "Claims", "csv": claims}, folder) if claims else None,
+        claims=report.show_claims(claims, folder) if claims else None,
     )
     with replacing(output) as temporary:
         temporary.write_text(html, encoding="utf-8")

@@ -302,9 +302,35 @@ def show_table(table: Mapping[str, str], folder: Path) -> dict[str, Any]:
         right = [i >= left or name in numbers for i, name in enumerate(header)]
         return shown | {"header": header, "rows": cells, "right": right, "summary": rows}
     header = list(raw[0]) if raw else []
-    cells = [list(row.values()) for row in raw]
+    cells = [[_short(value) for value in row.values()] for row in raw]
     right = [all(_number(row[i]) is not None for row in cells) for i in range(len(header))]
     return shown | {"header": header, "rows": cells, "right": right, "summary": None}
+
+
+def show_claims(path: str, folder: Path) -> dict[str, Any]:
+    """The claims that judge_claims decided: statement, source, effect with interval, verdict."""
+    kept = ("statement", "source", "effect", "low", "high", "unit", "threshold", "verdict")
+    rows = []
+    for number, row in enumerate(read_csv(path), 2):
+        missing = [key for key in (*kept, "evidence") if key not in row]
+        if missing:
+            raise InputError(f"{path}, line {number}: lacks '{missing[0]}'; judge the claims again")
+        effect = f"{_short(row['effect'])} [{_short(row['low'])}, {_short(row['high'])}]"
+        rows.append(
+            (
+                *(row["statement"], row["source"], row["verdict"], f"{effect} {row['unit']}"),
+                *(_short(row["threshold"]), row["evidence"]),
+            )
+        )
+    header = ["Claim", "Source", "Verdict", "Effect [interval]", "Threshold", "Compared"]
+    right = [name == "Threshold" for name in header]
+    return {"header": header, "rows": rows, "right": right, "link": _relative(path, folder)}
+
+
+def _short(text: str) -> str:
+    """A long fraction to four digits; any other text as it is."""
+    number = _number(text)
+    return f"{number:.4g}" if number is not None and "." in text and len(text) > 6 else text
 
 
 def show_figure(figure: Mapping[str, str]) -> dict[str, str]:

@@ -128,8 +128,10 @@ def study(tmp_path):
     rows = [make_row("ddim"), make_row("hnm", 2.0, (-0.5, 4.5), title="<script>HNM</script>")]
     write_csv(tmp_path / "tables/robustness.csv", rows, COLUMNS)
     (tmp_path / "tables/robustness.md").write_text("The caption, 100 images.\n\n| a |\n| - |\n")
-    write_csv(tmp_path / "claims.csv", [{"claim": "1 < 2 & so on", "holds": "yes"}],
-              ["claim", "holds"])  # fmt: skip
+    claim = {"statement": "1 < 2 & so on", "source": "section 3", "effect": "0.123456789"}
+    claim |= {"low": "0.1", "high": "0.2", "unit": "points", "threshold": "0", "evidence": "cells"}
+    claim |= {"verdict": "reproduced"}
+    write_csv(tmp_path / "claims.csv", [claim], list(claim))
     figure = Figure()
     figure.savefig(tmp_path / "a.png")
     paths = []
@@ -189,6 +191,7 @@ def test_the_page_shows_what_was_run_and_escapes_it(study):
     text = Path(study["output"]).read_text()
     for shown in (
         *("A &amp; B", "&lt;b&gt;bold&lt;/b&gt;", "1 &lt; 2 &amp; so on"),
+        "0.1235 [0.1, 0.2] points",
         *("&lt;script&gt;HNM&lt;/script&gt; +2.00 [−0.50, +4.50]", "The caption, 100 images."),
         *("No difference detected", "80.0 ± 2.0 [75.0, 85.0]", "81.25", "fab 83.00", ">77<"),
         *("abc+ (+: with changes that were not committed)", "cpu0, cpu1", "torch 2.13.0"),
@@ -209,6 +212,14 @@ def test_a_report_needs_no_tables_figures_or_claims(study):
     assert Page(text).open == []
     assert "No table of accuracies was given." in text
     assert 'href="#claims"' not in text
+
+
+def test_any_other_table_is_shown_as_it_is(study, tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text("name,value\na,0.123456789\nb,12\n")
+    shown = report.show_table({"title": "T", "csv": str(path), "caption": "c"}, tmp_path)
+    assert shown["rows"] == [["a", "0.1235"], ["b", "12"]]
+    assert (shown["right"], shown["summary"], shown["link"]) == ([False, True], None, "plain.csv")
 
 
 @pytest.mark.parametrize("content", [None, b"GIF89a"])
