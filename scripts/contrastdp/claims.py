@@ -250,8 +250,8 @@ def table_agrees(evidence: Mapping[str, Any], *, variant: str, table: str) -> Ve
         float(row["points_high"]),
         known.get(row["verdict"], INCONCLUSIVE),
         f"{row['verdict']}; {float(row['within_2se']):.0%} of {2 * int(row['cells'])} values "
-        f"within 2 standard errors; chance of a fit this bad {float(row['p_fit']):.2g}; largest |z| "
-        f"{row['largest_z']} (allowed {row['largest_z_allowed']})",
+        f"within 2 standard errors; chance of a fit this bad {float(row['p_fit']):.2g}; "
+        f"largest |z| {row['largest_z']} (allowed {row['largest_z_allowed']})",
     )
 
 

@@ -97,9 +97,10 @@ class Comparison:
 
     def z_std(self, variant: str, measure: str) -> np.ndarray:
         """z-score of the printed standard deviation, on the log scale it varies on; (cells,)."""
-        paper = self.paper[f"{measure}_std"]
+        paper = np.maximum(self.paper[f"{measure}_std"], ROUNDING)
         rounding = ROUNDING / paper
-        return _z(np.log(paper), np.log(self.again[variant][f"{measure}_std"]), rounding)
+        again = np.maximum(self.again[variant][f"{measure}_std"], ROUNDING)
+        return _z(np.log(paper), np.log(again), rounding)
 
     def z_regenerations(self, variant: str, measure: str) -> np.ndarray:
         """Each regeneration's z-scores against the other regenerations; (regenerations, cells)."""
@@ -156,8 +157,15 @@ def verdict_rows(comparison: Comparison, *, trials: int, level: float) -> list[d
     range the setting itself gives over its regenerations (points_low, points_high); p_fit: the
     share of regenerations whose mean |z| is at least the printed table's. The verdict is `not
     reproduced` where p_fit <= level, else `reproduced`, with the number of cells whose |z| goes
-    beyond what `level` allows over the whole table (Bonferroni, Student's t).
+    beyond what `level` allows over the whole table (Bonferroni, Student's t). InputError where
+    there are too few regenerations to reject anything at `level`.
     """
+    repeats = len(comparison.again[comparison.variants[0]]["clean"])
+    if 1 / (repeats + 1) > level:
+        raise InputError(
+            f"cells: {repeats} regenerations cannot reject a table at level {level}; raise "
+            f"regenerations to {int(np.ceil(1 / level)) - 1} or the level"
+        )
     rows = []
     tables = list(dict.fromkeys(row["table"] for row in comparison.reported))
     for v in comparison.variants:
