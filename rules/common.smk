@@ -1,4 +1,4 @@
-# Merged settings, experiment rows, paths and input functions; no rules.
+# Merged settings, experiment rows, paths and input functions; nothing runs here.
 import sys
 from functools import partial
 from pathlib import Path
@@ -7,8 +7,6 @@ import yaml
 
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
-from snakemake.exceptions import WorkflowError
-
 from contrastdp import experiments
 from contrastdp.lineage import code_digest
 from contrastdp.records import InputError, read_csv
@@ -16,10 +14,11 @@ from contrastdp.records import InputError, read_csv
 BASE = Path(workflow.basedir)
 
 
+# ---------------------------------------------------------------- settings
 def load_yaml(path):
-    """One YAML file of the config folder, as a dict; one clear line where it cannot be read."""
+    """One YAML file as a dict; one clear line where it cannot be read."""
     try:
-        return yaml.safe_load((BASE / path).read_text(encoding="utf-8")) or {}
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
@@ -32,32 +31,61 @@ try:
         command_line=dict(config),
     )
 except InputError as error:
-    # Only the line itself: a traceback of this file says nothing to the user.
+    # The line alone: a traceback of this file says nothing to a user.
     sys.exit(f"error in settings: {error}")
 
+
+# ---------------------------------------------------------------- paths
 RESULTS = f"results/{PLAN.scale}"
-CLASSIFIER = RESULTS + "/{dataset}/classifier/{classifier}/n{real}/seed{seed}/model.safetensors"
-DIFFUSION = RESULTS + "/{dataset}/diffusion/{denoiser}/n{real}/seed{seed}"
-DENOISER = DIFFUSION + "/model"
-SAMPLES = RESULTS + "/{dataset}/samples/{generator}/n{real}/seed{seed}/shard{shard}.npz"
-LABELLED = RESULTS + "/{dataset}/labelled/{generator}/n{real}/seed{seed}/shard{shard}.npz"
-SELECTED = RESULTS + "/{dataset}/selected/{arm}/seed{seed}/images.npz"
-ROBUST = RESULTS + "/{dataset}/robust/{arm}/seed{seed}"
-ATTACKS = RESULTS + "/{dataset}/attacks/{arm}/seed{seed}"
+SPLIT = f"{RESULTS}/{{dataset}}/data/{{split}}.npz"
+CLASSIFIER = f"{RESULTS}/{{dataset}}/classifier/{{classifier}}/n{{real}}/seed{{seed}}"
+DIFFUSION = f"{RESULTS}/{{dataset}}/diffusion/{{denoiser}}/n{{real}}/seed{{seed}}"
+SAMPLES = f"{RESULTS}/{{dataset}}/samples/{{generator}}/n{{real}}/seed{{seed}}"
+LABELLED = f"{RESULTS}/{{dataset}}/labelled/{{generator}}/n{{real}}/seed{{seed}}"
+SELECTED = f"{RESULTS}/{{dataset}}/selected/{{arm}}/seed{{seed}}"
+ROBUST = f"{RESULTS}/{{dataset}}/robust/{{arm}}/seed{{seed}}"
+ATTACKS = f"{RESULTS}/{{dataset}}/attacks/{{arm}}/seed{{seed}}"
+FIGURES = f"{RESULTS}/figures"
+TABLES = f"{RESULTS}/tables"
 
 
 wildcard_constraints:
-    dataset="|".join(PLAN.datasets) or "none",
-    split="train|validation|test",
+    dataset="|".join(PLAN.datasets),
     classifier="labeler|encoder",
     denoiser="[a-z0-9_]+",
-    generator="|".join(PLAN.generators) or "none",
-    arm="|".join(PLAN.arms) or "none",
+    generator="|".join(PLAN.generators),
+    arm="|".join(PLAN.arms),
     real=r"\d+",
     seed=r"\d+",
     shard=r"\d+",
+    table="robustness|ablations",
+    page="report|ablations",
 
 
+def split(name):
+    """Path of one split of the data set that the wildcard names."""
+    return SPLIT.replace("{split}", name)
+
+
+def arm_files(pattern, arms):
+    """`pattern` for each seed of each of `arms`."""
+    return [
+        pattern.format(dataset=PLAN.arms[arm]["dataset"], arm=arm, seed=seed)
+        for arm in arms
+        for seed in PLAN.seeds(arm)
+    ]
+
+
+def shards_of_arm(pattern, arm, seed):
+    """Files of the arm's generator, one a shard, that hold its candidates."""
+    row = PLAN.arms[arm]
+    return [
+        f"{pattern}/shard{{shard}}.npz".format(**row | {"seed": seed, "shard": shard})
+        for shard in PLAN.sample_shards(arm)
+    ]
+
+
+# ---------------------------------------------------------------- parameters
 def code(rule):
     """Digest of a rule's script and of the library it imports: an edit reruns what it concerns."""
     return code_digest(BASE / "scripts" / f"{rule}.py")
@@ -80,50 +108,133 @@ def of_arm(column):
     return lambda wildcards: PLAN.arms[wildcards.arm][column]
 
 
-def split_file(split, dataset="{dataset}"):
-    """Path of one split of a data set."""
-    return f"{RESULTS}/{dataset}/data/{split}.npz"
+def seed_of(wildcards):
+    """Parameter function: the seed, as a number."""
+    return int(wildcards.seed)
 
 
 def image_shape(wildcards):
-    """(C, H, W) of the data set."""
+    """Parameter function: (C, H, W) of the data set."""
     settings = PLAN.datasets[wildcards.dataset]
     return [settings["channels"], settings["image_size"], settings["image_size"]]
 
 
-def arm_paths(pattern, arms, **more):
-    """`pattern` for each seed of each of `arms`."""
+def denoiser_setting(key):
+    """Parameter function: a setting of the denoiser that the wildcard names."""
+    return lambda w: PLAN.datasets[w.dataset]["denoisers"][w.denoiser][key]
+
+
+def edge(length, offset):
+    """Parameter function: where the wildcard's shard begins (offset 0) or ends (1)."""
+    return lambda wildcards: (int(wildcards.shard) + offset) * length(wildcards)
+
+
+# ---------------------------------------------------------------- inputs
+def sample_inputs(wildcards):
+    """The generator's diffusion model, and the feature extractor where it is guided."""
+    row = PLAN.generators[wildcards.generator]
+    inputs = {"denoiser": f"{DIFFUSION.replace('{denoiser}', row['denoiser'])}/model"}
+    if row["guidance"] is not None:
+        inputs["encoder"] = f"{CLASSIFIER.replace('{classifier}', 'encoder')}/model.safetensors"
+    return {name: path.format(**wildcards) for name, path in inputs.items()}
+
+
+def classifier_of_arm(wildcards, classifier):
+    """A classifier trained on the arm's real images."""
+    real = PLAN.arms[wildcards.arm]["real"]
+    folder = CLASSIFIER.format(classifier=classifier, real=real, **wildcards)
+    return f"{folder}/model.safetensors"
+
+
+def select_inputs(wildcards):
+    """The arm's labelled shards, and the networks and images that its selection rule reads."""
+    rule_name = PLAN.arms[wildcards.arm]["selection"]
+    inputs = {"shards": shards_of_arm(LABELLED, wildcards.arm, wildcards.seed)}
+    if rule_name != "none":
+        inputs["labeler"] = classifier_of_arm(wildcards, "labeler")
+        inputs["encoder"] = classifier_of_arm(wildcards, "encoder")
+        inputs["train"] = split("train").format(**wildcards)
+    return inputs
+
+
+def training_inputs(wildcards):
+    """Real images, and the arm's synthetic ones where it has any."""
+    inputs = {name: split(name).format(**wildcards) for name in ("train", "validation")}
+    if PLAN.arms[wildcards.arm]["synthetic"]:
+        inputs["synthetic"] = f"{SELECTED}/images.npz".format(**wildcards)
+    return inputs
+
+
+def attack_shards(wildcards):
+    """The arm's shards of attacked test images."""
     return [
-        pattern.format(dataset=PLAN.arms[arm]["dataset"], arm=arm, seed=seed, **more)
-        for arm in arms
-        for seed in PLAN.seeds(arm)
+        f"{ATTACKS}/shard{{shard}}.json".format(shard=shard, **wildcards)
+        for shard in PLAN.attack_shards(wildcards.dataset)
     ]
 
 
-def shards_of_arm(pattern, arm, seed):
-    """Shards of the arm's generator that hold its candidates."""
-    row = PLAN.arms[arm]
+# ---------------------------------------------------------------- tables, figures and pages
+PAGES = {"report": "robustness", "ablations": "ablations"}
+SIZES_FROM = {"robustness": ["robustness"], "ablations": ["robustness", "ablations"]}
+SOURCES = sorted(
+    str(path.relative_to(BASE))
+    for pattern in ("scripts/*.py", "scripts/contrastdp/*.py", "config/**/*.yaml")
+    for path in BASE.glob(pattern)
+)
+
+
+def first_shards(dataset, generator):
+    """The first shard, of seed 0, of a generator, at the reference arm's number of real images."""
+    row = PLAN.arms[PLAN.datasets[dataset]["report"]["reference"]]
+    names = {"dataset": dataset, "generator": generator, "real": row["real"], "seed": 0}
+    return [f"{LABELLED}/shard0.npz".format(**names)]
+
+
+def sample_grid_inputs(wildcards):
+    """First shards of the generators of the sample grid: plain, and each guided by its name."""
+    shown = PLAN.datasets[wildcards.dataset]["report"]
+    generators = {"plain": shown["plain"]} | {name: name for name in shown["guided"]}
+    return {key: first_shards(wildcards.dataset, name) for key, name in generators.items()}
+
+
+def guided_titles(wildcards):
+    """Parameter function: the guided generators of the sample grid, name -> title."""
+    chosen = PLAN.datasets[wildcards.dataset]["report"]["guided"]
+    return {generator: PLAN.generators[generator]["title"] for generator in chosen}
+
+
+def tables_of(table):
+    """What a page says of its table."""
     return [
-        pattern.format(
-            dataset=row["dataset"],
-            generator=row["generator"],
-            real=row["real"],
-            seed=seed,
-            shard=shard,
-        )
-        for shard in PLAN.sample_shards(arm)
+        {
+            "title": table.capitalize(),
+            "csv": f"{TABLES}/{table}.csv",
+            "markdown": f"{TABLES}/{table}.md",
+        }
     ]
 
 
-def classifier_of_arm(classifier):
-    """Input function: a classifier trained on the arm's real images."""
-
-    def path(wildcards):
-        return CLASSIFIER.format(
-            dataset=wildcards.dataset,
-            classifier=classifier,
-            real=PLAN.arms[wildcards.arm]["real"],
-            seed=wildcards.seed,
-        )
-
-    return path
+def figures_of(table):
+    """Figures of a table's page: title, caption and file."""
+    found = []
+    for dataset, settings in PLAN.datasets.items():
+        title = settings["title"]
+        sizes = {
+            "title": f"{title}: accuracy against synthetic size",
+            "caption": "Mean over seeds; error bars: 95% t interval over seeds. Dashed: no "
+            "synthetic data.",
+            "png": f"{FIGURES}/sizes_{dataset}_{table}.png",
+        }
+        samples = {
+            "title": f"{title}: the same noise with and without guidance",
+            "caption": "Each column starts from the same noise; the first images, not chosen. "
+            "Small figures: the label they were given.",
+            "png": f"{FIGURES}/samples_{dataset}.png",
+        }
+        tsne = {
+            "title": f"{title}: features of two robust networks (t-SNE)",
+            "caption": "Penultimate features of test images, seed 0.",
+            "png": f"{FIGURES}/tsne_{dataset}.png",
+        }
+        found += [samples, sizes, tsne] if table == "robustness" else [sizes]
+    return found

@@ -3,14 +3,9 @@
 
 rule prepare_data:
     output:
-        train=split_file("train"),
-        validation=split_file("validation"),
-        test=split_file("test"),
-    params:
-        code=code("prepare_data"),
-        dataset="{dataset}",
-        sizes=setting("sizes"),
-        seed=setting("data_seed"),
+        train=split("train"),
+        validation=split("validation"),
+        test=split("test"),
     log:
         f"{RESULTS}/logs/prepare_data/{{dataset}}.log",
     benchmark:
@@ -21,5 +16,10 @@ rule prepare_data:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=code("prepare_data"),
+        dataset="{dataset}",
+        sizes=setting("sizes"),
+        seed=setting("data_seed"),
     script:
         "../scripts/prepare_data.py"

@@ -1,27 +1,13 @@
 # Diffusion models, each trained on the drawn real images alone.
 
 
-def denoiser_setting(key):
-    """Parameter function: a setting of the denoiser that the wildcard names."""
-    return lambda w: PLAN.datasets[w.dataset]["denoisers"][w.denoiser][key]
-
-
 rule train_diffusion:
     input:
-        train=split_file("train"),
+        train=split("train"),
     output:
-        model=directory(DENOISER),
+        model=directory(f"{DIFFUSION}/model"),
         history=f"{DIFFUSION}/history.csv",
         metrics=f"{DIFFUSION}/metrics.json",
-    params:
-        code=code("train_diffusion"),
-        real=lambda w: int(w.real),
-        seed=lambda w: int(w.seed),
-        classes=setting("classes"),
-        conditional=denoiser_setting("conditional"),
-        network=denoiser_setting("network"),
-        training=denoiser_setting("training"),
-        schedule=setting("noise_schedule"),
     log:
         f"{RESULTS}/logs/train_diffusion/{{dataset}}/{{denoiser}}/n{{real}}/seed{{seed}}.log",
     benchmark:
@@ -32,5 +18,14 @@ rule train_diffusion:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        code=code("train_diffusion"),
+        real=lambda w: int(w.real),
+        seed=seed_of,
+        classes=setting("classes"),
+        conditional=denoiser_setting("conditional"),
+        network=denoiser_setting("network"),
+        training=denoiser_setting("training"),
+        schedule=setting("noise_schedule"),
     script:
         "../scripts/train_diffusion.py"

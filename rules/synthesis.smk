@@ -1,34 +1,11 @@
 # Synthetic images: sampled in shards, labelled, selected.
 
 
-def sample_inputs(wildcards):
-    """The generator's diffusion model, and the feature extractor where it is guided."""
-    denoiser = PLAN.generators[wildcards.generator]["denoiser"]
-    inputs = {"denoiser": DENOISER.replace("{denoiser}", denoiser)}
-    if PLAN.generators[wildcards.generator]["guidance"]:
-        inputs["encoder"] = CLASSIFIER.replace("{classifier}", "encoder")
-    return {name: path.format(**wildcards) for name, path in inputs.items()}
-
-
-def shard_edge(offset):
-    """Parameter function: first index of the shard `offset` after the wildcard's."""
-    return lambda w: (int(w.shard) + offset) * PLAN.datasets[w.dataset]["sampling"]["shard"]
-
-
 rule sample_images:
     input:
         unpack(sample_inputs),
     output:
-        images=SAMPLES,
-    params:
-        code=code("sample_images"),
-        sampler=lambda w: PLAN.sampler(w.dataset, w.generator),
-        guidance=lambda w: PLAN.guidance(w.dataset, w.generator),
-        shape=image_shape,
-        start=shard_edge(0),
-        stop=shard_edge(1),
-        batch=setting("sampling", "batch"),
-        seed=lambda w: int(w.seed),
+        images=f"{SAMPLES}/shard{{shard}}.npz",
     log:
         f"{RESULTS}/logs/sample_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.log",
     benchmark:
@@ -39,5 +16,64 @@ rule sample_images:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        code=code("sample_images"),
+        sampler=lambda w: PLAN.sampler(w.dataset, w.generator),
+        guidance=lambda w: PLAN.guidance(w.dataset, w.generator),
+        shape=image_shape,
+        start=edge(setting("sampling", "shard"), 0),
+        stop=edge(setting("sampling", "shard"), 1),
+        batch=setting("sampling", "batch"),
+        seed=seed_of,
     script:
         "../scripts/sample_images.py"
+
+
+rule label_images:
+    input:
+        images=f"{SAMPLES}/shard{{shard}}.npz",
+        labeler=f"{CLASSIFIER.replace('{classifier}', 'labeler')}/model.safetensors",
+    output:
+        labelled=f"{LABELLED}/shard{{shard}}.npz",
+    log:
+        f"{RESULTS}/logs/label_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/label_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("label_images"),
+        keep_label=lambda w: PLAN.conditional(w.dataset, w.generator),
+    script:
+        "../scripts/label_images.py"
+
+
+rule select_images:
+    input:
+        unpack(select_inputs),
+    output:
+        images=f"{SELECTED}/images.npz",
+    log:
+        f"{RESULTS}/logs/select_images/{{dataset}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/select_images/{{dataset}}/{{arm}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("select_images"),
+        rule=of_arm("selection"),
+        count=of_arm("synthetic"),
+        candidates=lambda w: PLAN.candidates(w.arm),
+        classes=setting("classes"),
+        real=of_arm("real"),
+        seed=seed_of,
+    script:
+        "../scripts/select_images.py"

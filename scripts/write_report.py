@@ -16,7 +16,7 @@ def write_report(
     tables: Sequence[Mapping[str, str]],
     figures: Sequence[Mapping[str, str]],
     evaluations: Sequence[str],
-    benchmarks: Sequence[Mapping[str, str]],
+    benchmarks: str,
     settings: Mapping[str, Any],
     sources: Sequence[str],
     output: str,
@@ -27,14 +27,14 @@ def write_report(
 
     tables: items with title, csv, and caption (text) or markdown (the table's twin, whose caption
     is taken); figures: items with title, caption, png; evaluations: evaluation.json files, linked
-    relative to output; benchmarks: items with rule and path (Snakemake's TSV); settings: as
-    merged, shown by section; sources: files scanned for PAPER and ASSUME tags; records: further
+    relative to output; benchmarks: folder of Snakemake's TSV files, a subfolder a rule; settings:
+    as merged, shown by section; sources: files scanned for PAPER and ASSUME tags; records: further
     JSON files to link (trainings, metrics); claims: the CSV of judge_claims.
     """
     folder = Path(output).parent
     found = read_evaluations(evaluations)
     shown = [report.show_table(table, folder) for table in tables]
-    times = report.sum_benchmarks(benchmarks)
+    times = report.sum_benchmarks(report.find_benchmarks(benchmarks))
     html = report.render(
         title=title,
         summary=[

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contrastdp.averaging import WeightAverage
+from contrastdp.averaging import AveragedNetwork
 from contrastdp.data import epochs, shift
 from contrastdp.records import finite
 
@@ -64,7 +64,7 @@ def train_denoiser(
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-    average = WeightAverage(denoiser, averaging)
+    average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
     drawn = epochs(len(image), batch, generator)
     denoiser.train()
     total, since, every = 0.0, 0, max(steps // 40, 1)
@@ -80,7 +80,7 @@ def train_denoiser(
         nn.utils.clip_grad_norm_(denoiser.parameters(), clip_norm)
         optimiser.step()
         schedule.step()
-        average.update(denoiser)
+        average.update(step)
         total, since = total + loss.detach(), since + 1
         if (step + 1) % every == 0 or step + 1 == steps:
             yield {
@@ -88,5 +88,5 @@ def train_denoiser(
                 "loss": finite(float(total) / since, "diffusion loss", step + 1),
             }
             total, since = 0.0, 0
-    average.copy_to(denoiser)
+    denoiser.load_state_dict(average.network().state_dict())
     denoiser.eval()

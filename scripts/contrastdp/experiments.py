@@ -5,7 +5,7 @@ experiments as rows (generators.tsv, arms.tsv). All are checked here, before any
 nothing heavy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ ARM_COLUMNS = {
     "tables": str,
 }
 SAMPLER_CELLS = ("steps", "spacing", "eta")
+IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
 GUIDANCE_CELLS = ("direction", "head", "tau", "lambda", "window_low", "window_high")
 
 
@@ -82,6 +83,53 @@ class Plan:
             "loss": row["guidance"],
             **self.datasets[dataset]["guidances"][row["guidance"]],
         } | given
+
+    def conditional(self, dataset: str, generator: str) -> bool:
+        """Whether a generator's images carry their own label."""
+        denoiser = self.generators[generator]["denoiser"]
+        return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
+
+    def trainer(self, arm: str) -> dict[str, Any]:
+        """Loss, beta and attack steps of an arm's robust training."""
+        row = self.arms[arm]
+        return self.datasets[row["dataset"]]["trainers"][row["trainer"]]
+
+    def identity(self, arm: str, seed: int) -> dict[str, Any]:
+        """What an evaluation says of itself: the arm's row, without what only lays out tables."""
+        return {name: self.arms[arm][name] for name in IDENTITY} | {"seed": seed}
+
+    def laid_out(self, table: str) -> list[Row]:
+        """Rows of a table as make_table reads them: identity, title, and the list of seeds."""
+        return [
+            {name: self.arms[arm][name] for name in (*IDENTITY, "title")}
+            | {"seeds": list(self.seeds(arm))}
+            for arm in self.table(table)
+        ]
+
+    def references(self, table: str) -> list[str]:
+        """Arms of a table that differences are taken against, one a data set."""
+        named = [settings["report"]["reference"] for settings in self.datasets.values()]
+        return [arm for arm in named if arm in self.table(table)]
+
+    def sized_generators(self, dataset: str, tables: Sequence[str]) -> dict[str, str]:
+        """Generators (name -> title) with unselected images in `tables`, in order of the arms."""
+        reference = self.arms[self.datasets[dataset]["report"]["reference"]]
+        rows = (self.arms[arm] for table in tables for arm in self.table(table))
+        return {
+            row["generator"]: self.generators[row["generator"]]["title"]
+            for row in rows
+            if row["dataset"] == dataset
+            and row["selection"] == "none"
+            and row["trainer"] == reference["trainer"]
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that was set, for the report: data sets, generators and arms."""
+        return {
+            "data sets": self.datasets,
+            "generators": list(self.generators.values()),
+            "arms": list(self.arms.values()),
+        }
 
     def candidates(self, arm: str) -> int:
         """How many images an arm chooses its synthetic ones from."""

@@ -63,5 +63,5 @@ def _code(path: Path) -> bytes:
             node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         ) and ast.get_docstring(node, clean=False)
         if documented:
-            body[0] = ast.Expr(ast.Constant(...))
+            body[:1] = [] if len(body) > 1 else [ast.Pass()]
     return f"{path.name}\n{ast.dump(tree)}\n".encode()

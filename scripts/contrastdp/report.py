@@ -135,23 +135,27 @@ def _relative(path: str | Path, folder: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
+def find_benchmarks(folder: str | Path) -> list[dict[str, str]]:
+    """Benchmark files under `folder`, where each rule has a subfolder: items of rule and path."""
+    folder = Path(folder)
+    return [
+        {"rule": path.relative_to(folder).parts[0], "path": str(path)}
+        for path in sorted(folder.rglob("*.tsv"))
+    ]
+
+
 def sum_benchmarks(benchmarks: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Seconds, jobs and memory of each rule from Snakemake's benchmark files.
 
     benchmarks: items with `rule` and `path` (TSV with the columns s, max_rss in MiB and
     cpu_time). A rule's seconds are the sum over its jobs, which may have run beside each other.
-    Files that are not there (a job that ran before benchmarks were kept) count as unmeasured.
     """
     rules: dict[str, dict[str, Any]] = {}
     for item in benchmarks:
         rule = rules.setdefault(
             item["rule"],
-            {"rule": item["rule"], "jobs": 0, "seconds": 0.0, "cpu": 0.0, "memory": None}
-            | {"unmeasured": 0},
+            {"rule": item["rule"], "jobs": 0, "seconds": 0.0, "cpu": 0.0, "memory": None},
         )
-        if not Path(item["path"]).exists():
-            rule["unmeasured"] += 1
-            continue
         for row in read_csv(item["path"], delimiter="\t"):
             seconds = _number(row.get("s"))
             if seconds is None:
@@ -170,8 +174,7 @@ def show_times(rules: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return [
         [
             rule["rule"],
-            str(rule["jobs"])
-            + (f" of {rule['jobs'] + rule['unmeasured']}" if rule["unmeasured"] else ""),
+            str(rule["jobs"]),
             f"{rule['seconds']:,.1f}",
             f"{rule['seconds'] / rule['jobs']:,.1f}" if rule["jobs"] else "–",
             f"{rule['cpu']:,.1f}",

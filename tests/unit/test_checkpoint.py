@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from contrastdp.checkpoint import load_network, save_network
 from contrastdp.networks import build_network
 from contrastdp.records import InputError
-from safetensors.torch import load_file, save_file
 
 SIZES = {"channels": 1, "classes": 4, "image_size": 8, "width": 2, "features": 6}
 

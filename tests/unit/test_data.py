@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+
 from contrastdp.data import batches, draw_subset, epochs, shift, to_tensor, to_uint8
 from contrastdp.records import InputError
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+
 from contrastdp.datasets import split, split_dataset, split_digits
 from contrastdp.records import InputError
-from sklearn.datasets import load_digits
 
 
 def test_digits_are_disjoint_stratified_and_unchanged():

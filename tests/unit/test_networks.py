@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from contrastdp.device import device
 from contrastdp.networks import build_network
 from contrastdp.records import InputError

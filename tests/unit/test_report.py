@@ -72,18 +72,22 @@ def test_tags_are_taken_from_comments_and_their_next_lines(tmp_path):
 
 def test_times_are_summed_by_rule(tmp_path):
     head = "s\th:m:s\tmax_rss\tcpu_time\n"
-    (tmp_path / "a.tsv").write_text(head + "1.5\t0:00:01\t100.0\t1.0\n")
-    (tmp_path / "b.tsv").write_text(head + "2.5\t0:00:02\t300.0\t2.0\n")
-    (tmp_path / "c.tsv").write_text(head + "0.1\t0:00:00\tNA\tNA\n")
-    items = [("train", "a"), ("train", "b"), ("train", "gone"), ("table", "c")]
-    items = [{"rule": rule, "path": str(tmp_path / f"{name}.tsv")} for rule, name in items]
-    train, table = report.sum_benchmarks(items)
-    expected = {"rule": "train", "jobs": 2, "seconds": 4.0, "cpu": 3.0}
-    assert train == expected | {"memory": 300.0, "unmeasured": 1}
+    for name, row in (
+        ("train/digits/seed0", "1.5\t0:00:01\t300.0\t1.0\n"),
+        ("train/digits/seed1", "2.5\t0:00:02\t100.0\t2.0\n"),
+        ("table/table", "0.1\t0:00:00\tNA\tNA\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.tsv").write_text(head + row)
+    table, train = report.sum_benchmarks(report.find_benchmarks(tmp_path))
+    expected = {"rule": "train", "jobs": 2, "seconds": 4.0, "cpu": 3.0, "memory": 300.0}
+    assert train == expected
     assert (table["seconds"], table["memory"]) == (0.1, None)
-    shown = report.show_times([train, table])
-    assert shown[0] == ["train", "2 of 3", "4.0", "2.0", "3.0", "300"]
-    assert shown[1][-1] == "–"
+    assert report.show_times([train])[0] == ["train", "2", "4.0", "2.0", "3.0", "300"]
+    assert report.show_times([table])[0][-1] == "–"
+    (tmp_path / "table/table.tsv").write_text(head + "NA\t0:00:00\tNA\tNA\n")
+    with pytest.raises(InputError, match=r"table\.tsv: column s is no number"):
+        report.sum_benchmarks(report.find_benchmarks(tmp_path))
 
 
 def test_settings_are_laid_out_by_section():
@@ -156,7 +160,7 @@ def study(tmp_path):
         ],
         "figures": [{"title": "Map", "caption": "A map.", "png": str(tmp_path / "a.png")}],
         "evaluations": paths,
-        "benchmarks": [],
+        "benchmarks": str(tmp_path / "benchmarks"),
         "settings": {"scale": "demo", "note": "<b>bold</b>"},
         "sources": [],
         "records": [str(tmp_path / "digits/training.json")],

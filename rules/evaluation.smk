@@ -1,0 +1,74 @@
+# AutoAttack on fixed shards of the test split, and what the robust networks see.
+
+
+rule attack_shard:
+    input:
+        model=f"{ROBUST}/best.safetensors",
+        test=split("test"),
+    output:
+        shard=f"{ATTACKS}/shard{{shard}}.json",
+    log:
+        f"{RESULTS}/logs/attack_shard/{{dataset}}/{{arm}}/seed{{seed}}/shard{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/attack_shard/{{dataset}}/{{arm}}/seed{{seed}}/shard{{shard}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        code=code("attack_shard"),
+        start=edge(setting("attack", "shard"), 0),
+        stop=edge(setting("attack", "shard"), 1),
+        classes=setting("classes"),
+        attack=setting("attack"),
+    script:
+        "../scripts/attack_shard.py"
+
+
+rule gather_attacks:
+    input:
+        shards=attack_shards,
+        training=f"{ROBUST}/training.json",
+    output:
+        evaluation=f"{ATTACKS}/evaluation.json",
+        outcomes=f"{ATTACKS}/outcomes.csv",
+    log:
+        f"{RESULTS}/logs/gather_attacks/{{dataset}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gather_attacks/{{dataset}}/{{arm}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("gather_attacks"),
+        identity=lambda w: PLAN.identity(w.arm, int(w.seed)),
+    script:
+        "../scripts/gather_attacks.py"
+
+
+rule extract_features:
+    input:
+        model=f"{ROBUST}/best.safetensors",
+        images=split("test"),
+    output:
+        features=f"{ROBUST}/features.npz",
+    log:
+        f"{RESULTS}/logs/extract_features/{{dataset}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_features/{{dataset}}/{{arm}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code("extract_features"),
+        classes=setting("classes"),
+    script:
+        "../scripts/extract_features.py"

@@ -1,0 +1,136 @@
+# Tables, figures and the report: they read CSV, JSON and npz, never a model.
+
+
+rule make_table:
+    input:
+        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.table)),
+    output:
+        csv=f"{TABLES}/{{table}}.csv",
+        markdown=f"{TABLES}/{{table}}.md",
+        latex=f"{TABLES}/{{table}}.tex",
+    log:
+        f"{RESULTS}/logs/make_table/{{table}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_table/{{table}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("make_table"),
+        arms=lambda w: PLAN.laid_out(w.table),
+        reference=lambda w: PLAN.references(w.table),
+    script:
+        "../scripts/make_table.py"
+
+
+rule plot_samples:
+    input:
+        unpack(sample_grid_inputs),
+    output:
+        png=f"{FIGURES}/samples_{{dataset}}.png",
+        pdf=f"{FIGURES}/samples_{{dataset}}.pdf",
+    log:
+        f"{RESULTS}/logs/plot_samples/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_samples/{{dataset}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("plot_samples"),
+        plain_title=lambda w: PLAN.generators[PLAN.datasets[w.dataset]["report"]["plain"]]["title"],
+        titles=guided_titles,
+        count=setting("report", "samples"),
+    script:
+        "../scripts/plot_samples.py"
+
+
+rule plot_sizes:
+    input:
+        tables=lambda w: [f"{TABLES}/{name}.csv" for name in SIZES_FROM[w.table]],
+    output:
+        png=f"{FIGURES}/sizes_{{dataset}}_{{table}}.png",
+        pdf=f"{FIGURES}/sizes_{{dataset}}_{{table}}.pdf",
+    log:
+        f"{RESULTS}/logs/plot_sizes/{{dataset}}_{{table}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_sizes/{{dataset}}_{{table}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("plot_sizes"),
+        generators=lambda w: PLAN.sized_generators(w.dataset, SIZES_FROM[w.table]),
+        dataset="{dataset}",
+        real=lambda w: PLAN.arms[PLAN.datasets[w.dataset]["report"]["reference"]]["real"],
+        trainer=lambda w: PLAN.arms[PLAN.datasets[w.dataset]["report"]["reference"]]["trainer"],
+    script:
+        "../scripts/plot_sizes.py"
+
+
+rule plot_tsne:
+    input:
+        features=lambda w: [
+            f"{ROBUST}/features.npz".format(dataset=w.dataset, arm=arm, seed=0)
+            for arm in PLAN.datasets[w.dataset]["report"]["features"]
+        ],
+    output:
+        png=f"{FIGURES}/tsne_{{dataset}}.png",
+        pdf=f"{FIGURES}/tsne_{{dataset}}.pdf",
+    log:
+        f"{RESULTS}/logs/plot_tsne/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_tsne/{{dataset}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("plot_tsne"),
+        titles=lambda w: [
+            PLAN.arms[arm]["title"] for arm in PLAN.datasets[w.dataset]["report"]["features"]
+        ],
+        seed=0,
+    script:
+        "../scripts/plot_tsne.py"
+
+
+rule write_report:
+    input:
+        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(PAGES[w.page])),
+        table=lambda w: f"{TABLES}/{PAGES[w.page]}.csv",
+        figures=lambda w: [figure["png"] for figure in figures_of(PAGES[w.page])],
+        template="scripts/contrastdp/report.html.j2",
+    output:
+        f"{RESULTS}/{{page}}.html",
+    log:
+        f"{RESULTS}/logs/write_report/{{page}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/write_report/{{page}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("write_report"),
+        title=lambda w: f"Contrastive-DP: {PAGES[w.page]} at scale {PLAN.scale}",
+        tables=lambda w: tables_of(PAGES[w.page]),
+        figures=lambda w: figures_of(PAGES[w.page]),
+        benchmarks=f"{RESULTS}/benchmarks",
+        settings=PLAN.settings(),
+        sources=SOURCES,
+    script:
+        "../scripts/write_report.py"

@@ -1,0 +1,59 @@
+# Classifiers: the labeler and the feature extractor, and the robust networks of the arms.
+
+
+rule train_classifier:
+    input:
+        train=split("train"),
+        validation=split("validation"),
+    output:
+        model=f"{CLASSIFIER}/model.safetensors",
+        metrics=f"{CLASSIFIER}/metrics.json",
+    log:
+        f"{RESULTS}/logs/train_classifier/{{dataset}}/{{classifier}}/n{{real}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_classifier/{{dataset}}/{{classifier}}/n{{real}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        code=code("train_classifier"),
+        classes=setting("classes"),
+        real=lambda w: int(w.real),
+        seed=seed_of,
+        settings=lambda w: PLAN.datasets[w.dataset]["classifiers"][w.classifier],
+    script:
+        "../scripts/train_classifier.py"
+
+
+rule train_robust:
+    input:
+        unpack(training_inputs),
+    output:
+        best=f"{ROBUST}/best.safetensors",
+        last=f"{ROBUST}/last.safetensors",
+        history=f"{ROBUST}/history.csv",
+        training=f"{ROBUST}/training.json",
+    log:
+        f"{RESULTS}/logs/train_robust/{{dataset}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_robust/{{dataset}}/{{arm}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        code=code("train_robust"),
+        classes=setting("classes"),
+        real=of_arm("real"),
+        seed=seed_of,
+        eps=setting("attack", "eps"),
+        attack_step=setting("attack", "step"),
+        trainer=lambda w: PLAN.trainer(w.arm),
+        settings=setting("training"),
+    script:
+        "../scripts/train_robust.py"
