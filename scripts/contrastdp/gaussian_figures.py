@@ -64,9 +64,9 @@ def cases(*, mu: Sequence[float] | Mapping[str, float], eps: float, sigma: float
             axes.set_ylim(-limit, limit)
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.set_xlabel("$x_1$ ($\\sigma$)", labelpad=2)
+            axes.set_xlabel("$x_1$", labelpad=2)
             axes.spines[["top", "right"]].set_visible(True)
-        figure.axes[0].set_ylabel("$x_2$ ($\\sigma$)", labelpad=2)
+        figure.axes[0].set_ylabel("$x_2$", labelpad=2)
         figure.legend(
             handles=[
                 Line2D([], [], marker="o", ls="", color=BLUE, alpha=0.4, label="real"),
