@@ -46,7 +46,7 @@ rule plot_samples:
         code=code("plot_samples"),
         plain_title=lambda w: PLAN.generators[PLAN.datasets[w.dataset]["report"]["plain"]]["title"],
         titles=guided_titles,
-        count=setting("report", "samples"),
+        images=setting("report", "samples"),
     script:
         "../scripts/plot_samples.py"
 

@@ -20,17 +20,51 @@ class Pairs:
     negative: Tensor
 
 
-def previous_state_pairs(now: Tensor, before: Tensor) -> Pairs:
+# ---------------------------------------------------------------- pair strategies (C.1)
+def previous_state_pairs(now: Tensor, before: Tensor, label: Tensor | None = None) -> Pairs:
     """The paper's vanilla pairs, as 2m anchors: an image's positive is its own previous state.
 
-    now, before: (m, D) normalised features of x_t and of x_{t+1}. Rows and columns are
-    [now; before]; the negatives of an anchor are all entries but itself and its positive.
+    now, before: (m, D) features of x_t and of x_{t+1}. Rows and columns are [now; before]; the
+    negatives of an anchor are all entries but itself and its positive. label: (m,), makes it the
+    class-conditional strategy: negatives of the anchor's own class are left out.
     """
     m = len(now)
     both = torch.cat([now, before])  # (2m, D)
     itself = torch.eye(2 * m, dtype=torch.bool, device=now.device)
     positive = itself.roll(m, dims=1)
-    return Pairs(both @ both.T, positive, ~(itself | positive))
+    negative = ~(itself | positive)
+    if label is not None:
+        labels = label.repeat(2)
+        negative &= labels[:, None] != labels[None, :]
+    return Pairs(both @ both.T, positive, negative)
+
+
+def real_positive_pairs(now: Tensor, real: Tensor) -> Pairs:
+    """Real data as positives: m anchors x_t; the negatives are the other images of the batch.
+
+    now: (m, D) features of x_t; real: (R, D) features of real images. Columns are [real; now].
+    """
+    m, count = len(now), len(real)
+    positive = torch.zeros(m, count + m, dtype=torch.bool, device=now.device)
+    positive[:, :count] = True
+    itself = torch.eye(m, dtype=torch.bool, device=now.device)
+    negative = torch.cat([~positive[:, :count], ~itself], dim=1)
+    return Pairs(now @ torch.cat([real, now]).T, positive, negative)
+
+
+def real_negative_pairs(now: Tensor, before: Tensor, real: Tensor) -> Pairs:
+    """Real data as negatives: m anchors x_t; the positive is the image's own previous state.
+
+    now, before: (m, D) features of x_t and x_{t+1}; real: (R, D). Columns are [before; real].
+    """
+    m, count = len(now), len(real)
+    positive = torch.eye(m, m + count, dtype=torch.bool, device=now.device)
+    negative = torch.zeros_like(positive)
+    negative[:, m:] = True
+    return Pairs(now @ torch.cat([before, real]).T, positive, negative)
+
+
+# ---------------------------------------------------------------- losses
 
 
 def info_nce(pairs: Pairs, *, tau: float) -> Tensor:
@@ -51,7 +85,7 @@ def hard_negative_mining(
     -log( g(a, p) / (g(a, p) + N_a) ),
     N_a = m' max( (E_{q_beta}[g(a, v)] - tau+ g(a, p)) / (1 - tau+), e^{-1/tau} ),
     with m' the number of negatives and q_beta weighing negative v by g(a, v)^beta. The floor is the
-    least value of g on normalised features. tau_plus in [0, 1): probability that a negative is of
+    least value of g on normalised features; an anchor without negatives contributes nothing. tau_plus in [0, 1): probability that a negative is of
     the anchor's own class; beta >= 0: hardness. `clamp` adds the official code's two limits: g >=
     1e-4 for negatives, and the ratio inside the logarithm >= 1e-4. Returns a scalar.
     """
@@ -62,7 +96,7 @@ def hard_negative_mining(
     log_g = log_g.masked_fill(excluded, -torch.inf)
     weighted = (log_g * (1 + beta)).logsumexp(1, keepdim=True)  # log sum g^beta g
     weights = (log_g * beta).masked_fill(excluded, -torch.inf).logsumexp(1, keepdim=True)
-    hard = (weighted - weights).exp()  # E_{q_beta}[g], (A, 1)
+    hard = torch.where(count > 0, weighted - weights, 0.0).exp()  # E_{q_beta}[g], (A, 1)
     positive = logits.exp()
     estimate = (hard - tau_plus * positive) / (1 - tau_plus)
     negatives = count * estimate.clamp_min(torch.tensor(-1 / tau).exp().item())

@@ -18,13 +18,17 @@ from contrastdp.records import InputError
 
 Loss = Callable[[contrast.Pairs], Tensor]
 ENCODER_INPUTS = ("unit", "raw")
+PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
 
 
 class Guidance(Protocol):
     """What the sampler asks of a guidance."""
 
-    def start(self, indices: list[int], timesteps: list[int]) -> None:
-        """Begin a batch: images `indices`, sampled along `timesteps`; forget earlier batches."""
+    def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
+        """Begin a batch: images `indices`, sampled along `timesteps`; forget earlier batches.
+
+        label: (m,) class of each image of the batch, where it is known.
+        """
 
     def __call__(self, state: Tensor, timestep: int) -> Tensor | None:
         """What to add to the predicted noise of `state` (m, C, H, W) at `timestep`; None: nothing.
@@ -52,7 +56,9 @@ class ContrastiveGuidance:
     that (seed, first index) fixes and takes one Adam step per guided step, after the gradient.
     direction: 'gradient', or 'random' for the control that keeps each image's gradient norm and
     puts a random direction, fixed per image, in the gradient's place. micro_batch: how many images
-    pass the encoder at once; the loss couples all m whatever it is.
+    pass the encoder at once; the loss couples all m whatever it is. pairs: which entries attract
+    and repel (C.1): 'previous', 'real_positive', 'real_negative', 'class_conditional'; real: (R, D)
+    features of real images for the two that use them; normalise: features to unit length.
     """
 
     features: Callable[[Tensor], Tensor]
@@ -65,6 +71,9 @@ class ContrastiveGuidance:
     head_learning_rate: float = 1e-2
     direction: str = "gradient"
     micro_batch: int | None = None
+    pairs: str = "previous"
+    real: Tensor | None = None
+    normalise: bool = True
 
     def __post_init__(self) -> None:
         if self.encoder_input not in ENCODER_INPUTS:
@@ -73,12 +82,18 @@ class ContrastiveGuidance:
             )
         if self.direction not in ("gradient", "random"):
             raise InputError(f"direction is '{self.direction}'; choose gradient or random")
+        if self.pairs not in PAIRS:
+            raise InputError(f"pairs is '{self.pairs}'; choose one of {', '.join(PAIRS)}")
+        if self.pairs.startswith("real") and self.real is None:
+            raise InputError(f"pairs '{self.pairs}' need features of real images; give real")
 
-    def start(self, indices: list[int], timesteps: list[int]) -> None:
+    def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
         if len(indices) < 2:
             raise InputError(f"a guidance batch of {len(indices)} has no negatives; use 2 or more")
+        if self.pairs == "class_conditional" and label is None:
+            raise InputError("class-conditional pairs need labels; sample a conditional generator")
         low, high = self.window
-        self._indices = indices
+        self._indices, self._label = indices, label
         self._guided = {t for t in timesteps[1:] if low <= t <= high}
         self._read_next = {a for a, b in pairwise(timesteps) if b in self._guided}
         self._before: Tensor | None = None  # features of the previous state
@@ -114,8 +129,7 @@ class ContrastiveGuidance:
             now = encoded.detach().requires_grad_()
             head = self._batch_head(now)
             parameters = [] if head is None else list(head.parameters())
-            embed = contrast.normalise if head is None else lambda f: contrast.normalise(head(f))
-            value = self.loss(contrast.previous_state_pairs(embed(now), embed(before)))
+            value = self.loss(self._pairs(now, before, head))
             on_features, *on_head = torch.autograd.grad(value, [now, *parameters])
             if whole:
                 (gradient,) = torch.autograd.grad(encoded, source, on_features)
@@ -133,6 +147,18 @@ class ContrastiveGuidance:
                 parameter.grad = slope
             self._optimiser.step()
         return now.detach(), gradient
+
+    def _pairs(self, now: Tensor, before: Tensor, head: EmbeddingHead | None) -> contrast.Pairs:
+        def embed(features: Tensor) -> Tensor:
+            embedded = features if head is None else head(features)
+            return contrast.normalise(embedded) if self.normalise else embedded
+
+        if self.pairs == "real_positive":
+            return contrast.real_positive_pairs(embed(now), embed(self.real))
+        if self.pairs == "real_negative":
+            return contrast.real_negative_pairs(embed(now), embed(before), embed(self.real))
+        label = self._label if self.pairs == "class_conditional" else None
+        return contrast.previous_state_pairs(embed(now), embed(before), label)
 
     def _pull_back(self, piece: Tensor, on_features: Tensor) -> Tensor:
         source = piece.detach().requires_grad_()
@@ -159,8 +185,8 @@ class ContrastiveGuidance:
             drawn = noise.ImageNoise(
                 noise.derive_seed(self.seed, "direction"), self._indices, gradient.shape[1:]
             ).draw(gradient.device)
-            self._random = drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        return self._random * gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            self._random = drawn / _norms(drawn)
+        return self._random * _norms(gradient)
 
     def _check(self, gradient: Tensor, timestep: int) -> None:
         bad = (~gradient.flatten(1).isfinite().all(1)).nonzero()
@@ -169,6 +195,11 @@ class ContrastiveGuidance:
                 f"guidance gradient of image {self._indices[int(bad[0])]} is not finite at "
                 f"t = {timestep}; lower lambda or raise tau"
             )
+
+
+def _norms(states: Tensor) -> Tensor:
+    """Norm of each state (m, ...), shaped to multiply states."""
+    return states.flatten(1).norm(dim=1).view(-1, *[1] * (states.ndim - 1))
 
 
 LOSSES = ("infonce", "hnm")

@@ -36,7 +36,7 @@ def sample_batch(
     streams = ImageNoise(seed, indices, shape)
     state = streams.draw(device)  # x_T (m, C, H, W)
     if guidance is not None:
-        guidance.start(list(indices), timesteps)
+        guidance.start(list(indices), timesteps, class_labels)
     for timestep in timesteps:
         noise = predict_noise(denoiser, state, timestep, class_labels, micro_batch)
         if guidance is not None:

@@ -79,6 +79,53 @@ def test_hnm_equals_the_loop(tau, tau_plus, beta, clamp, m):
     assert float(got) == pytest.approx(slow_hnm(now, before, tau, tau_plus, beta, clamp), rel=1e-9)
 
 
+def test_class_conditional_negatives_leave_the_own_class_out():
+    now, before = features(5)
+    label = torch.tensor([0, 1, 0, 2, 1])
+    rows, partner = views(now, before)
+    labels = label.repeat(2).tolist()
+    total = 0.0
+    for a, row in enumerate(rows):
+        p = math.exp(dot(row, rows[partner[a]]) / 0.5)
+        others = [o for o, c in zip(rows, labels, strict=True) if c != labels[a]]
+        total -= math.log(p / (p + sum(math.exp(dot(row, o) / 0.5) for o in others)))
+    got = contrast.info_nce(contrast.previous_state_pairs(now, before, label), tau=0.5)
+    assert float(got) == pytest.approx(total / len(rows), rel=1e-10)
+
+
+def test_real_positives_against_the_loop():
+    (now, _), (real, _) = features(4), features(3, seed=1)
+    total = 0.0
+    for a, row in enumerate(now.tolist()):
+        negative = sum(math.exp(dot(row, o) / 0.5) for k, o in enumerate(now.tolist()) if k != a)
+        for r in real.tolist():
+            p = math.exp(dot(row, r) / 0.5)
+            total -= math.log(p / (p + negative)) / len(real)
+    got = contrast.info_nce(contrast.real_positive_pairs(now, real), tau=0.5)
+    assert float(got) == pytest.approx(total / len(now), rel=1e-10)
+
+
+def test_real_negatives_against_the_loop():
+    (now, before), (real, _) = features(4), features(6, seed=1)
+    total = 0.0
+    for row, own in zip(now.tolist(), before.tolist(), strict=True):
+        p = math.exp(dot(row, own) / 0.5)
+        total -= math.log(p / (p + sum(math.exp(dot(row, r) / 0.5) for r in real.tolist())))
+    got = contrast.info_nce(contrast.real_negative_pairs(now, before, real), tau=0.5)
+    assert float(got) == pytest.approx(total / len(now), rel=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "hard_negative_mining"])
+def test_a_batch_of_one_class_has_no_class_conditional_loss(loss):
+    now, before = features(3)
+    z = now.clone().requires_grad_()
+    pairs = contrast.previous_state_pairs(z, before, torch.zeros(3, dtype=torch.int64))
+    settings = {"tau": 0.5} if loss == "info_nce" else {"tau": 0.5, "tau_plus": 0.1, "beta": 1.0}
+    value = getattr(contrast, loss)(pairs, **settings)
+    assert value.item() == 0
+    assert torch.autograd.grad(value, z)[0].abs().max() == 0
+
+
 def test_hnm_without_weights_and_debiasing_is_info_nce():
     pairs = contrast.previous_state_pairs(*features(6))
     plain = contrast.hard_negative_mining(pairs, tau=0.5, tau_plus=0.0, beta=0.0)
