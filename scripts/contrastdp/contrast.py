@@ -85,9 +85,10 @@ def hard_negative_mining(
     -log( g(a, p) / (g(a, p) + N_a) ),
     N_a = m' max( (E_{q_beta}[g(a, v)] - tau+ g(a, p)) / (1 - tau+), e^{-1/tau} ),
     with m' the number of negatives and q_beta weighing negative v by g(a, v)^beta. The floor is the
-    least value of g on normalised features; an anchor without negatives contributes nothing. tau_plus in [0, 1): probability that a negative is of
-    the anchor's own class; beta >= 0: hardness. `clamp` adds the official code's two limits: g >=
-    1e-4 for negatives, and the ratio inside the logarithm >= 1e-4. Returns a scalar.
+    least value of g on normalised features; an anchor without negatives contributes nothing.
+    tau_plus in [0, 1): probability that a negative is of the anchor's own class; beta >= 0:
+    hardness. `clamp` adds the official code's two limits: g >= 1e-4 for negatives, and the ratio
+    inside the logarithm >= 1e-4. Returns a scalar.
     """
     logits = pairs.similarity / tau
     excluded = ~pairs.negative

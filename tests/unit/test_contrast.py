@@ -123,7 +123,7 @@ def test_a_batch_of_one_class_has_no_class_conditional_loss(loss):
     settings = {"tau": 0.5} if loss == "info_nce" else {"tau": 0.5, "tau_plus": 0.1, "beta": 1.0}
     value = getattr(contrast, loss)(pairs, **settings)
     assert value.item() == 0
-    assert torch.autograd.grad(value, z)[0].abs().max() == 0
+    assert torch.autograd.grad(value, z)[0].abs().max() < 1e-15  # rounding alone
 
 
 def test_hnm_without_weights_and_debiasing_is_info_nce():
