@@ -10,6 +10,7 @@ include: "rules/training.smk"
 include: "rules/diffusion.smk"
 include: "rules/synthesis.smk"
 include: "rules/evaluation.smk"
+include: "rules/theory.smk"
 include: "rules/report.smk"
 
 
@@ -22,3 +23,10 @@ rule all:
 rule ablations:
     input:
         f"{RESULTS}/ablations.html",
+
+
+rule theory:
+    input:
+        f"{THEORY}/claims.md",
+        f"{THEORY}/tables/gaussian.md",
+        rules.plot_gaussian.output,

@@ -238,3 +238,24 @@ def figures_of(table):
         }
         found += [samples, sizes, tsne] if table == "robustness" else [sizes]
     return found
+
+
+# ---------------------------------------------------------------- theory (section 3)
+THEORY = "results/theory"
+THEORY_SETTINGS = load_yaml(BASE / "config" / "theory.yaml")["theory"]
+EVIDENCE = {
+    "cells": f"{THEORY}/simulation/cells.csv",
+    "reported": "config/reported/gaussian.csv",
+    "proposition": f"{THEORY}/simulation/proposition.csv",
+    "theorem": f"{THEORY}/simulation/theorem.csv",
+    "verdicts": f"{THEORY}/tables/gaussian_verdicts.csv",
+}
+
+
+def figure_files(**names):
+    """Outputs of a plotting rule: PNG and PDF of each name."""
+    return {
+        f"{key}_{kind}": f"{THEORY}/figures/{name}.{kind}"
+        for key, name in names.items()
+        for kind in ("png", "pdf")
+    }
