@@ -1,0 +1,112 @@
+"""The plan of a run: the project's own configuration resolves, and a fault in it is named."""
+
+import shutil
+from functools import partial
+
+import pytest
+import yaml
+
+from contrastdp import experiments
+from contrastdp.records import InputError, read_csv
+
+
+@pytest.fixture
+def folder(tmp_path, root):
+    shutil.copytree(root / "config", tmp_path / "config")
+    return tmp_path / "config"
+
+
+def plan(folder, **command_line):
+    return experiments.plan(
+        lambda path: yaml.safe_load(path.read_text(encoding="utf-8")) or {},
+        partial(read_csv, delimiter="\t"),
+        folder=folder,
+        command_line=command_line,
+    )
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def told(folder, **command_line):
+    with pytest.raises(InputError) as error:
+        plan(folder, **command_line)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "demo"])
+def test_every_scale_resolves(folder, scale):
+    found = plan(folder, scale=scale)
+    assert found.scale == scale
+    for arm, row in found.arms.items():
+        assert found.trainer(arm)["loss"] in ("trades", "pgd")
+        if row["generator"]:
+            size = found.datasets[row["dataset"]]["sampling"]["shard"]
+            assert len(found.sample_shards(arm)) * size >= found.candidates(arm) >= row["synthetic"]
+
+
+def test_the_demo_has_the_arms_of_its_table(folder):
+    found = plan(folder, scale="demo")
+    expected = ["no_synthetic", "ddim", "ddpm", "contrastive_hnm", "contrastive_infonce"]
+    assert found.table("robustness") == expected
+    assert all(list(found.seeds(arm)) == [0, 1, 2] for arm in expected)
+
+
+def test_layers_override_in_order(folder):
+    edit(folder / "datasets" / "digits.yaml", "channels: 1", "channels: 1\ntraining: {steps: 111}")
+    assert plan(folder).datasets["digits"]["training"]["steps"] == 111
+    edit(folder / "scales" / "demo.yaml", "digits: {}", "digits: {training: {steps: 222}}")
+    assert plan(folder).datasets["digits"]["training"]["steps"] == 222
+    override = plan(folder, training={"steps": 333}).datasets["digits"]["training"]
+    assert override["steps"] == 333
+    assert override["batch"] == 128
+
+
+def test_a_generators_cells_stand_over_the_defaults(folder):
+    found = plan(folder)
+    defaults = found.datasets["digits"]["guidances"]["hnm"]
+    assert found.guidance("digits", "contrastive_hnm") == {"loss": "hnm", **defaults}
+    headless = found.guidance("digits", "contrastive_hnm_headless")
+    assert headless == {"loss": "hnm", **defaults, "head": 0}
+    assert found.guidance("digits", "ddim") is None
+    assert found.sampler("digits", "ddpm")["eta"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("config.yaml", "beta: 6.0", "betaa: 6.0", ["config.yaml", "betaa", "did you mean beta?"]),
+        ("config.yaml", "eps: 1/10", "eps: 11/10", ["eps", "11/10", "(0, 1)"]),
+        ("config.yaml", "eps: 1/10", "eps: 0.1", ["attack.eps"]),
+        ("config.yaml", "shard: 2000", "shard: 2100", ["2100", "multiple", "250"]),
+        ("config.yaml", "scale: demo", "scale: dmeo", ["dmeo", "did you mean demo?"]),
+        ("scales/demo.yaml", "digits: {}", "digit: {}", ["demo.yaml", "did you mean digits?"]),
+        ("scales/demo.yaml", "digits: {}", "digits: {stepz: 1}", ["demo.yaml", "digits", "stepz"]),
+        ("datasets/digits.yaml", "classes: 10\n", "", ["digits.yaml", "classes", "missing"]),
+        ("generators.tsv", "\tddpm\t", "\tddpn\t", ["generators.tsv", "line 3", "mean ddpm?"]),
+        ("generators.tsv", "ddpm\tDDPM", "ddim\tDDPM", ["generators.tsv", "line 3", "repeats"]),
+        ("generators.tsv", "\tlambda\t", "\tlamda\t", ["generators.tsv", "lamda", "lambda"]),
+        ("arms.tsv", "\tddim\t200\t", "\tddin\t200\t", ["arms.tsv", "line 3", "ddim?"]),
+        ("arms.tsv", "\tddim\t200\t", "\tddim\t2000\t", ["arms.tsv", "2000", "1000 images"]),
+        ("arms.tsv", "\tddim\t200\t2000\t", "\tddim\t200\t0\t", ["arms.tsv", "synthetic"]),
+        ("arms.tsv", "\tnone\t1\ttrades\t", "\tnome\t1\ttrades\t", ["arms.tsv", "none?"]),
+        ("arms.tsv", "\tnone\t1\ttrades\t", "\tnone\t1\ttrade\t", ["arms.tsv", "trades?"]),
+        ("arms.tsv", "\tnone\t1\ttrades\t3\t", "\tnone\t1\ttrades\t0\t", ["arms.tsv", "seeds"]),
+        ("arms.tsv", "\tnone\t1\ttrades\t", "\tnone\t0.5\ttrades\t", ["arms.tsv", "candidates"]),
+        ("arms.tsv", "demo\tddpm\t", "demo\tddim\t", ["arms.tsv", "line 4", "repeats"]),
+        ("arms.tsv", "\ttrades\t3\t", "\ttrades\tthree\t", ["arms.tsv", "line 2", "three"]),
+    ],
+)
+def test_a_fault_is_named(folder, file, old, new, words):
+    edit(folder / file, old, new)
+    line = told(folder)
+    assert all(word in line for word in words), line
+
+
+def test_the_command_line_is_checked_too(folder):
+    assert "did you mean training?" in told(folder, trainin={"steps": 3})
+    assert "did you mean smoke?" in told(folder, scale="smokey")
