@@ -182,7 +182,10 @@ def plan(
         datasets[dataset] = settings
     generators = _generators(load_rows(folder / "generators.tsv"), datasets)
     arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
-    return Plan(scale_name, datasets, generators, arms)
+    found = Plan(scale_name, datasets, generators, arms)
+    for dataset in datasets:
+        _check_report(found, dataset, f"data set {dataset}, report")
+    return found
 
 
 # ---------------------------------------------------------------- layers
@@ -224,6 +227,21 @@ def _check_dataset(settings: Mapping[str, Any], where: str) -> None:
             f"{where}: sampling.shard {sampling['shard']} is no multiple of sampling.batch "
             f"{sampling['batch']}; a shard holds whole guidance batches"
         )
+
+
+def _check_report(found: Plan, dataset: str, where: str) -> None:
+    shown = found.datasets[dataset]["report"]
+    arms = [arm for arm, row in found.arms.items() if row["dataset"] == dataset]
+    for arm in (shown["reference"], *shown["features"]):
+        choose(arm, arms, "arm", where)
+    real = found.arms[shown["reference"]]["real"]
+    sampled = {
+        row["generator"]
+        for row in found.arms.values()
+        if row["generator"] and (row["dataset"], row["real"]) == (dataset, real)
+    }
+    for generator in (shown["plain"], *shown["guided"]):
+        choose(generator, sampled, "generator among the arms", where)
 
 
 # ---------------------------------------------------------------- rows

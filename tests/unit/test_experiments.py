@@ -99,6 +99,8 @@ def test_a_generators_cells_stand_over_the_defaults(folder):
         ("arms.tsv", "\tnone\t1\ttrades\t", "\tnone\t0.5\ttrades\t", ["arms.tsv", "candidates"]),
         ("arms.tsv", "demo\tddpm\t", "demo\tddim\t", ["arms.tsv", "line 4", "repeats"]),
         ("arms.tsv", "\ttrades\t3\t", "\ttrades\tthree\t", ["arms.tsv", "line 2", "three"]),
+        ("config.yaml", "reference: ddim", "reference: dimm", ["report", "dimm", "ddim?"]),
+        ("config.yaml", "guided: [contrastive_hnm,", "guided: [hnm,", ["report", "'hnm'"]),
     ],
 )
 def test_a_fault_is_named(folder, file, old, new, words):
