@@ -30,3 +30,8 @@ rule theory:
         f"{THEORY}/claims.md",
         f"{THEORY}/tables/gaussian.md",
         rules.plot_gaussian.output,
+
+
+rule reference:
+    input:
+        rules.record_reference.output.folder,

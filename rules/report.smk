@@ -134,3 +134,28 @@ rule write_report:
         sources=SOURCES,
     script:
         "../scripts/write_report.py"
+
+
+rule record_reference:
+    input:
+        table=f"{TABLES}/robustness.csv",
+        evaluations=arm_files(f"{ATTACKS}/evaluation.json", PLAN.table("robustness")),
+        report=f"{RESULTS}/report.html",
+    output:
+        folder=directory("results/reference"),
+    log:
+        f"{RESULTS}/logs/record_reference/record.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/record_reference/record.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("record_reference"),
+        benchmarks=[f"{RESULTS}/benchmarks", f"{THEORY}/benchmarks"],
+        readme="README.md",
+    script:
+        "../scripts/record_reference.py"

@@ -70,7 +70,10 @@ rule select_images:
     params:
         code=code("select_images"),
         rule=of_arm("selection"),
-        count=of_arm("synthetic"),
+        eps=setting("attack", "eps"),
+        attack_step=setting("attack", "step"),
+        attack_steps=setting("selection", "attack_steps"),
+        synthetic=of_arm("synthetic"),
         candidates=lambda w: PLAN.candidates(w.arm),
         classes=setting("classes"),
         real=of_arm("real"),

@@ -1,0 +1,56 @@
+"""The README's part that is rendered from the record of one run in results/reference."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contrastdp import tables
+from contrastdp.records import InputError, read_csv, read_json
+
+BEGIN = "<!-- rendered from results/reference: snakemake reference -->"
+END = "<!-- end of the rendered part -->"
+
+
+def render_record(folder: str | Path) -> str:
+    """The table and the stages' times of a recorded run, as Markdown.
+
+    folder: holds robustness.csv, evaluations.json, times.csv and machine.json.
+    """
+    folder = Path(folder)
+    rows = tables.read_table(folder / "robustness.csv")
+    evaluations = {(e["arm"], e["seed"]): e for e in read_json(folder / "evaluations.json")}
+    table = tables.markdown_table(rows, tables.caption(evaluations, rows))
+    machine = read_json(folder / "machine.json")
+    lines = ["| Stage | Jobs | CPU seconds |", "| --- | ---: | ---: |"]
+    times = read_csv(folder / "times.csv")
+    lines += [f"| `{t['rule']}` | {t['jobs']} | {float(t['seconds']):.0f} |" for t in times]
+    total = sum(float(t["seconds"]) for t in times)
+    lines.append(f"| sum | {sum(int(t['jobs']) for t in times)} | {total:.0f} |")
+    place = (
+        f"Measured on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, without a GPU; jobs use one thread and run beside each other:"
+    )
+    return "\n".join([table.strip(), "", place, "", *lines])
+
+
+def between_marks(text: str, part: str, where: str) -> str:
+    """`text` with `part` between its two marks; InputError where a mark is missing."""
+    before, found_begin, rest = text.partition(BEGIN)
+    _, found_end, after = rest.partition(END)
+    if not (found_begin and found_end):
+        raise InputError(f"{where}: lacks the lines '{BEGIN}' and '{END}'; put them back")
+    return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}"
+
+
+def times_of(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rule, jobs, seconds and peak memory (MiB) of each rule, the longest first."""
+    ordered = sorted(rules, key=lambda rule: -rule["seconds"])
+    return [
+        {
+            "rule": rule["rule"],
+            "jobs": rule["jobs"],
+            "seconds": round(rule["seconds"], 1),
+            "memory_mib": round(rule["memory"] or 0),
+        }
+        for rule in ordered
+    ]

@@ -1,0 +1,48 @@
+"""Record one run for the repository: table, evaluations, times and machine; and in the README."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from contrastdp import reference, report
+from contrastdp.job import run
+from contrastdp.machine import describe_machine
+from contrastdp.records import read_json, replacing, write_csv, write_json
+
+
+def record_reference(
+    *,
+    table: str,
+    evaluations: Sequence[str],
+    benchmarks: Sequence[str],
+    readme: str,
+    folder: str,
+) -> None:
+    """Write the record to `folder` and put its table between the marks of the README.
+
+    table: a CSV of make_table; evaluations: the evaluation.json files behind it; benchmarks:
+    folders of Snakemake's benchmark files. Raises InputError where the README has no marks.
+    """
+    measured = [found for place in benchmarks for found in report.find_benchmarks(place)]
+    times = reference.times_of(report.sum_benchmarks(measured))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(table, f"{folder}/robustness.csv")
+    write_json(f"{folder}/evaluations.json", [read_json(path) for path in evaluations])
+    write_csv(f"{folder}/times.csv", times, list(times[0]))
+    write_json(f"{folder}/machine.json", describe_machine())
+    text = Path(readme).read_text(encoding="utf-8")
+    shown = reference.between_marks(text, reference.render_record(folder), readme)
+    with replacing(readme) as temporary:
+        temporary.write_text(shown, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        record_reference,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        table=snakemake.input.table,
+        evaluations=list(snakemake.input.evaluations),
+        folder=snakemake.output.folder,
+        **snakemake.params,
+    )
