@@ -19,8 +19,8 @@ rule simulate_gaussian:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code("simulate_gaussian"),
         **THEORY_SETTINGS["simulate_gaussian"],
+        code=code("simulate_gaussian"),
     script:
         "../scripts/simulate_gaussian.py"
 
@@ -48,11 +48,11 @@ rule make_gaussian_table:
         mem_mb=1000,
         runtime=10,
     params:
+        **THEORY_SETTINGS["make_gaussian_table"],
         code=code("make_gaussian_table"),
         geometry=THEORY_SETTINGS["simulate_gaussian"]["geometry"],
         trials=THEORY_SETTINGS["simulate_gaussian"]["trials"],
         test_points=THEORY_SETTINGS["simulate_gaussian"]["test_points"],
-        **THEORY_SETTINGS["make_gaussian_table"],
     script:
         "../scripts/make_gaussian_table.py"
 
@@ -76,8 +76,8 @@ rule plot_gaussian:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code("plot_gaussian"),
         **THEORY_SETTINGS["plot_gaussian"],
+        code=code("plot_gaussian"),
     script:
         "../scripts/plot_gaussian.py"
 

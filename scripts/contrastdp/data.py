@@ -1,12 +1,13 @@
 """Images as tensors: conversion, subsets of real images, augmentation and batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from contrastdp.records import InputError
+from contrastdp.noise import derive_seed
+from contrastdp.records import InputError, read_images
 
 
 # ---------------------------------------------------------------- conversion
@@ -42,6 +43,34 @@ def draw_subset(label: np.ndarray, count: int, seed: int) -> np.ndarray:
     turn = np.concatenate([np.arange(len(pool)) for pool in pools])
     dealt = np.argsort(turn, kind="stable")[:count]
     return np.sort(np.concatenate(pools)[dealt]).astype(np.int64)
+
+
+# ---------------------------------------------------------------- labelled images of a file
+def read_tensors(
+    path: str,
+    *,
+    classes: int,
+    device: torch.device,
+    image_shape: Sequence[int] | None = None,
+    real: int | None = None,
+    seed: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (N, C, H, W) in [0, 1] and labels (N,) of an image file, on `device`.
+
+    real: draw this many under `seed`, the same ones for whatever is trained with that seed; all
+    where None. image_shape: the expected (H, W, C). Raises InputError as read_images does.
+    """
+    data = read_images(path, classes=classes, image_shape=image_shape)
+    chosen = slice(None)
+    if real is not None:
+        chosen = draw_subset(data["label"], real, derive_seed(seed, "subset"))
+    label = torch.from_numpy(data["label"][chosen])
+    return to_tensor(data["image"][chosen]).to(device), label.to(device)
+
+
+def shape_of(x: torch.Tensor) -> tuple[int, int, int]:
+    """(H, W, C), as image files have it, of images (N, C, H, W)."""
+    return x.shape[2], x.shape[3], x.shape[1]
 
 
 # ---------------------------------------------------------------- augmentation

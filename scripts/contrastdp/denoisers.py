@@ -191,7 +191,5 @@ def load_denoiser(
         if isinstance(error, InputError):
             raise
         line = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{folder}: damaged model ({line}); delete it and run again"
-        ) from None
+        raise InputError(f"{folder}: damaged model ({line}); delete it and run again") from None
     return denoiser.to(device).eval().requires_grad_(False), scheduler
