@@ -1,0 +1,68 @@
+"""Attack one shard of the test split with AutoAttack and keep each image's outcome."""
+
+from typing import Any
+
+import torch
+
+from contrastdp import attack as attacks
+from contrastdp.adversarial import parse_fraction
+from contrastdp.checkpoint import load_network
+from contrastdp.data import to_tensor
+from contrastdp.device import device as resolve
+from contrastdp.job import run
+from contrastdp.records import InputError, provenance, read_images, write_json
+
+
+def attack_shard(
+    *,
+    model: str,
+    test: str,
+    attack: dict[str, Any],
+    classes: int,
+    start: int,
+    stop: int,
+    shard: str,
+    device: str = "auto",
+) -> None:
+    """Attack test images start to stop - 1 (or the split's end) and write their outcomes as JSON.
+
+    attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch.
+    """
+    data = read_images(test, classes=classes)
+    total = len(data["label"])
+    if not 0 <= start < min(stop, total):
+        raise InputError(f"shard {start} to {stop}: holds none of the {total} images of {test}")
+    stop = min(stop, total)
+    place = resolve(device)
+    network = load_network(model, place)
+    x = to_tensor(data["image"][start:stop]).to(place)
+    y = torch.from_numpy(data["label"][start:stop]).to(place)
+    named = {key: attack[key] for key in ("norm", "version", "seed")}
+    outcome = attacks.autoattack(
+        network, x, y, eps=parse_fraction(attack["eps"]), batch=attack["batch"], **named
+    )
+    identity = attacks.identity(
+        eps=attack["eps"], shard=attack["shard"], batch=attack["batch"], **named
+    )
+    images = {
+        "index": list(range(start, stop)),
+        "label": y.tolist(),
+        "clean_prediction": outcome.clean_prediction,
+        "broken_by": outcome.broken_by,
+    }
+    content = {"start": start, "stop": stop, "n_test": total, "attack": identity, "images": images}
+    content |= {"seconds": outcome.seconds, "warnings": outcome.warnings}
+    made = provenance(seed=attack["seed"], settings=attack, device=str(place))
+    write_json(shard, content | {"provenance": made})
+
+
+if "snakemake" in globals():
+    run(
+        attack_shard,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        model=snakemake.input.model,
+        test=snakemake.input.test,
+        shard=snakemake.output.shard,
+        **snakemake.params,
+    )

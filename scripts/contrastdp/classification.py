@@ -1,0 +1,67 @@
+"""Ordinary (non-robust) training of the labeler and of the feature extractor, and prediction."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from contrastdp.data import batches, epochs
+from contrastdp.data import shift as shifted
+from contrastdp.networks import build_network
+from contrastdp.noise import generator
+from contrastdp.records import finite
+
+
+def train_classifier_network(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    classes: int,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    weight_decay: float,
+    shift: int,
+    seed: int,
+    progress: Iterable[int] | None = None,
+    **architecture: Any,
+) -> tuple[nn.Module, float]:
+    """Build and train a classifier of images x (N, C, H, W) in [0, 1] with labels y (N,).
+
+    AdamW, cosine from learning_rate to 0, cross entropy, images shifted by up to `shift` pixels.
+    architecture: its name and sizes, for build_network. Returns the network, in evaluation mode,
+    and its last training loss. Raises InputError for a loss that is not finite.
+    """
+    network = build_network(
+        **architecture, channels=x.shape[1], classes=classes, image_size=x.shape[-1], seed=seed
+    ).to(x.device)
+    stream = generator(seed, "batches")
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=learning_rate, weight_decay=weight_decay, foreach=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    order = epochs(len(y), batch, stream)
+    network.train()
+    value = float("nan")
+    for step in progress if progress is not None else range(steps):
+        chosen = next(order).to(x.device)
+        loss = F.cross_entropy(network(shifted(x[chosen], shift, stream)), y[chosen])
+        value = finite(loss.item(), "training loss", step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval(), value
+
+
+@torch.no_grad()
+def predict(network: nn.Module, x: torch.Tensor, batch: int = 1000) -> torch.Tensor:
+    """Logits (N, classes) of x (N, C, H, W), in the network's present mode."""
+    return torch.cat([network(x[piece]) for piece in batches(len(x), batch)])
+
+
+def accuracy(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Share of x whose largest logit is the label."""
+    return (predict(network, x).argmax(dim=1) == y).float().mean().item()

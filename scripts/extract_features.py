@@ -1,0 +1,42 @@
+"""Features of images under a robust classifier, for maps of them."""
+
+import numpy as np
+import torch
+
+from contrastdp.checkpoint import load_network
+from contrastdp.data import batches, to_tensor
+from contrastdp.device import device as resolve
+from contrastdp.job import run
+from contrastdp.records import read_images, replacing
+
+
+def extract_features(
+    *, model: str, images: str, classes: int, features: str, device: str = "auto"
+) -> None:
+    """Write an npz of feature (N, D) float32, the penultimate one, label and prediction (N,)."""
+    data = read_images(images, classes=classes)
+    place = resolve(device)
+    network = load_network(model, place)
+    x = to_tensor(data["image"]).to(place)
+    with torch.no_grad():
+        feature = torch.cat([network.features(x[piece]) for piece in batches(len(x), 1000)])
+        prediction = network.logits(feature).argmax(dim=1)
+    with replacing(features) as temporary, open(temporary, "wb") as handle:
+        np.savez(
+            handle,
+            feature=feature.cpu().numpy(),
+            label=data["label"],
+            prediction=prediction.cpu().numpy(),
+        )
+
+
+if "snakemake" in globals():
+    run(
+        extract_features,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        model=snakemake.input.model,
+        images=snakemake.input.images,
+        features=snakemake.output.features,
+        **snakemake.params,
+    )

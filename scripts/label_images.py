@@ -1,0 +1,46 @@
+"""Label one shard of synthetic images and say how sure the labeler is."""
+
+import torch
+
+from contrastdp.checkpoint import load_network
+from contrastdp.data import to_tensor
+from contrastdp.device import device as resolve
+from contrastdp.job import run
+from contrastdp.labelling import label_with
+from contrastdp.records import read_images, write_images
+
+
+def label_images(
+    *, images: str, labeler: str, keep_label: bool, labelled: str, device: str = "auto"
+) -> None:
+    """Write the shard with label, confidence and its own index.
+
+    keep_label: the generator was told the class of each image, which stays its label; else the
+    labeler's prediction becomes the label.
+    """
+    place = resolve(device)
+    network = load_network(labeler, place)
+    built = network.settings
+    shape = (built["image_size"], built["image_size"], built["channels"])
+    data = read_images(images, classes=built["classes"], image_shape=shape, labelled=keep_label)
+    own = torch.from_numpy(data["label"]).to(place) if keep_label else None
+    label, confidence = label_with(network, to_tensor(data["image"]).to(place), own)
+    write_images(
+        labelled,
+        image=data["image"],
+        label=label.cpu().numpy(),
+        index=data["index"],
+        confidence=confidence.cpu().numpy(),
+    )
+
+
+if "snakemake" in globals():
+    run(
+        label_images,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        images=snakemake.input.images,
+        labeler=snakemake.input.labeler,
+        labelled=snakemake.output.labelled,
+        **snakemake.params,
+    )

@@ -1,0 +1,61 @@
+"""Choose an arm's synthetic images from its generator's candidates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from contrastdp import selection
+from contrastdp.job import logger, run
+from contrastdp.records import InputError, read_images, write_images
+
+
+def select_images(
+    *,
+    shards: Sequence[str],
+    rule: str,
+    synthetic: int,
+    candidates: int,
+    classes: int,
+    images: str,
+    **scoring: Any,
+) -> None:
+    """Choose `synthetic` of the first `candidates` images of the labelled shards and write them.
+
+    rule: 'none' takes the first and needs no torch; the others take the top K of each class by a
+    score. scoring: what contrastdp.scoring.score_candidates reads (labeler, encoder, train, real,
+    seed, eps, attack_step, attack_steps).
+    """
+    if rule not in selection.RULES:
+        raise InputError(f"selection '{rule}': unknown; known are {', '.join(selection.RULES)}")
+    read = [read_images(path, classes=classes) for path in shards]
+    pool = selection.join_candidates(read, candidates)
+    if rule == "none":
+        score = np.zeros(candidates, np.float32)
+        chosen = selection.first(candidates, synthetic)
+    else:
+        from contrastdp.scoring import score_candidates
+
+        score = score_candidates(rule, pool, **scoring)
+        chosen, short = selection.top_per_class(
+            score, pool["label"], classes=classes, count=synthetic, largest=selection.LARGEST[rule]
+        )
+        for c, missing in short.items():
+            logger.info("class %d: %d candidates too few, filled from other classes", c, missing)
+    write_images(
+        images, **{name: values[chosen] for name, values in pool.items()}, score=score[chosen]
+    )
+
+
+if "snakemake" in globals():
+    run(
+        select_images,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        shards=list(snakemake.input.shards),
+        labeler=snakemake.input.get("labeler"),
+        encoder=snakemake.input.get("encoder"),
+        train=snakemake.input.get("train"),
+        images=snakemake.output.images,
+        **snakemake.params,
+    )

@@ -1,0 +1,64 @@
+"""Train a non-robust classifier (the labeler or the feature extractor) on the drawn real images."""
+
+from typing import Any
+
+from contrastdp.checkpoint import save_network
+from contrastdp.classification import accuracy, train_classifier_network
+from contrastdp.data import read_tensors, shape_of
+from contrastdp.device import device as resolve
+from contrastdp.job import run, track
+from contrastdp.noise import derive_seed
+from contrastdp.records import provenance, write_json
+
+
+def train_classifier(
+    *,
+    train: str,
+    validation: str,
+    real: int,
+    classes: int,
+    settings: dict[str, Any],
+    seed: int,
+    model: str,
+    metrics: str,
+    device: str = "auto",
+) -> None:
+    """Train on `real` images of the training split; write the network and its accuracy.
+
+    settings: architecture and its sizes, steps, batch, learning_rate, weight_decay, shift.
+    """
+    place = resolve(device)
+    x, y = read_tensors(train, classes=classes, device=place, real=real, seed=seed)
+    held_out = read_tensors(validation, classes=classes, device=place, image_shape=shape_of(x))
+    network, loss = train_classifier_network(
+        x,
+        y,
+        classes=classes,
+        seed=derive_seed(seed, "classifier"),
+        progress=track(range(settings["steps"]), "classifier training"),
+        **settings,
+    )
+    result = {
+        "validation_accuracy": accuracy(network, *held_out),
+        "n_validation": len(held_out[1]),
+        "n_train": real,
+        "loss": loss,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "provenance": provenance(seed=seed, settings=settings, device=str(place)),
+    }
+    save_network(model, network)
+    write_json(metrics, result)
+
+
+if "snakemake" in globals():
+    run(
+        train_classifier,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        train=snakemake.input.train,
+        validation=snakemake.input.validation,
+        model=snakemake.output.model,
+        metrics=snakemake.output.metrics,
+        **snakemake.params,
+    )

@@ -1,0 +1,75 @@
+"""Train a robust classifier on real and synthetic images (TRADES or PGD-AT)."""
+
+from typing import Any
+
+from contrastdp.adversarial import parse_fraction
+from contrastdp.checkpoint import save_network
+from contrastdp.data import read_tensors, shape_of
+from contrastdp.device import device as resolve
+from contrastdp.job import run, track
+from contrastdp.noise import derive_seed
+from contrastdp.records import provenance, write_csv, write_json
+from contrastdp.robust_training import HISTORY, summary, train_robust_network
+
+
+def train_robust(
+    *,
+    train: str,
+    validation: str,
+    synthetic: str | None,
+    real: int,
+    classes: int,
+    trainer: dict[str, Any],
+    settings: dict[str, Any],
+    eps: str,
+    attack_step: str,
+    seed: int,
+    best: str,
+    last: str,
+    history: str,
+    training: str,
+    device: str = "auto",
+) -> None:
+    """Train on `real` images of the training split, all of `synthetic`, or both.
+
+    trainer, settings: options of train_robust_network; eps, attack_step: such as 8/255.
+    """
+    place = resolve(device)
+    held_out = read_tensors(validation, classes=classes, device=place)
+    common = {"classes": classes, "device": place, "image_shape": shape_of(held_out[0])}
+    options = {name: value for name, value in settings.items() if name != "network"}
+    result = train_robust_network(
+        settings["network"],
+        real=read_tensors(train, **common, real=real, seed=seed) if real else None,
+        synthetic=read_tensors(synthetic, **common) if synthetic else None,
+        validation=held_out,
+        classes=classes,
+        eps=parse_fraction(eps),
+        step_size=parse_fraction(attack_step, "attack step"),
+        seed=derive_seed(seed, "robust"),
+        progress=track(range(settings["steps"]), "robust training"),
+        **trainer,
+        **options,
+    )
+    used = settings | trainer | {"eps": eps, "attack_step": attack_step, "real": real}
+    save_network(best, result.best)
+    save_network(last, result.last)
+    write_csv(history, result.history, HISTORY)
+    made = {"provenance": provenance(seed=seed, settings=used, device=str(place))}
+    write_json(training, summary(result) | made)
+
+
+if "snakemake" in globals():
+    run(
+        train_robust,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        train=snakemake.input.train,
+        validation=snakemake.input.validation,
+        synthetic=snakemake.input.get("synthetic"),
+        best=snakemake.output.best,
+        last=snakemake.output.last,
+        history=snakemake.output.history,
+        training=snakemake.output.training,
+        **snakemake.params,
+    )
