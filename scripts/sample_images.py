@@ -1,9 +1,10 @@
 """Sample one shard of a generator's images, plain or guided."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
+
 from contrastdp.checkpoint import load_network
 from contrastdp.data import to_uint8
 from contrastdp.denoisers import load_denoiser
@@ -12,7 +13,7 @@ from contrastdp.guidance import build_guidance
 from contrastdp.job import run, track
 from contrastdp.noise import derive_seed
 from contrastdp.records import write_images
-from contrastdp.sampling import batches_of_shard, class_labels, sample_batch
+from contrastdp.sampling import sample_shard
 from contrastdp.schedulers import subsequence
 
 
@@ -45,27 +46,20 @@ def sample_images(
     guide = None
     if guidance is not None:
         guide = build_guidance(load_network(encoder, place).features, seed=stream, **guidance)
-    kept, labels = [], []
-    for indices, keep in track(list(batches_of_shard(start, stop, batch)), "guidance batches"):
-        label = class_labels(indices, model.config.num_class_embeds)
-        state = sample_batch(
-            model,
-            scheduler,
-            indices=indices,
-            seed=stream,
-            shape=shape,
-            eta=sampler["eta"],
-            guidance=guide,
-            class_labels=None if label is None else label.to(place),
-        )
-        kept.append(to_uint8((state[keep] + 1) / 2))
-        labels.append(torch.full((len(indices),), -1)[keep] if label is None else label[keep])
-    write_images(
-        images,
-        image=np.concatenate(kept),
-        label=torch.cat(labels).numpy(),
-        index=np.arange(start, stop),
+    state, label = sample_shard(
+        model,
+        scheduler,
+        start=start,
+        stop=stop,
+        batch=batch,
+        progress=partial(track, what="guidance batches"),
+        seed=stream,
+        shape=shape,
+        eta=sampler["eta"],
+        guidance=guide,
     )
+    image = to_uint8((state + 1) / 2)
+    write_images(images, image=image, label=label.numpy(), index=np.arange(start, stop))
 
 
 if "snakemake" in globals():

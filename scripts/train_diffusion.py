@@ -1,8 +1,10 @@
 """Train a diffusion model on the drawn real images alone."""
 
+from functools import partial
 from typing import Any
 
 import torch
+
 from contrastdp.data import draw_subset, to_tensor
 from contrastdp.denoisers import build_denoiser, save_denoiser
 from contrastdp.device import device as resolve
@@ -39,38 +41,27 @@ def train_diffusion(
     image = to_tensor(data["image"][chosen]).to(place)
     label = torch.from_numpy(data["label"][chosen]).to(place) if conditional else None
     torch.manual_seed(derive_seed(seed, "denoiser"))
-    denoiser = build_denoiser(
-        image_size=image.shape[-1],
-        channels=image.shape[1],
-        classes=classes if conditional else None,
-        **network,
-    ).to(place)
+    labels = classes if conditional else None
+    _, channels, _, size = image.shape
+    denoiser = build_denoiser(image_size=size, channels=channels, classes=labels, **network)
+    denoiser.to(place)
     scheduler = SubsequenceScheduler(**schedule)
-    training = dict(training)
-    shift_pixels = training.pop("shift")
     rows = list(
         train_denoiser(
             denoiser,
             image,
             label,
             abar=scheduler.alphas_cumprod,
-            shift_pixels=shift_pixels,
             generator=generator(seed, "diffusion"),
-            progress=track(range(training["steps"]), "diffusion training"),
+            progress=partial(track, what="diffusion training"),
             **training,
         )
     )
     save_denoiser(model, denoiser, scheduler)
     write_csv(history, rows, ["step", "loss"])
     settings = {"network": network, "training": training, "schedule": schedule, "real": real}
-    write_json(
-        metrics,
-        {
-            "loss": rows[-1]["loss"],
-            "parameters": sum(p.numel() for p in denoiser.parameters()),
-            "provenance": provenance(seed=seed, settings=settings, device=str(place)),
-        },
-    )
+    told = provenance(seed=seed, settings=settings, device=str(place))
+    write_json(metrics, {"loss": rows[-1]["loss"], "provenance": told})
 
 
 if "snakemake" in globals():

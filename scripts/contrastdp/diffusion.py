@@ -1,14 +1,14 @@
 """Training a noise predictor: E || e - e_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, t) ||^2."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contrastdp import data
 from contrastdp.averaging import AveragedNetwork
-from contrastdp.data import epochs, shift
 from contrastdp.records import finite
 
 
@@ -41,15 +41,16 @@ def train_denoiser(
     warmup: int,
     clip_norm: float,
     averaging: float,
-    shift_pixels: int,
+    shift: int,
     generator: torch.Generator,
-    progress: Iterable[int] | None = None,
+    progress: Callable[[range], Iterable[int]] = iter,
 ) -> Iterator[dict[str, float]]:
     """Train `denoiser` in place and leave its averaged weights in it; yields {step, loss} at times.
 
     image: (N, C, H, W) in [0, 1]; label: (N,) int64 for a class-conditional denoiser, else None;
     abar: (T,); AdamW without weight decay, linear warm-up then cosine, gradients clipped to
-    clip_norm; averaging: decay of the averaged weights; generator: on the CPU, draws batches,
+    clip_norm; averaging: decay of the averaged weights; shift: pixels of
+    augmentation; generator: on the CPU, draws batches,
     shifts, timesteps and noise. Raises InputError on a non-finite loss.
     """
     device = image.device
@@ -65,12 +66,12 @@ def train_denoiser(
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
-    drawn = epochs(len(image), batch, generator)
+    drawn = data.epochs(len(image), batch, generator)
     denoiser.train()
     total, since, every = 0.0, 0, max(steps // 40, 1)
-    for step in progress or range(steps):
+    for step in progress(range(steps)):
         index = next(drawn).to(device)
-        x0 = shift(image[index], shift_pixels, generator) * 2 - 1
+        x0 = data.shift(image[index], shift, generator) * 2 - 1
         timestep = torch.randint(0, len(abar), (batch,), generator=generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
         chosen = None if label is None else label[index]

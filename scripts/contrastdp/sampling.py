@@ -1,6 +1,7 @@
 """Sampling images from a denoiser, plain or guided (Algorithm 1), one guidance batch at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +83,32 @@ def batches_of_shard(start: int, stop: int, batch: int) -> Iterator[tuple[list[i
     for first in range(start // batch * batch, stop, batch):
         indices = list(range(first, first + batch))
         yield indices, slice(max(start - first, 0), min(stop - first, batch))
+
+
+def sample_shard(
+    denoiser: torch.nn.Module,
+    scheduler: SubsequenceScheduler,
+    *,
+    start: int,
+    stop: int,
+    batch: int,
+    progress: Callable[[list], Iterable] = iter,
+    **settings: Any,
+) -> tuple[Tensor, Tensor]:
+    """Sample the images [start, stop): states (N, C, H, W), and labels (N,), -1 if unconditional.
+
+    batch: images of a guidance batch; progress: wraps the list of batches; settings: of
+    sample_batch. Any shard gives the same images, bit for bit on the CPU.
+    """
+    device = next(denoiser.parameters()).device
+    states, labels = [], []
+    for indices, keep in progress(list(batches_of_shard(start, stop, batch))):
+        label = class_labels(indices, denoiser.config.num_class_embeds)
+        given = None if label is None else label.to(device)
+        state = sample_batch(denoiser, scheduler, indices=indices, class_labels=given, **settings)
+        states.append(state[keep])
+        labels.append((torch.full((batch,), -1) if label is None else label)[keep])
+    return torch.cat(states), torch.cat(labels)
 
 
 def class_labels(indices: Sequence[int], classes: int | None) -> Tensor | None:

@@ -119,7 +119,7 @@ def train(model, seed=0, **changes):
         "warmup": 5,
         "clip_norm": 1.0,
         "averaging": 0.9,
-        "shift_pixels": 0,
+        "shift": 0,
         "generator": torch.Generator().manual_seed(seed),
     }
     torch.manual_seed(3)
