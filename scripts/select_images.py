@@ -1,7 +1,6 @@
 """Choose an arm's synthetic images from its generator's candidates."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,14 +16,21 @@ def select_images(
     synthetic: int,
     candidates: int,
     classes: int,
+    real: int,
+    seed: int,
+    eps: str,
+    attack_step: str,
+    attack_steps: int,
     images: str,
-    **scoring: Any,
+    labeler: str | None = None,
+    encoder: str | None = None,
+    train: str | None = None,
+    device: str = "auto",
 ) -> None:
     """Choose `synthetic` of the first `candidates` images of the labelled shards and write them.
 
     rule: 'none' takes the first and needs no torch; the others take the top K of each class by a
-    score. scoring: what contrastdp.scoring.score_candidates reads (labeler, encoder, train, real,
-    seed, eps, attack_step, attack_steps).
+    score, for which labeler, encoder and train are read, as score_candidates says.
     """
     if rule not in selection.RULES:
         raise InputError(f"selection '{rule}': unknown; known are {', '.join(selection.RULES)}")
@@ -36,7 +42,9 @@ def select_images(
     else:
         from contrastdp.scoring import score_candidates
 
-        score = score_candidates(rule, pool, **scoring)
+        paths = {"labeler": labeler, "encoder": encoder, "train": train}
+        attack = {"eps": eps, "attack_step": attack_step, "attack_steps": attack_steps}
+        score = score_candidates(rule, pool, **paths, **attack, real=real, seed=seed, device=device)
         chosen, short = selection.top_per_class(
             score, pool["label"], classes=classes, count=synthetic, largest=selection.LARGEST[rule]
         )

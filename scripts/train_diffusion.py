@@ -40,23 +40,21 @@ def train_diffusion(
     place = resolve(device)
     image = to_tensor(data["image"][chosen]).to(place)
     label = torch.from_numpy(data["label"][chosen]).to(place) if conditional else None
-    torch.manual_seed(derive_seed(seed, "denoiser"))
     labels = classes if conditional else None
-    _, channels, _, size = image.shape
-    denoiser = build_denoiser(image_size=size, channels=channels, classes=labels, **network)
-    denoiser.to(place)
+    torch.manual_seed(derive_seed(seed, "denoiser"))
+    sizes = {"image_size": image.shape[-1], "channels": image.shape[1], "classes": labels}
+    denoiser = build_denoiser(**sizes, **network).to(place)
     scheduler = SubsequenceScheduler(**schedule)
-    rows = list(
-        train_denoiser(
-            denoiser,
-            image,
-            label,
-            abar=scheduler.alphas_cumprod,
-            generator=generator(seed, "diffusion"),
-            progress=partial(track, what="diffusion training"),
-            **training,
-        )
+    steps = train_denoiser(
+        denoiser,
+        image,
+        label,
+        abar=scheduler.alphas_cumprod,
+        generator=generator(seed, "diffusion"),
+        progress=partial(track, what="diffusion training"),
+        **training,
     )
+    rows = list(steps)
     save_denoiser(model, denoiser, scheduler)
     write_csv(history, rows, ["step", "loss"])
     settings = {"network": network, "training": training, "schedule": schedule, "real": real}

@@ -47,11 +47,11 @@ def identity(
 
 
 class Remembered(nn.Module):
-    """A network that looks up the logits of images it has seen, where no gradient is asked for.
+    """A network that looks up the logits of images that it has seen; no gradients.
 
-    Square proposes the same small images again and again (nine in ten of its 5,000 queries at
-    8 x 8 pixels). Images are told apart by a 64-bit hash of all their bits; the memory is emptied
-    when full.
+    For Square, which proposes the same small images again and again: nine in ten of its 5,000
+    queries at 8 x 8 pixels. Images are told apart by a 64-bit hash of all their bits; the memory
+    is emptied when full.
     """
 
     LARGEST = 256  # values in an image, above which images hardly ever recur
@@ -66,7 +66,7 @@ class Remembered(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) of x (N, C, H, W)."""
-        if torch.is_grad_enabled() or len(x) > self.CAPACITY:
+        if len(x) > self.CAPACITY:
             return self.network(x)
         keys = self._keys(x)
         rows = [self._rows.get(key, -1) for key in keys]
@@ -138,13 +138,13 @@ def autoattack(
     trained = [p for p in network.parameters() if p.requires_grad]
     network.eval().requires_grad_(False)
     function = frozen(network)
-    if not x.is_cuda and x[0].numel() <= Remembered.LARGEST:
-        function = Remembered(function)
     try:
         with _collected_warnings() as warnings:
             adversary = AutoAttack(
                 function, norm=norm, eps=eps, seed=seed, version=version, device=x.device
             )
+            if not x.is_cuda and x[0].numel() <= Remembered.LARGEST:
+                adversary.square.predict = Remembered(function)
             outcome = _cascade(adversary, network, x, y, batch, warnings)
     finally:
         network.train(training)

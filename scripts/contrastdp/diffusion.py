@@ -50,8 +50,8 @@ def train_denoiser(
     image: (N, C, H, W) in [0, 1]; label: (N,) int64 for a class-conditional denoiser, else None;
     abar: (T,); AdamW without weight decay, linear warm-up then cosine, gradients clipped to
     clip_norm; averaging: decay of the averaged weights; shift: pixels of
-    augmentation; generator: on the CPU, draws batches,
-    shifts, timesteps and noise. Raises InputError on a non-finite loss.
+    augmentation; generator: on the CPU, draws batches, shifts, timesteps and noise. Raises
+    InputError on a non-finite loss.
     """
     device = image.device
     abar = abar.to(device)
