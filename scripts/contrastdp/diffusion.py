@@ -22,9 +22,10 @@ def noise_prediction_loss(
 ) -> Tensor:
     """Mean squared error of the predicted noise (section 2.2).
 
-    x0, noise: (N, C, H, W), x0 in [-1, 1]; timestep: (N,) int64; abar: (T,) cumulative products.
+    x0, noise: (N, C, H, W) or (N, D), images in [-1, 1]; timestep: (N,) int64; abar: (T,)
+    cumulative products.
     """
-    a = abar[timestep].view(-1, 1, 1, 1)
+    a = abar[timestep].view(-1, *[1] * (x0.ndim - 1))
     noisy = a.sqrt() * x0 + (1 - a).sqrt() * noise
     return F.mse_loss(denoiser(noisy, timestep, class_labels=label).sample, noise)
 

@@ -123,3 +123,22 @@ def test_samples_that_are_not_finite_stop_in_one_line(scheduler):
 def test_class_labels_go_round():
     assert class_labels([0, 9, 10, 23], 10).tolist() == [0, 9, 0, 3]
     assert class_labels([0], None) is None
+
+
+def test_initial_scale_multiplies_the_starting_noise_alone(denoiser, scheduler):
+    """Where no noise is predicted, a chain of one step gives x_T / sqrt(abar)."""
+
+    class Zero(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x, t, class_labels=None):
+            return SimpleNamespace(sample=torch.zeros_like(x))
+
+    scheduler.set_timesteps(timesteps=[700])
+    settings = {"indices": range(3), "seed": 0, "shape": SHAPE}
+    once = sample_batch(Zero(), scheduler, **settings)
+    twice = sample_batch(Zero(), scheduler, **settings, initial_scale=2.0)
+    torch.testing.assert_close(twice, 2 * once)
+    assert float(once.abs().max()) > 0
