@@ -1,0 +1,188 @@
+"""AutoAttack one attack at a time: the same images, bit for bit, as its own cascade."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from contrastdp import attack
+from contrastdp.attack import Remembered, autoattack, identity
+from contrastdp.records import InputError
+from contrastdp.robust_training import train_robust_network
+
+EPS = 0.08
+
+
+def images(n, seed):
+    """Five classes of 4 x 4 pixels: a bright pixel on noise, near enough to be attacked."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 5
+    x = 0.5 * torch.rand(n, 1, 4, 4, generator=generator)
+    x.flatten(1)[torch.arange(n), y * 3] += 0.4
+    return x, y
+
+
+@pytest.fixture(scope="module")
+def network():
+    options = {"real": images(100, 0), "synthetic": None, "validation": images(20, 1), "classes": 5}
+    options |= {"loss": "pgd", "eps": 0.05, "step_size": 0.02, "attack_steps": 2, "beta": 0.0}
+    options |= {"label_smoothing": 0.0, "steps": 300, "batch": 50, "synthetic_share": 0.5}
+    options |= {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "warmup": 0.1}
+    options |= {"averaging": 0.9, "shift": 0, "validate_every": 300, "validation_steps": 1}
+    architecture = {"architecture": "small_cnn", "width": 6, "features": 16}
+    return train_robust_network(architecture, **options, seed=0).last
+
+
+def shorten(adversary):
+    """Fewer queries and steps, so that a test takes seconds; the cascade is the same."""
+    adversary.square.n_queries = 60
+    for part in (adversary.apgd, adversary.apgd_targeted, adversary.fab):
+        part.n_iter = 12
+
+
+@pytest.fixture
+def short(monkeypatch):
+    import pyautoattack
+
+    class Short(pyautoattack.AutoAttack):
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
+            shorten(self)
+
+    monkeypatch.setattr(pyautoattack, "AutoAttack", Short)
+    return Short
+
+
+def by_its_own_cascade(function, x, y, short):
+    adversary = short(function, norm="Linf", eps=EPS, seed=3, version="standard", device="cpu")
+    adversary.verbose = False
+    adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = 4
+    return adversary.run_standard_evaluation(x, y, batch_size=16)
+
+
+@pytest.mark.parametrize("remembering", [False, True])
+def test_equals_one_run_of_all_attacks_bit_for_bit(network, short, monkeypatch, remembering):
+    if not remembering:
+        monkeypatch.setattr(Remembered, "LARGEST", 0)
+    monkeypatch.setattr(attack, "frozen", lambda given: given)
+    x, y = images(50, 2)
+    outcome = autoattack(network, x, y, eps=EPS, seed=3, batch=16)
+    network.requires_grad_(False)
+    x_adv, answer = by_its_own_cascade(network, x, y, short)
+    network.requires_grad_(True)
+    robust = torch.tensor([by == "" for by in outcome.broken_by])
+    assert torch.equal(robust, answer == y)
+    assert 5 < robust.sum() < 45
+    assert torch.equal(outcome.x_adv, x_adv)
+    assert len(set(outcome.broken_by)) >= 3
+
+
+def test_frozen_network_gives_the_same_outcomes(network, short, monkeypatch):
+    x, y = images(50, 2)
+    fast = autoattack(network, x, y, eps=EPS, seed=3, batch=16)
+    monkeypatch.setattr(attack, "frozen", lambda given: given)
+    assert autoattack(network, x, y, eps=EPS, seed=3, batch=16).broken_by == fast.broken_by
+
+
+def test_outcomes_are_what_the_network_says(network, short):
+    x, y = images(50, 4)
+    outcome = autoattack(network, x, y, eps=EPS, seed=3, batch=50)
+    with torch.no_grad():
+        clean, attacked = network(x).argmax(1), network(outcome.x_adv).argmax(1)
+    assert outcome.clean_prediction == clean.tolist()
+    for i, by in enumerate(outcome.broken_by):
+        assert (by == "clean") == (clean[i] != y[i]).item()
+        assert (by == "") == (attacked[i] == y[i]).item()
+    assert (outcome.x_adv - x).abs().max() <= EPS + 1e-6
+    assert set(outcome.seconds) == {"apgd-ce", "apgd-t", "fab-t", "square"}
+
+
+def test_weights_and_mode_are_restored(network, short):
+    network.train()
+    x, y = images(10, 5)
+    autoattack(network, x, y, eps=EPS, seed=0, batch=10)
+    assert network.training
+    assert all(p.requires_grad for p in network.parameters())
+    network.eval()
+
+
+class Flat(nn.Module):
+    """A network without a gradient, whose first pixel decides."""
+
+    def forward(self, x):
+        v = x.flatten(1)[:, :1].round(decimals=1)
+        return torch.cat([v, 0.55 - v, v * 0, v * 0, v * 0], dim=1)
+
+
+def test_warnings_are_collected_and_stay_off_the_terminal(short, caplog):
+    x = torch.full((4, 1, 4, 4), 0.6)
+    with caplog.at_level(logging.WARNING):
+        outcome = autoattack(
+            Flat(), x, torch.zeros(4, dtype=torch.int64), eps=0.15, seed=0, batch=4
+        )
+    assert any("zero gradient" in text for text in outcome.warnings)
+    assert not caplog.records
+
+
+def test_no_image_left_to_attack(network, short):
+    x, _ = images(5, 6)
+    with torch.no_grad():
+        wrong = (network(x).argmax(1) + 1) % 5
+    assert autoattack(network, x, wrong, eps=EPS, seed=0, batch=5).broken_by == ["clean"] * 5
+
+
+def test_identity_names_what_decides_an_outcome():
+    found = identity(norm="Linf", eps="8/255", seed=1, version="standard", shard=500, batch=250)
+    assert found["attacks"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    assert found["eps"] == "8/255"
+    assert found["package"].startswith("pyautoattack 0")
+
+
+def test_unknown_version():
+    with pytest.raises(InputError, match="plus"):
+        autoattack(
+            Flat(), torch.rand(1, 1, 4, 4), torch.zeros(1), eps=0.1, seed=0, batch=1, version="plus"
+        )
+
+
+# ---------------------------------------------------------------- memory
+class Counted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return x.flatten(1)[:, :3] * 2
+
+
+def test_memory_gives_the_network_s_answers_and_asks_once(monkeypatch):
+    monkeypatch.setattr(Remembered, "CAPACITY", 64)
+    counted = Counted()
+    remembered = Remembered(counted)
+    generator = torch.Generator().manual_seed(0)
+    pool = torch.rand(40, 1, 2, 2, generator=generator)
+    for _ in range(5):
+        x = pool[torch.randint(40, (30,), generator=generator)]
+        assert torch.equal(remembered(x), x.flatten(1)[:, :3] * 2)
+    assert counted.seen <= 5 * 30
+    counted.seen = 0
+    remembered(pool)
+    first = counted.seen
+    remembered(pool)
+    assert counted.seen == first
+    # over capacity: forgets, and stays right
+    for _ in range(5):
+        x = torch.rand(30, 1, 2, 2, generator=generator)
+        assert torch.equal(remembered(x), x.flatten(1)[:, :3] * 2)
+    assert len(remembered._rows) <= 64
+
+
+def test_memory_tells_images_apart_by_one_bit():
+    x = torch.full((1, 1, 2, 2), 0.5)
+    other = x.clone()
+    other[0, 0, 1, 1] = torch.nextafter(torch.tensor(0.5), torch.tensor(1.0))
+    remembered = Remembered(nn.Flatten())
+    assert torch.equal(remembered(x), x.flatten(1))
+    assert torch.equal(remembered(other), other.flatten(1))

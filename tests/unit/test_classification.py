@@ -1,0 +1,70 @@
+"""Ordinary training and labelling on images whose answer is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from contrastdp.classification import accuracy, predict, train_classifier_network
+from contrastdp.labelling import label_with
+from contrastdp.records import InputError
+
+NETWORK = {"architecture": "small_cnn", "width": 4, "features": 8}
+RECIPE = {"classes": 3, "batch": 20, "learning_rate": 1e-2, "weight_decay": 0.01, "shift": 0}
+
+
+def images(n):
+    y = torch.arange(n) % 3
+    x = 0.2 * torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(n))
+    x[torch.arange(n), 0, y * 2] += 0.7
+    return x, y
+
+
+def test_learns_a_rule_and_generalises():
+    network, loss = train_classifier_network(*images(60), **NETWORK, **RECIPE, steps=60, seed=0)
+    assert accuracy(network, *images(90)) > 0.95
+    assert loss < 0.3
+    assert not network.training
+
+
+def test_seed_decides():
+    weights = [
+        train_classifier_network(*images(30), **NETWORK, **RECIPE, steps=3, seed=seed)[0]
+        for seed in (0, 0, 1)
+    ]
+    one, two, other = (network.logits.weight for network in weights)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_non_finite_loss_stops():
+    with pytest.raises(InputError, match="training loss is nan"):
+        options = RECIPE | {"learning_rate": 1e30}
+        train_classifier_network(*images(30), **NETWORK, **options, steps=20, seed=0)
+
+
+class Logits(nn.Module):
+    """Logits (log v, log(1 - v)) of the first pixel v, so that probabilities are v and 1 - v."""
+
+    def forward(self, x):
+        v = x[:, 0, 0, 0]
+        return torch.stack([v, 1 - v], dim=1).log()
+
+
+VALUES = torch.tensor([0.9, 0.2, 0.6])[:, None, None, None]
+
+
+def test_pseudo_label_and_its_probability():
+    label, confidence = label_with(Logits(), VALUES)
+    assert label.tolist() == [0, 1, 0]
+    torch.testing.assert_close(confidence, torch.tensor([0.9, 0.8, 0.6]))
+
+
+def test_own_label_is_kept_with_the_labeler_s_probability_of_it():
+    label, confidence = label_with(Logits(), VALUES, torch.tensor([1, 1, 0]))
+    assert label.tolist() == [1, 1, 0]
+    torch.testing.assert_close(confidence, torch.tensor([0.1, 0.8, 0.6]))
+
+
+def test_prediction_does_not_depend_on_the_batch():
+    x = torch.rand(7, 1, 1, 1)
+    torch.testing.assert_close(predict(Logits(), x, batch=2), Logits()(x))
