@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from attack_shard import attack_shard
 from contrastdp.checkpoint import load_network
+from contrastdp.data import to_tensor
+from contrastdp.noise import generator
 from contrastdp.outcomes import read_shards
 from contrastdp.records import InputError, read_csv, read_images, write_images
+from contrastdp.scoring import robust_gradient_norm
 from extract_features import extract_features
 from label_images import label_images
 from prepare_data import prepare_data
@@ -144,6 +148,21 @@ def test_rules_select_balanced_images_among_the_candidates(files, tmp_path, rule
     assert found["index"].max() < 90
     assert np.bincount(found["label"]).max() <= 4
     assert np.isfinite(found["score"]).all()
+
+
+def test_robust_rule_attacks_as_it_is_told(files, tmp_path):
+    out = str(tmp_path / "images.npz")
+    select(files, rule="robust_gradient_norm", synthetic=90, images=out)
+    found = read_images(out)
+    attack = {"eps": 0.1, "step_size": 0.025, "steps": 2}
+    expected = robust_gradient_norm(
+        load_network(files("encoder.safetensors")),
+        to_tensor(found["image"]),
+        torch.from_numpy(found["label"]),
+        **attack,
+        generator=generator(0, "selection"),
+    )
+    np.testing.assert_allclose(found["score"], expected, rtol=1e-4)
 
 
 def test_robust_training_writes_all_that_it_promises(files):
