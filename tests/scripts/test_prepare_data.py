@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from contrastdp.records import InputError, read_images
 from prepare_data import prepare_data
 
