@@ -203,15 +203,22 @@ def guided_titles(wildcards):
     return {generator: PLAN.generators[generator]["title"] for generator in chosen}
 
 
+def with_theory(table):
+    """Whether a table's page shows section 3 too."""
+    return table == "robustness" and any(s["report"]["theory"] for s in PLAN.datasets.values())
+
+
 def tables_of(table):
-    """What a page says of its table."""
-    return [
-        {
-            "title": table.capitalize(),
-            "csv": f"{TABLES}/{table}.csv",
-            "markdown": f"{TABLES}/{table}.md",
-        }
-    ]
+    """Tables of a table's page: title, CSV, and the Markdown twin whose caption is shown."""
+    found = [(table.capitalize(), f"{TABLES}/{table}")]
+    if with_theory(table):
+        found += [
+            (
+                "Section 3: do the tables follow from the settings?",
+                f"{THEORY}/tables/gaussian_verdicts",
+            )
+        ]
+    return [{"title": t, "csv": f"{p}.csv", "markdown": f"{p}.md"} for t, p in found]
 
 
 def figures_of(table):
@@ -237,7 +244,37 @@ def figures_of(table):
             "png": f"{FIGURES}/tsne_{dataset}.png",
         }
         found += [samples, sizes, tsne] if table == "robustness" else [sizes]
-    return found
+    return found + (THEORY_SHOWN if with_theory(table) else [])
+
+
+def metrics_of(table):
+    """Metrics of the classifiers and diffusion models behind a table's synthetic images."""
+    rows = [PLAN.arms[arm] for arm in PLAN.table(table) if PLAN.arms[arm]["generator"]]
+    found = set()
+    for row in rows:
+        denoiser = PLAN.generators[row["generator"]]["denoiser"]
+        for seed in PLAN.seeds(row["arm"]):
+            names = {"dataset": row["dataset"], "real": row["real"], "seed": seed}
+            models = [CLASSIFIER.format(classifier="labeler", **names)]
+            models += [DIFFUSION.format(denoiser=denoiser, **names)]
+            if PLAN.generators[row["generator"]]["guidance"]:
+                models += [CLASSIFIER.format(classifier="encoder", **names)]
+            found |= {f"{model}/metrics.json" for model in models}
+    return sorted(found)
+
+
+def report_inputs(wildcards):
+    """Everything a page is made from."""
+    table = PAGES[wildcards.page]
+    inputs = {
+        "evaluations": arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(table)),
+        "records": arm_files(f"{ROBUST}/training.json", PLAN.table(table)) + metrics_of(table),
+        "tables": [item[kind] for item in tables_of(table) for kind in ("csv", "markdown")],
+        "figures": [figure["png"] for figure in figures_of(table)],
+    }
+    if with_theory(table):
+        inputs["claims"] = f"{THEORY}/claims.csv"
+    return inputs
 
 
 # ---------------------------------------------------------------- theory (section 3)
@@ -250,6 +287,25 @@ EVIDENCE = {
     "theorem": f"{THEORY}/simulation/theorem.csv",
     "verdicts": f"{THEORY}/tables/gaussian_verdicts.csv",
 }
+
+
+THEORY_SHOWN = [
+    {
+        "title": "Figure 1: the three cases of Proposition 3.2",
+        "caption": "Real means ±mu, and synthetic means orthogonal to mu, along mu, along mu − eps·1.",
+        "png": f"{THEORY}/figures/proposition_cases.png",
+    },
+    {
+        "title": "Proposition 3.2: errors against the synthetic mean's angle and length",
+        "caption": "Curves: estimator in the limit of many synthetic samples; means over trials.",
+        "png": f"{THEORY}/figures/proposition_errors.png",
+    },
+    {
+        "title": "Theorem 3.4: synthetic samples needed for a robust accuracy, against c",
+        "caption": "Both axes logarithmic; lines: fitted power laws with their slope.",
+        "png": f"{THEORY}/figures/theorem_samples.png",
+    },
+]
 
 
 def figure_files(**names):

@@ -108,9 +108,7 @@ rule plot_tsne:
 
 rule write_report:
     input:
-        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(PAGES[w.page])),
-        table=lambda w: f"{TABLES}/{PAGES[w.page]}.csv",
-        figures=lambda w: [figure["png"] for figure in figures_of(PAGES[w.page])],
+        unpack(report_inputs),
         template="scripts/contrastdp/report.html.j2",
     output:
         f"{RESULTS}/{{page}}.html",

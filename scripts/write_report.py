@@ -64,6 +64,8 @@ if "snakemake" in globals():
         log=snakemake.log[0],
         threads=snakemake.threads,
         evaluations=list(snakemake.input.evaluations),
+        records=list(snakemake.input.get("records", [])),
+        claims=snakemake.input.get("claims"),
         output=snakemake.output[0],
         **snakemake.params,
     )
