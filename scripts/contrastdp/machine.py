@@ -7,9 +7,11 @@ from pathlib import Path
 
 def describe_machine() -> dict[str, str | int]:
     """Processor, usable cores, memory in GiB, operating system and Python; no host name."""
+    processor = _from_proc("/proc/cpuinfo", "model name") or platform.processor()
+    usable = getattr(os, "sched_getaffinity", None)
     return {
-        "processor": _from_proc("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": processor or "unknown",
+        "cores": len(usable(0)) if usable else os.cpu_count(),
         "memory_gib": round(_memory_bytes() / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

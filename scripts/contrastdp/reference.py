@@ -28,7 +28,7 @@ def render_record(folder: str | Path) -> str:
     lines.append(f"| sum | {sum(int(t['jobs']) for t in times)} | {total:.0f} |")
     place = (
         f"Measured on {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['memory_gib']} GiB, without a GPU; jobs use one thread and run beside each other:"
+        f"{machine['memory_gib']} GiB, without a GPU; jobs use one thread and run side by side:"
     )
     return "\n".join([table.strip(), "", place, "", *lines])
 
