@@ -25,6 +25,7 @@ def sample_batch(
     class_labels: Tensor | None = None,
     micro_batch: int | None = None,
     initial_scale: float = 1.0,
+    streams: ImageNoise | None = None,
 ) -> Tensor:
     """Sample the images `indices`, coupled by the guidance: (m, C, H, W) in [-1, 1] roughly.
 
@@ -32,11 +33,12 @@ def sample_batch(
     scheduler: its timesteps set; seed: image i starts from, and draws, the stream (seed, i);
     shape: (C, H, W); class_labels: (m,) for a conditional denoiser; micro_batch: how many images
     pass the denoiser at once, with the same result within rounding. initial_scale: standard
-    deviation of x_T (2 for the paper's N(0, 4I)). e += guidance(x_t, t).
+    deviation of x_T (2 for the paper's N(0, 4I)). streams: draws x_T and the noise in
+    the place of (seed, i), by a method draw(device). e += guidance(x_t, t).
     """
     device = next(denoiser.parameters()).device
     timesteps = scheduler.timesteps.tolist()
-    streams = ImageNoise(seed, indices, shape)
+    streams = streams or ImageNoise(seed, indices, shape)
     state = initial_scale * streams.draw(device)  # x_T (m, C, H, W)
     if guidance is not None:
         guidance.start(list(indices), timesteps, class_labels)
