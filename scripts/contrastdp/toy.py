@@ -150,7 +150,7 @@ def train_point_denoiser(
         optimiser.step()
         schedule.step()
         average.update(step)
-        if step >= 0.9 * steps:
+        if step >= int(0.9 * steps):
             late.append(finite(loss.item(), "toy diffusion loss", step + 1))
     return average.network(), float(np.mean(late))
 
