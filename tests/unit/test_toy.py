@@ -203,8 +203,14 @@ def test_panels_are_complete_repeat_and_share_their_noise(scheduler, trained):
     for one, other in zip(found, again, strict=True):
         assert one.points.shape == (2, 16, 2) and len(one.rows) == 2
         assert np.array_equal(one.points, other.points)
-    # Guidance of next to no size changes next to nothing: the same noise, sampler and model.
     by_key = dict(zip(keys, found, strict=True))
+    # Without fresh noise the wider start stays in the samples.
+    within = {
+        start: by_key["a", "plain_conditional", start, 0.0].rows[0]["within"]
+        for start in (1.0, 2.0)
+    }
+    assert within[2.0] > 1.5 * within[1.0]
+    # Guidance of next to no size changes next to nothing: the same noise, sampler and model.
     for faint in panels(scheduler, trained[0], sizes=[1e-6]):
         if faint.key["size"]:
             base = "plain_conditional" if "class" in faint.key["panel"] else "plain"
