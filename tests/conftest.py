@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process: several on shared cores are many times slower, and results stay the same.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config", "envs", "profiles", "rules", "scripts")
 

@@ -50,10 +50,11 @@ class FilmBlock(nn.Module):
 class SmallDenoiser(ModelMixin, ConfigMixin):
     """A noise predictor for tiny images, saved and loaded as a diffusers model.
 
-    Full resolution with `width` channels, half resolution with `inner` channels and `depth` FiLM
-    residual blocks, and back; learned position maps. The prediction is
-    eps = sqrt(1 - abar_t) x + sqrt(abar_t) net(x, t): the skip makes plain noise prediction train
-    like v-prediction. image_size must be even; num_class_embeds > 0 makes it class-conditional.
+    A FiLM residual block at full resolution with `width` channels, `depth` of them at half
+    resolution with `inner` channels, one more at full resolution; learned position maps. The
+    prediction is eps = sqrt(1 - abar_t) x + sqrt(abar_t) net(x, t): the skip makes plain noise
+    prediction train like v-prediction. image_size must be even; num_class_embeds > 0 makes it
+    class-conditional.
     """
 
     @register_to_config
@@ -87,10 +88,12 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
         self.label = nn.Embedding(num_class_embeds, embedding) if num_class_embeds else None
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(1, width, image_size, image_size))
+        self.before = FilmBlock(width, embedding, groups)
         self.down = nn.Conv2d(4 * width, inner, 1)
         self.inner_position = nn.Parameter(torch.zeros(1, inner, image_size // 2, image_size // 2))
         self.blocks = nn.ModuleList(FilmBlock(inner, embedding, groups) for _ in range(depth))
         self.up = nn.Conv2d(inner, 4 * width, 1)
+        self.after = FilmBlock(width, embedding, groups)
         self.norm = nn.GroupNorm(groups, width)
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
@@ -113,12 +116,14 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
             embedding = embedding + self.label(class_labels)
         embedding = F.silu(embedding)
         entered = self.enter(sample) + self.position  # (N, width, H, W)
+        entered = self.before(entered, embedding)
         inner = (
             self.down(F.pixel_unshuffle(entered, 2)) + self.inner_position
         )  # (N, inner, H/2, W/2)
         for block in self.blocks:
             inner = block(inner, embedding)
         entered = entered + F.pixel_shuffle(self.up(inner), 2)
+        entered = self.after(entered, embedding)
         net = self.leave(F.silu(self.norm(entered)))
         abar = self.abar[timestep].view(-1, 1, 1, 1)
         predicted = (1 - abar).sqrt() * sample + abar.sqrt() * net
