@@ -6,7 +6,7 @@ import numpy as np
 
 from contrastdp import selection
 from contrastdp.job import logger, run
-from contrastdp.records import InputError, read_images, write_images
+from contrastdp.records import InputError, write_image_blocks
 
 
 def select_images(
@@ -34,8 +34,7 @@ def select_images(
     """
     if rule not in selection.RULES:
         raise InputError(f"selection '{rule}': unknown; known are {', '.join(selection.RULES)}")
-    read = [read_images(path, classes=classes) for path in shards]
-    pool = selection.join_candidates(read, candidates)
+    pool = selection.read_candidates(shards, candidates, classes=classes)
     if rule == "none":
         score = np.zeros(candidates, np.float32)
         chosen = selection.first(candidates, synthetic)
@@ -46,12 +45,18 @@ def select_images(
         attack = {"eps": eps, "attack_step": attack_step, "attack_steps": attack_steps}
         score = score_candidates(rule, pool, **paths, **attack, real=real, seed=seed, device=device)
         chosen, short = selection.top_per_class(
-            score, pool["label"], classes=classes, count=synthetic, largest=selection.LARGEST[rule]
+            score, pool.label, classes=classes, count=synthetic, largest=selection.LARGEST[rule]
         )
         for c, missing in short.items():
             logger.info("class %d: %d candidates too few, filled from other classes", c, missing)
-    write_images(
-        images, **{name: values[chosen] for name, values in pool.items()}, score=score[chosen]
+    write_image_blocks(
+        images,
+        pool.images(chosen),
+        shape=(len(chosen), *pool.image_shape),
+        label=pool.label[chosen],
+        index=pool.index[chosen],
+        confidence=pool.confidence[chosen],
+        score=score[chosen],
     )
 
 

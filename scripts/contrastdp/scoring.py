@@ -1,6 +1,6 @@
 """Scores by which synthetic images are chosen (paper, appendix E.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ from contrastdp.data import batches, read_tensors, to_tensor
 from contrastdp.device import device as resolve
 from contrastdp.noise import generator
 from contrastdp.records import InputError
+from contrastdp.selection import BLOCK, Candidates
 
 CHUNK = 2**25  # per-sample gradients held at once, in numbers
 
 
 def score_candidates(
     rule: str,
-    pool: Mapping[str, np.ndarray],
+    pool: Candidates,
     *,
     labeler: str,
     encoder: str,
@@ -34,7 +35,7 @@ def score_candidates(
     attack_steps: int,
     device: str = "auto",
 ) -> np.ndarray:
-    """Score a pool of candidates (image, label): (N,) float32.
+    """Score a pool of candidates, of which a block is in memory at a time: (N,) float32.
 
     labeler, encoder: checkpoints; train: the training split, of which `real` images under `seed`
     are those that the networks were trained on; eps, attack_step (fractions of the pixel range)
@@ -45,15 +46,13 @@ def score_candidates(
     drawn = read_tensors(
         train,
         classes=networks["encoder"].settings["classes"],
-        image_shape=pool["image"].shape[1:],
+        image_shape=pool.image_shape,
         device=place,
         real=real,
         seed=seed,
     )
-    score = score_images(
+    score = scorer(
         rule,
-        to_tensor(pool["image"]).to(place),
-        torch.from_numpy(pool["label"]).to(place),
         **networks,
         real=drawn,
         attack={
@@ -63,38 +62,43 @@ def score_candidates(
         },
         stream=generator(seed, "selection"),
     )
-    return score.numpy().astype(np.float32)
+    # Whole pieces of gradient_norm: rounding then does not tell one block from another.
+    piece = _piece(networks["encoder"])
+    block = piece * max(1, BLOCK // piece) if "gradient" in rule else BLOCK
+    images = pool.images(np.arange(len(pool)), block)
+    scores = [
+        score(to_tensor(image).to(place), label.to(place)).detach().cpu().numpy()
+        for image, label in zip(images, torch.from_numpy(pool.label).split(block), strict=True)
+    ]
+    return np.concatenate(scores).astype(np.float32)
 
 
-def score_images(
+def scorer(
     rule: str,
-    x: torch.Tensor,
-    y: torch.Tensor,
     *,
     labeler: nn.Module,
     encoder: nn.Module,
     real: tuple[torch.Tensor, torch.Tensor],
     attack: dict[str, Any],
     stream: torch.Generator,
-) -> torch.Tensor:
-    """Score images x (N, C, H, W) in [0, 1] with labels y (N,) by `rule`: (N,), on the CPU.
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The score of `rule` as a function of images x (N, C, H, W) in [0, 1] and labels y (N,): (N,).
 
     entropy is of the labeler's prediction; the others take the encoder, the separability with the
-    centroids of the `real` images. attack: eps, step_size and steps of robust_gradient_norm.
+    centroids of the `real` images. attack: eps, step_size and steps of robust_gradient_norm, which
+    draws from `stream`. Raises InputError for an unknown rule.
     """
     if rule == "entropy":
-        score = entropy(predict(labeler, x))
-    elif rule == "separability":
+        return lambda x, y: entropy(predict(labeler, x))
+    if rule == "separability":
         classes = encoder.settings["classes"]
         centroid = centroids(_features(encoder, real[0]), real[1], classes)
-        score = separability(_features(encoder, x), centroid)
-    elif rule == "gradient_norm":
-        score = gradient_norm(encoder, x, y)
-    elif rule == "robust_gradient_norm":
-        score = robust_gradient_norm(encoder, x, y, generator=stream, **attack)
-    else:
-        raise InputError(f"selection '{rule}': unknown")
-    return score.detach().cpu()
+        return lambda x, y: separability(_features(encoder, x), centroid)
+    if rule == "gradient_norm":
+        return lambda x, y: gradient_norm(encoder, x, y)
+    if rule == "robust_gradient_norm":
+        return lambda x, y: robust_gradient_norm(encoder, x, y, generator=stream, **attack)
+    raise InputError(f"selection '{rule}': unknown")
 
 
 @torch.no_grad()
@@ -136,7 +140,7 @@ def gradient_norm(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch
         logits = functional_call(network, (weights, buffers), (image[None],))
         return F.cross_entropy(logits, label[None])
 
-    size = max(1, CHUNK // sum(p.numel() for p in weights.values()))
+    size = _piece(network)
     one_by_one = vmap(grad(loss), in_dims=(None, 0, 0))
     norms = []
     for images, labels in zip(x.split(size), y.split(size), strict=True):
@@ -144,6 +148,11 @@ def gradient_norm(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch
         squares = [g.flatten(1).square().sum(dim=1) for g in gradients.values()]
         norms.append(torch.stack(squares).sum(dim=0).sqrt())
     return torch.cat(norms)
+
+
+def _piece(network: nn.Module) -> int:
+    """How many images' gradients are held at once."""
+    return max(1, CHUNK // sum(p.numel() for p in network.parameters()))
 
 
 def robust_gradient_norm(

@@ -3,11 +3,14 @@
 Numpy alone; the scores are computed in scoring.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from contrastdp.records import InputError
+from contrastdp.records import InputError, read_images, read_records
+
+BLOCK = 1000  # images in memory at once
 
 # rule -> whether the largest scores are kept; the paper minimises entropy and separability
 LARGEST = {
@@ -19,26 +22,74 @@ LARGEST = {
 RULES = ("none", *LARGEST)
 
 
-def join_candidates(shards: Sequence[dict[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
-    """The first `count` images, by index, of a generator's labelled shards.
+@dataclass(frozen=True)
+class Candidates:
+    """A generator's first images by index: the records in memory, the pixels in their shards.
 
-    Raises InputError where they hold fewer, or where an image occurs twice.
+    label, index: (N,) int64, confidence: (N,) float32; shard, row: (N,), where each image lies;
+    image_shape: (H, W, C).
     """
-    names = ("image", "label", "index", "confidence")
-    lacking = [name for name in names for shard in shards if name not in shard]
-    if lacking:
-        raise InputError(f"labelled shards: one has no array '{lacking[0]}'; label it again")
-    if len({shard["image"].shape[1:] for shard in shards}) > 1:
+
+    paths: tuple[str, ...]
+    image_shape: tuple[int, ...]
+    label: np.ndarray
+    index: np.ndarray
+    confidence: np.ndarray
+    shard: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def images(self, chosen: np.ndarray, block: int = BLOCK) -> Iterator[np.ndarray]:
+        """Pixels of the candidates `chosen`, in that order: blocks (n <= block, H, W, C) uint8.
+
+        One shard and one block are in memory at a time.
+        """
+        held, image = -1, None
+        for start in range(0, len(chosen), block):
+            places = chosen[start : start + block]
+            found = np.empty((len(places), *self.image_shape), np.uint8)
+            for shard in dict.fromkeys(self.shard[places].tolist()):
+                if shard != held:
+                    image = None
+                    held, image = shard, read_images(self.paths[shard])["image"]
+                here = self.shard[places] == shard
+                found[here] = image[self.row[places[here]]]
+            yield found
+
+
+def read_candidates(paths: Sequence[str], count: int, *, classes: int | None = None) -> Candidates:
+    """The first `count` images, by index, of a generator's labelled shards, without their pixels.
+
+    Raises InputError where they hold fewer, or where an image occurs twice, and as read_records
+    does.
+    """
+    names = ("label", "index", "confidence")
+    parts, shapes = [], set()
+    for path in paths:
+        records, shape = read_records(path, classes=classes)
+        lacking = [name for name in names if name not in records]
+        if lacking:
+            raise InputError(f"{path}: has no array '{lacking[0]}'; label it again")
+        parts.append([records[name] for name in names])
+        shapes.add(shape[1:])
+    if len(shapes) > 1:
         raise InputError("labelled shards: their images differ in shape; sample them again")
-    joined = {name: np.concatenate([shard[name] for shard in shards]) for name in names}
-    order = np.argsort(joined["index"], kind="stable")[:count]
+    label, index, confidence = (np.concatenate(values) for values in zip(*parts, strict=True))
+    sizes = [len(part[0]) for part in parts]
+    shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    row = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
+    order = np.argsort(index, kind="stable")[:count]
     if len(order) < count:
         raise InputError(f"{count} candidates asked for, the shards hold {len(order)}; sample more")
-    index = joined["index"][order]
+    index = index[order]
     if (np.diff(index) == 0).any():
         twice = index[1:][np.diff(index) == 0][0]
         raise InputError(f"labelled shards: image {twice} occurs twice; give each shard once")
-    return {name: values[order] for name, values in joined.items()}
+    return Candidates(
+        tuple(paths), shapes.pop(), label[order], index, confidence[order], shard[order], row[order]
+    )
 
 
 def top_per_class(

@@ -8,16 +8,16 @@ from torch.nn import functional as F
 
 from contrastdp.adversarial import cross_entropy_gradient, pgd
 from contrastdp.networks import build_network
-from contrastdp.records import InputError
+from contrastdp.records import InputError, read_images, write_image_blocks, write_images
 from contrastdp.scoring import (
     centroids,
     entropy,
     gradient_norm,
     robust_gradient_norm,
-    score_images,
+    scorer,
     separability,
 )
-from contrastdp.selection import LARGEST, first, join_candidates, top_per_class
+from contrastdp.selection import LARGEST, first, read_candidates, top_per_class
 
 SCORE = np.array([0.9, 0.1, 0.5, 0.7, 0.3, 0.2, 0.8, 0.4])
 LABEL = np.array([0, 0, 0, 1, 1, 1, 1, 2])
@@ -58,16 +58,53 @@ def test_too_many_and_not_finite():
         top_per_class(np.array([np.nan, 1]), np.zeros(2, int), classes=1, count=1, largest=True)
 
 
-def shard(index):
+# ---------------------------------------------------------------- candidates in their shards
+def shard(index, **change):
     index = np.array(index)
     image = np.broadcast_to(index[:, None, None, None], (len(index), 2, 2, 1)).astype(np.uint8)
-    return {"image": image, "label": index % 3, "index": index, "confidence": index / 10}
+    return {"image": image, "label": index % 3, "index": index, "confidence": index / 10} | change
 
 
-def test_candidates_are_the_first_by_index():
-    pool = join_candidates([shard([3, 4, 5]), shard([0, 1, 2])], 4)
-    assert pool["index"].tolist() == [0, 1, 2, 3]
-    assert pool["image"][:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+def written(folder, *shards):
+    paths = [str(folder / f"shard{number}.npz") for number in range(len(shards))]
+    for path, arrays in zip(paths, shards, strict=True):
+        np.savez(path, **arrays)
+    return paths
+
+
+def pixels(pool, chosen, **options):
+    blocks = list(pool.images(np.array(chosen), **options))
+    return [len(block) for block in blocks], np.concatenate(blocks)[:, 0, 0, 0].tolist()
+
+
+def test_candidates_are_the_first_by_index(tmp_path):
+    pool = read_candidates(written(tmp_path, shard([3, 4, 5]), shard([0, 1, 2])), 4)
+    assert len(pool) == 4
+    assert pool.index.tolist() == [0, 1, 2, 3]
+    assert pool.label.tolist() == [0, 1, 2, 0]
+    assert pool.confidence.tolist() == [0, 0.1, 0.2, 0.3]
+    assert pool.image_shape == (2, 2, 1)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 100])
+def test_pixels_come_in_order_and_in_blocks(tmp_path, block):
+    # indices dealt over the shards, so that a block reads several of them
+    shards = [shard([7, 1, 4]), shard([0, 6]), shard([2, 5, 3])]
+    pool = read_candidates(written(tmp_path, *shards), 8)
+    sizes, found = pixels(pool, [1, 2, 4, 5, 7], block=block)
+    assert found == [1, 2, 4, 5, 7]
+    assert max(sizes) == min(block, 5)
+
+
+def test_a_shard_is_read_once_where_the_indices_run_through(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "contrastdp.selection.read_images", lambda path: read.append(path) or read_images(path)
+    )
+    paths = written(tmp_path, shard([4, 5, 6, 7]), shard([0, 1, 2, 3]), shard([8, 9]))
+    pool = read_candidates(paths, 10)
+    assert pixels(pool, range(10), block=3)[1] == list(range(10))
+    assert read == [paths[1], paths[0], paths[2]]
 
 
 @pytest.mark.parametrize(
@@ -76,12 +113,48 @@ def test_candidates_are_the_first_by_index():
         ([shard([0, 1])], "hold 2"),
         ([shard([0, 1]), shard([1, 2])], "image 1 occurs twice"),
         ([{k: v for k, v in shard([0, 1, 2]).items() if k != "confidence"}], "confidence"),
-        ([shard([0, 1]), shard([2]) | {"image": np.zeros((1, 3, 3, 1), np.uint8)}], "shape"),
+        ([shard([0, 1]), shard([2], image=np.zeros((1, 3, 3, 1), np.uint8))], "shape"),
+        ([shard([0, 1, 2], label=np.array([0, -1, 1]))], "without a label"),
+        ([shard([0, 1, 2], label=np.array([0, 3, 1]))], "labels span 0 to 3"),
+        ([shard([0, 1, 2], image=np.zeros((3, 2, 2, 1)))], "float64"),
+        ([shard([0, 1, 2], image=np.zeros((4, 2, 2, 1), np.uint8))], "3 entries for 4"),
+        ([{k: v for k, v in shard([0, 1, 2]).items() if k != "image"}], "no array 'image'"),
     ],
 )
-def test_bad_shards(shards, message):
+def test_bad_shards(tmp_path, shards, message):
     with pytest.raises(InputError, match=message):
-        join_candidates(shards, 3)
+        read_candidates(written(tmp_path, *shards), 3, classes=3)
+
+
+def test_blocks_make_the_file_that_numpy_makes(tmp_path):
+    arrays = shard(range(7))
+    image = arrays.pop("image")
+    write_image_blocks(
+        tmp_path / "blocks.npz", [image[:3], image[3:4], image[4:]], shape=image.shape, **arrays
+    )
+    write_images(tmp_path / "whole.npz", image=image, **arrays)
+    label, rest = arrays.pop("label"), arrays
+    with open(tmp_path / "numpy.npz", "wb") as handle:
+        np.savez(handle, image=image, label=label, **rest)
+    expected = (tmp_path / "numpy.npz").read_bytes()
+    assert (tmp_path / "blocks.npz").read_bytes() == expected
+    assert (tmp_path / "whole.npz").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([np.zeros((2, 2, 2, 1), np.uint8)], "2 images came for 3"),
+        ([np.zeros((3, 2, 1, 1), np.uint8)], "block of images is uint8"),
+        ([np.zeros((3, 2, 2, 1), np.float32)], "block of images is float32"),
+    ],
+)
+def test_blocks_that_do_not_fit_leave_nothing(tmp_path, blocks, message):
+    with pytest.raises(InputError, match=message):
+        write_image_blocks(
+            tmp_path / "images.npz", blocks, shape=(3, 2, 2, 1), label=np.zeros(3, int)
+        )
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- scores
@@ -193,9 +266,9 @@ def test_each_rule_scores_what_it_says(network, images):
     expected["gradient_norm"] = slow_norms(network, x, y)
     for rule in LARGEST:
         stream = torch.Generator().manual_seed(0)
-        score = score_images(rule, x, y, stream=stream, **options)
+        score = scorer(rule, stream=stream, **options)(x, y).detach()
         assert score.shape == (7,)
         if rule in expected:
             torch.testing.assert_close(score, expected[rule])
     with pytest.raises(InputError, match="loss"):
-        score_images("loss", x, y, stream=None, **options)
+        scorer("loss", stream=None, **options)
