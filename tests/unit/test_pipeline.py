@@ -156,6 +156,15 @@ def test_a_generator_an_image_makes_images_of_their_own(pipeline):
         torch.testing.assert_close(three[i : i + 1], one, atol=1e-5, rtol=0)
 
 
+def test_half_precision_rounds_the_model_and_not_the_chain(unet):
+    half = make_unet().to(torch.bfloat16)
+    scheduler = DDIMScheduler(clip_sample=False)
+    found = sample(ContrastiveGuidancePipeline(half, scheduler), num_inference_steps=5)
+    expected = sample(ContrastiveGuidancePipeline(unet, scheduler), num_inference_steps=5)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+
+
 def test_learned_variance_is_dropped(unet):
     double = make_unet(out_channels=2)
     single = make_unet()
