@@ -30,6 +30,7 @@ rule theory:
         f"{THEORY}/claims.md",
         f"{THEORY}/tables/gaussian.md",
         rules.plot_gaussian.output,
+        rules.plot_toy.output,
 
 
 rule reference:

@@ -286,6 +286,7 @@ EVIDENCE = {
     "proposition": f"{THEORY}/simulation/proposition.csv",
     "theorem": f"{THEORY}/simulation/theorem.csv",
     "verdicts": f"{THEORY}/tables/gaussian_verdicts.csv",
+    "measures": f"{THEORY}/toy/measures.csv",
 }
 
 
@@ -304,6 +305,27 @@ THEORY_SHOWN = [
         "title": "Theorem 3.4: synthetic samples needed for a robust accuracy, against c",
         "caption": "Both axes logarithmic; lines: fitted power laws with their slope.",
         "png": f"{THEORY}/figures/theorem_samples.png",
+    },
+    {
+        "title": "Figure 2: two Gaussians, plain and guided",
+        "caption": "A diffusion model of the mixture; guidance as large as the predicted noise.",
+        "png": f"{THEORY}/figures/toy_figure_2.png",
+    },
+    {
+        "title": "Figure 6: the mixture under each loss, started from N(0, I)",
+        "caption": "Numbers: between-class over within-class distance, variance within a class, and "
+        "the radius's coefficient of variation (a Gaussian blob 0.52, a filled disc 0.35, a ring 0).",
+        "png": f"{THEORY}/figures/toy_figure_6.png",
+    },
+    {
+        "title": "Figure 7: the same, started from N(0, 4I)",
+        "caption": "Numbers as in Figure 6.",
+        "png": f"{THEORY}/figures/toy_figure_7.png",
+    },
+    {
+        "title": "Toy: the measures against the size of the guidance",
+        "caption": "Size: norm of the guidance over that of the predicted noise.",
+        "png": f"{THEORY}/figures/toy_spreads.png",
     },
 ]
 

@@ -1,4 +1,4 @@
-# Section 3: the Gaussian tables, Proposition 3.2, Theorem 3.4 and the claims on them.
+# Section 3: the Gaussian tables, Proposition 3.2, Theorem 3.4, the toy figures, and the claims.
 
 
 rule simulate_gaussian:
@@ -82,6 +82,58 @@ rule plot_gaussian:
         "../scripts/plot_gaussian.py"
 
 
+rule sample_toy:
+    output:
+        points_npz=f"{THEORY}/toy/points.npz",
+        measures=f"{THEORY}/toy/measures.csv",
+        summary=f"{THEORY}/toy/summary.csv",
+        training=f"{THEORY}/toy/training.json",
+    log:
+        f"{THEORY}/logs/sample_toy/toy.log",
+    benchmark:
+        f"{THEORY}/benchmarks/sample_toy/toy.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        **THEORY_SETTINGS["sample_toy"],
+        code=code("sample_toy"),
+    script:
+        "../scripts/sample_toy.py"
+
+
+rule plot_toy:
+    input:
+        points_npz=rules.sample_toy.output.points_npz,
+        summary=rules.sample_toy.output.summary,
+    output:
+        **figure_files(
+            figure_2="toy_figure_2",
+            figure_6="toy_figure_6",
+            figure_7="toy_figure_7",
+            spreads="toy_spreads",
+        ),
+    log:
+        f"{THEORY}/logs/plot_toy/toy.log",
+    benchmark:
+        f"{THEORY}/benchmarks/plot_toy/toy.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        **THEORY_SETTINGS["plot_toy"],
+        code=code("plot_toy"),
+        mixture=THEORY_SETTINGS["sample_toy"]["mixture"],
+    script:
+        "../scripts/plot_toy.py"
+
+
 rule judge_claims:
     input:
         claims="config/claims.yaml",
@@ -102,6 +154,6 @@ rule judge_claims:
     params:
         code=code("judge_claims"),
         names=list(EVIDENCE),
-        scopes=["theory"],
+        scopes=["theory", "toy"],
     script:
         "../scripts/judge_claims.py"
