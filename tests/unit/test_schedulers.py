@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from contrastdp.records import InputError
-from contrastdp.schedulers import SubsequenceScheduler, subsequence
+from contrastdp.schedulers import SubsequenceScheduler, set_chain, subsequence
 
 
 def scheduler(**settings):
@@ -40,7 +40,13 @@ def test_quadratic_at_200_steps_has_13_duplicates_and_58_or_59_late_steps():
     assert sum(t >= 400 for t in chain) == 59
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
+@pytest.mark.parametrize("steps", [1, 2, 7, 250, 1000])
+def test_even_is_the_line_from_0_to_the_last_timestep(steps):
+    line = {int(k / max(steps - 1, 1) * 999 + 1e-9) for k in range(steps)}
+    assert subsequence(1000, steps, "even") == sorted(line, reverse=True)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "even"])
 @pytest.mark.parametrize("steps", [7, 13, 50, 250, 1000])
 def test_the_previous_timestep_is_the_next_of_the_chain(spacing, steps):
     chosen = scheduler()
@@ -74,20 +80,21 @@ def test_step_is_equation_4(eta):
         torch.testing.assert_close(got.pred_original_sample, x0, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("clip", [False, True])
-def test_eta_one_is_ddpm_on_any_chain(clip):
+def test_eta_one_is_ddpm_on_any_chain(clip, variance_type):
     """The oracle is diffusers' DDPMScheduler with custom timesteps, drawing the same noise."""
     torch.manual_seed(0)
     chain = subsequence(1000, 13, "quadratic")
     ours = SubsequenceScheduler(clip_sample=clip)
-    theirs = DDPMScheduler(clip_sample=clip, variance_type="fixed_small")
+    theirs = DDPMScheduler(clip_sample=clip, variance_type=variance_type)
     ours.set_timesteps(timesteps=chain)
     theirs.set_timesteps(timesteps=chain)
     for t in chain:
         x, e = torch.randn(2, 2, 1, 4, 4)
         expected = theirs.step(e, t, x, generator=torch.Generator().manual_seed(t)).prev_sample
         z = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
-        got = ours.step(e, t, x, eta=1.0, variance_noise=z).prev_sample
+        got = ours.step(e, t, x, eta=1.0, variance_noise=z, variance_type=variance_type).prev_sample
         torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4)
 
 
@@ -133,11 +140,42 @@ def test_an_oracle_noise_predictor_recovers_x0(spacing, eta):
     torch.testing.assert_close(state, x0, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_noise_of_every_prediction_type(kind):
+    """Each type predicts one x_0 and e; their v is sqrt(abar) e - sqrt(1 - abar) x_0."""
+    torch.manual_seed(0)
+    x0, e = torch.randn(2, 2, 1, 4, 4, dtype=torch.float64)
+    chosen, a = scheduler(prediction_type=kind), abars()[300]
+    chosen.set_timesteps(timesteps=[300, 10])
+    x = a**0.5 * x0 + (1 - a) ** 0.5 * e
+    v = a**0.5 * e - (1 - a) ** 0.5 * x0
+    output = {"epsilon": e, "v_prediction": v, "sample": x0}[kind]
+    torch.testing.assert_close(chosen.noise_of(output, 300, x), e, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(chosen.output_of(e, 300, x), output, rtol=1e-5, atol=1e-5)
+    stepped = chosen.step(output, 300, x).prev_sample
+    b = abars()[10]
+    torch.testing.assert_close(stepped, b**0.5 * x0 + (1 - b) ** 0.5 * e, rtol=1e-5, atol=1e-5)
+
+
+def test_a_samplers_chain_is_set_from_its_settings():
+    chosen = scheduler()
+    assert set_chain(chosen, steps=7, spacing="quadratic", eta=0.5) == {"eta": 0.5}
+    assert chosen.timesteps.tolist() == subsequence(1000, 7, "quadratic")
+    assert set_chain(chosen, steps=7, spacing="quadratic", timesteps=[900, 3]) == {}
+    assert chosen.timesteps.tolist() == [900, 3]
+
+
 def test_saves_and_loads_as_diffusers_does(tmp_path):
     scheduler(beta_end=0.01).save_pretrained(tmp_path)
     again = SubsequenceScheduler.from_pretrained(tmp_path)
     assert again.config.beta_end == 0.01
     assert again.config.clip_sample is False
+
+
+def _step(**settings):
+    chosen = scheduler()
+    chosen.set_timesteps(timesteps=[10])
+    chosen.step(torch.zeros(1), 10, torch.zeros(1), **settings)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +187,7 @@ def test_saves_and_loads_as_diffusers_does(tmp_path):
         lambda: scheduler().set_timesteps(timesteps=[10, 10]),
         lambda: scheduler().set_timesteps(timesteps=[1000, 10]),
         lambda: scheduler().set_timesteps(timesteps=[]),
+        lambda: _step(variance_type="learned"),
     ],
 )
 def test_bad_input_is_told_in_one_line(call):
