@@ -131,11 +131,16 @@ def edge(length, offset):
 
 # ---------------------------------------------------------------- inputs
 def sample_inputs(wildcards):
-    """The generator's diffusion model, and the feature extractor where it is guided."""
+    """The generator's diffusion model, and what its guidance reads."""
     row = PLAN.generators[wildcards.generator]
+    places = {
+        "encoder": f"{CLASSIFIER.replace('{classifier}', 'encoder')}/model.safetensors",
+        "labeler": f"{CLASSIFIER.replace('{classifier}', 'labeler')}/model.safetensors",
+        "train": split("train"),
+    }
     inputs = {"denoiser": f"{DIFFUSION.replace('{denoiser}', row['denoiser'])}/model"}
-    if row["guidance"] is not None:
-        inputs["encoder"] = f"{CLASSIFIER.replace('{classifier}', 'encoder')}/model.safetensors"
+    for name in PLAN.guidance_files(wildcards.dataset, wildcards.generator):
+        inputs[name] = places[name]
     return {name: path.format(**wildcards) for name, path in inputs.items()}
 
 

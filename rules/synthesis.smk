@@ -21,9 +21,12 @@ rule sample_images:
         sampler=lambda w: PLAN.sampler(w.dataset, w.generator),
         guidance=lambda w: PLAN.guidance(w.dataset, w.generator),
         shape=image_shape,
+        classes=setting("classes"),
+        real=lambda w: int(w.real),
         start=edge(setting("sampling", "shard"), 0),
         stop=edge(setting("sampling", "shard"), 1),
         batch=setting("sampling", "batch"),
+        execution=setting("sampling", "execution"),
         seed=seed_of,
     script:
         "../scripts/sample_images.py"

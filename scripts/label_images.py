@@ -13,7 +13,7 @@ from contrastdp.records import read_images, write_images
 def label_images(
     *, images: str, labeler: str, keep_label: bool, labelled: str, device: str = "auto"
 ) -> None:
-    """Write the shard with label, confidence and its own index.
+    """Write the shard with label and confidence, and the records that it came with.
 
     keep_label: the generator was told the class of each image, which stays its label; else the
     labeler's prediction becomes the label.
@@ -25,13 +25,8 @@ def label_images(
     data = read_images(images, classes=built["classes"], image_shape=shape, labelled=keep_label)
     own = torch.from_numpy(data["label"]).to(place) if keep_label else None
     label, confidence = label_with(network, to_tensor(data["image"]).to(place), own)
-    write_images(
-        labelled,
-        image=data["image"],
-        label=label.cpu().numpy(),
-        index=data["index"],
-        confidence=confidence.cpu().numpy(),
-    )
+    data |= {"label": label.cpu().numpy(), "confidence": confidence.cpu().numpy()}
+    write_images(labelled, **data)
 
 
 if "snakemake" in globals():

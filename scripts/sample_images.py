@@ -4,17 +4,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
-from contrastdp.checkpoint import load_network
 from contrastdp.data import to_uint8
 from contrastdp.denoisers import load_denoiser
 from contrastdp.device import device as resolve
-from contrastdp.guidance import build_guidance
+from contrastdp.generation import load_guidance
 from contrastdp.job import run, track
 from contrastdp.noise import derive_seed
 from contrastdp.records import write_images
 from contrastdp.sampling import sample_shard
-from contrastdp.schedulers import subsequence
+from contrastdp.schedulers import set_chain
 
 
 def sample_images(
@@ -24,42 +24,38 @@ def sample_images(
     sampler: dict[str, Any],
     guidance: dict[str, Any] | None,
     shape: list[int],
+    classes: int,
+    real: int,
     start: int,
     stop: int,
     batch: int,
     seed: int,
     images: str,
+    labeler: str | None = None,
+    train: str | None = None,
+    execution: dict[str, Any] | None = None,
     device: str = "auto",
 ) -> None:
     """Write the images [start, stop) of a generator, with label -1 where it is unconditional.
 
-    denoiser: folder of the diffusion model; encoder: file of the feature extractor, for guidance;
-    sampler: steps, spacing and eta; guidance: settings of build_guidance, None for none; shape:
-    (C, H, W); batch: images coupled by the guidance, whose members their indices fix; images:
-    the npz to write.
+    denoiser: folder of the diffusion model; encoder, labeler, train: files, as its guidance needs;
+    sampler: of set_chain and sample_batch (steps, spacing, eta, ...); guidance: of build_guidance,
+    None for none; shape: (C, H, W); classes, real: of the data, as load_guidance says; batch:
+    images coupled by the guidance, whose members their indices fix; execution: micro_batch,
+    precision, channels_last, compiled; images: the npz, with each image's guidance_size.
     """
     place = resolve(device)
     model, scheduler = load_denoiser(denoiser, place)
-    steps = subsequence(scheduler.config.num_train_timesteps, sampler["steps"], sampler["spacing"])
-    scheduler.set_timesteps(timesteps=steps)
-    stream = derive_seed(seed, "sample")
-    guide = None
-    if guidance is not None:
-        guide = build_guidance(load_network(encoder, place).features, seed=stream, **guidance)
-    state, label = sample_shard(
-        model,
-        scheduler,
-        start=start,
-        stop=stop,
-        batch=batch,
-        progress=partial(track, what="guidance batches"),
-        seed=stream,
-        shape=shape,
-        eta=sampler["eta"],
-        guidance=guide,
-    )
-    image = to_uint8((state + 1) / 2)
-    write_images(images, image=image, label=label.numpy(), index=np.arange(start, stop))
+    both = {"classes": classes, "batch": batch} | (execution or {})
+    known = {"real": real, "seed": seed, "abar": scheduler.abar, "device": place}
+    files = {"encoder": encoder, "labeler": labeler, "train": train}
+    guide = load_guidance(guidance, **files, **known, **both)
+    part = {"start": start, "stop": stop, "shape": shape, "seed": derive_seed(seed, "sample")}
+    part |= {"progress": partial(track, what="guidance batches"), "sizes": []}
+    part |= set_chain(scheduler, **sampler)
+    state, label = sample_shard(model, scheduler, guidance=guide, **part, **both)
+    record = {"index": np.arange(start, stop), "guidance_size": torch.cat(part["sizes"]).numpy()}
+    write_images(images, image=to_uint8((state + 1) / 2), label=label.numpy(), **record)
 
 
 if "snakemake" in globals():
@@ -69,6 +65,8 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         denoiser=snakemake.input.denoiser,
         encoder=snakemake.input.get("encoder"),
+        labeler=snakemake.input.get("labeler"),
+        train=snakemake.input.get("train"),
         images=snakemake.output.images,
         **snakemake.params,
     )

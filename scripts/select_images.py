@@ -57,6 +57,7 @@ def select_images(
         index=pool.index[chosen],
         confidence=pool.confidence[chosen],
         score=score[chosen],
+        **{name: values[chosen] for name, values in pool.further.items()},
     )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from contrastdp.records import InputError
-from contrastdp.settings import Row, choose, filled, fraction, merge, parse_rows, validate
+from contrastdp.settings import Row, choose, fraction, merge, parse_rows, validate
 
-TABLES = ("robustness", "ablations")
+TABLES = ("robustness", "ablations", "guidance")
 SELECTIONS = ("none", "separability", "gradient_norm", "robust_gradient_norm", "entropy")
 GENERATOR_COLUMNS = {
     "generator": str,
@@ -23,13 +23,19 @@ GENERATOR_COLUMNS = {
     "steps": int,
     "spacing": str,
     "eta": float,
+    "guidance_scale": float,
     "guidance": str,
+    "pairs": str,
+    "at": str,
+    "encoder_input": str,
     "direction": str,
     "head": int,
     "tau": float,
     "lambda": float,
     "window_low": int,
     "window_high": int,
+    "clip": float,
+    "clamp": bool,
 }
 ARM_COLUMNS = {
     "scale": str,
@@ -45,9 +51,13 @@ ARM_COLUMNS = {
     "seeds": int,
     "tables": str,
 }
-SAMPLER_CELLS = ("steps", "spacing", "eta")
+SAMPLER_CELLS = ("steps", "spacing", "eta", "guidance_scale")
 IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
-GUIDANCE_CELLS = ("direction", "head", "tau", "lambda", "window_low", "window_high")
+GUIDANCE_CELLS = (
+    *("pairs", "at", "encoder_input", "direction", "head", "tau", "lambda"),
+    *("window_low", "window_high", "clip", "clamp"),
+)
+PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,10 @@ class Plan:
         return range(self.arms[arm]["seeds"])
 
     def sampler(self, dataset: str, generator: str) -> dict[str, Any]:
-        """Steps, spacing and eta of a generator: its cells over the data set's defaults."""
+        """Steps, spacing, eta, ... of a generator: its cells over the data set's defaults."""
         row = self.generators[generator]
-        defaults = self.datasets[dataset]["samplers"][row["sampler"]]
-        return filled({cell: row[cell] for cell in SAMPLER_CELLS}, defaults)
+        given = {cell: row[cell] for cell in SAMPLER_CELLS if row[cell] is not None}
+        return self.datasets[dataset]["samplers"][row["sampler"]] | given
 
     def guidance(self, dataset: str, generator: str) -> dict[str, Any] | None:
         """Settings of a generator's guidance: its cells over the defaults; None where unguided."""
@@ -83,6 +93,17 @@ class Plan:
             "loss": row["guidance"],
             **self.datasets[dataset]["guidances"][row["guidance"]],
         } | given
+
+    def guidance_files(self, dataset: str, generator: str) -> tuple[str, ...]:
+        """What the generator's guidance reads: 'encoder', 'labeler', 'train' or some of them."""
+        guidance = self.guidance(dataset, generator)
+        if guidance is None:
+            return ()
+        pairs = guidance.get("pairs", "previous")
+        if pairs.startswith("real"):
+            return ("encoder", "train")
+        by_labeler = pairs == "class_conditional" and not self.conditional(dataset, generator)
+        return ("encoder", "labeler") if by_labeler else ("encoder",)
 
     def conditional(self, dataset: str, generator: str) -> bool:
         """Whether a generator's images carry their own label."""
@@ -266,7 +287,7 @@ def _check_generator(merged: Plan, dataset: str, row: Row, place: str) -> None:
     total = settings["noise_schedule"]["num_train_timesteps"]
     if not 1 <= sampler["steps"] <= total:
         raise InputError(f"{place}: steps is {sampler['steps']}; choose 1 to {total}")
-    choose(sampler["spacing"], ("uniform", "quadratic"), "spacing", place)
+    choose(sampler["spacing"], ("uniform", "quadratic", "even"), "spacing", place)
     if not 0 <= sampler["eta"] <= 1:
         raise InputError(f"{place}: eta is {sampler['eta']}; it must lie in [0, 1]")
     guidance = merged.guidance(dataset, row["generator"])
@@ -275,9 +296,29 @@ def _check_generator(merged: Plan, dataset: str, row: Row, place: str) -> None:
         if set_cells:
             raise InputError(f"{place}: {set_cells[0]} is set without guidance; clear the cell")
         return
-    choose(guidance["direction"], ("gradient", "random"), "direction", place)
-    if guidance["tau"] <= 0:
-        raise InputError(f"{place}: tau is {guidance['tau']}; it must be above 0")
+    _check_guidance(guidance, place)
+
+
+def _check_guidance(guidance: Mapping[str, Any], place: str) -> None:
+    contrastive = ("tau", "head", "pairs", "direction")
+    if guidance["loss"] == "classifier":
+        given = [name for name in (*contrastive, "clamp") if name in guidance]
+        if given:
+            raise InputError(
+                f"{place}: {given[0]} is of contrastive guidance alone; clear the cell"
+            )
+    else:
+        missing = [name for name in contrastive if name not in guidance]
+        if missing:
+            raise InputError(f"{place}: guidance has no {missing[0]}; add it to its defaults")
+        choose(guidance["direction"], ("gradient", "random"), "direction", place)
+        choose(guidance["pairs"], PAIRS, "pairs", place)
+        if guidance["tau"] <= 0:
+            raise InputError(f"{place}: tau is {guidance['tau']}; it must be above 0")
+    choose(guidance["at"], ("state", "clean"), "at", place)
+    choose(guidance["encoder_input"], ("unit", "raw"), "encoder_input", place)
+    if guidance.get("clip", 1.0) <= 0:
+        raise InputError(f"{place}: clip is {guidance['clip']}; it must be above 0")
     if guidance["window_low"] > guidance["window_high"]:
         raise InputError(f"{place}: window_low is above window_high; exchange them")
 

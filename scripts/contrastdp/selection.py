@@ -4,7 +4,7 @@ Numpy alone; the scores are computed in scoring.py.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class Candidates:
     """A generator's first images by index: the records in memory, the pixels in their shards.
 
     label, index: (N,) int64, confidence: (N,) float32; shard, row: (N,), where each image lies;
-    image_shape: (H, W, C).
+    image_shape: (H, W, C); further: the other records (N,) that every shard has, by name, such as
+    guidance_size.
     """
 
     paths: tuple[str, ...]
@@ -37,6 +38,7 @@ class Candidates:
     confidence: np.ndarray
     shard: np.ndarray
     row: np.ndarray
+    further: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -72,12 +74,14 @@ def read_candidates(paths: Sequence[str], count: int, *, classes: int | None = N
         lacking = [name for name in names if name not in records]
         if lacking:
             raise InputError(f"{path}: has no array '{lacking[0]}'; label it again")
-        parts.append([records[name] for name in names])
+        parts.append(records)
         shapes.add(shape[1:])
     if len(shapes) > 1:
         raise InputError("labelled shards: their images differ in shape; sample them again")
-    label, index, confidence = (np.concatenate(values) for values in zip(*parts, strict=True))
-    sizes = [len(part[0]) for part in parts]
+    shared = [name for name in parts[0] if all(name in part for part in parts)]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in shared}
+    label, index, confidence = (joined.pop(name) for name in names)
+    sizes = [len(part["label"]) for part in parts]
     shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     row = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
     order = np.argsort(index, kind="stable")[:count]
@@ -87,8 +91,16 @@ def read_candidates(paths: Sequence[str], count: int, *, classes: int | None = N
     if (np.diff(index) == 0).any():
         twice = index[1:][np.diff(index) == 0][0]
         raise InputError(f"labelled shards: image {twice} occurs twice; give each shard once")
+    further = {name: values[order] for name, values in joined.items()}
     return Candidates(
-        tuple(paths), shapes.pop(), label[order], index, confidence[order], shard[order], row[order]
+        paths=tuple(paths),
+        image_shape=shapes.pop(),
+        label=label[order],
+        index=index,
+        confidence=confidence[order],
+        shard=shard[order],
+        row=row[order],
+        further=further,
     )
 
 

@@ -73,6 +73,7 @@ def test_a_generators_cells_stand_over_the_defaults(folder):
     headless = found.guidance("digits", "contrastive_hnm_headless")
     assert headless == {"loss": "hnm", **defaults, "head": 0}
     assert found.guidance("digits", "ddim") is None
+    assert found.sampler("digits", "ddim") == found.datasets["digits"]["samplers"]["ddim"]
     assert found.sampler("digits", "ddpm")["eta"] == 1.0
 
 
@@ -107,6 +108,92 @@ def test_a_fault_is_named(folder, file, old, new, words):
     edit(folder / file, old, new)
     line = told(folder)
     assert all(word in line for word in words), line
+
+
+# ---------------------------------------------------------------- generators' guidance
+def with_row(folder, **cells):
+    """The row `contrastive_hnm` with these cells; the plan's generators are checked."""
+    path = folder / "generators.tsv"
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    names = header.split("\t")
+    (at,) = [k for k, row in enumerate(rows) if row.startswith("contrastive_hnm\t")]
+    found = dict(zip(names, rows[at].split("\t"), strict=True)) | cells
+    rows[at] = "\t".join(found[name] for name in names)
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "files"),
+    [
+        ("", ("encoder",)),
+        ("previous", ("encoder",)),
+        ("real_positive", ("encoder", "train")),
+        ("real_negative", ("encoder", "train")),
+        ("class_conditional", ("encoder", "labeler")),
+    ],
+)
+def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
+    with_row(folder, pairs=pairs)
+    found = plan(folder)
+    assert found.guidance("digits", "contrastive_hnm")["pairs"] == (pairs or "previous")
+    assert found.guidance_files("digits", "contrastive_hnm") == files
+    assert found.guidance_files("digits", "ddim") == ()
+
+
+def test_a_conditional_generator_needs_no_labeler_for_its_classes(folder):
+    with_row(folder, pairs="class_conditional")
+    edit(folder / "config.yaml", "conditional: false", "conditional: true")
+    assert plan(folder).guidance_files("digits", "contrastive_hnm") == ("encoder",)
+
+
+def test_every_cell_of_a_guidance_reaches_it(folder):
+    cells = {"at": "clean", "encoder_input": "raw", "clip": "0.5", "clamp": "yes", "head": "0"}
+    with_row(folder, **cells)
+    found = plan(folder).guidance("digits", "contrastive_hnm")
+    assert {name: found[name] for name in cells} == {
+        "at": "clean",
+        "encoder_input": "raw",
+        "clip": 0.5,
+        "clamp": True,
+        "head": 0,
+    }
+
+
+def test_a_classifiers_guidance_has_no_contrastive_settings(folder):
+    with_row(folder, guidance="classifier", **{"lambda": "2"})
+    found = plan(folder)
+    assert found.guidance("digits", "contrastive_hnm")["loss"] == "classifier"
+    assert found.guidance("digits", "contrastive_hnm")["lambda"] == 2.0
+    assert found.guidance_files("digits", "contrastive_hnm") == ("encoder",)
+
+
+def test_a_guidance_of_another_name_says_its_loss(folder):
+    line = "guidances:\n"
+    own = "  clamped: {loss: hnm, clamp: true, lambda: 9, tau: 10, head: 0, pairs: previous,"
+    own += " at: state, window_low: 0, window_high: 1000, encoder_input: unit, direction: gradient}\n"
+    edit(folder / "config.yaml", line, line + own)
+    with_row(folder, guidance="clamped")
+    found = plan(folder).guidance("digits", "contrastive_hnm")
+    assert (found["loss"], found["clamp"], found["lambda"]) == ("hnm", True, 9)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"pairs": "previus"}, ["pairs", "did you mean previous?"]),
+        ({"at": "x0"}, ["at", "x0"]),
+        ({"clip": "0"}, ["clip", "above 0"]),
+        ({"clamp": "true"}, ["clamp", "yes or no"]),
+        ({"encoder_input": "pixels"}, ["encoder_input", "pixels"]),
+        ({"tau": "-1"}, ["tau", "above 0"]),
+        ({"guidance": "classifier", "head": "3"}, ["head", "clear the cell"]),
+        ({"guidance": "", "pairs": "previous"}, ["pairs", "without guidance"]),
+    ],
+)
+def test_a_fault_in_a_guidance_is_named(folder, cells, words):
+    with_row(folder, **cells)
+    line = told(folder)
+    assert all(word in line for word in ["generators.tsv", "line 4", *words]), line
 
 
 def test_the_command_line_is_checked_too(folder):

@@ -84,6 +84,15 @@ def test_candidates_are_the_first_by_index(tmp_path):
     assert pool.label.tolist() == [0, 1, 2, 0]
     assert pool.confidence.tolist() == [0, 0.1, 0.2, 0.3]
     assert pool.image_shape == (2, 2, 1)
+    assert pool.further == {}
+
+
+def test_records_that_every_shard_has_go_along(tmp_path):
+    sizes = [shard([3, 4], size=np.array([0.3, 0.4])), shard([0, 1], size=np.array([0.0, 0.1]))]
+    pool = read_candidates(written(tmp_path, *sizes), 3)
+    assert pool.further["size"].tolist() == [0.0, 0.1, 0.3]
+    sizes[1].pop("size")
+    assert read_candidates(written(tmp_path, *sizes), 3).further == {}
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 100])

@@ -1,0 +1,140 @@
+"""sample_images and what follows: shards, guidance of every kind, and each image's record."""
+
+import numpy as np
+import pytest
+import torch
+
+from contrastdp.checkpoint import save_network
+from contrastdp.denoisers import build_denoiser, save_denoiser
+from contrastdp.networks import build_network
+from contrastdp.records import InputError, read_images, write_images
+from contrastdp.schedulers import SubsequenceScheduler
+from label_images import label_images
+from sample_images import sample_images
+
+SAMPLER = {"steps": 4, "spacing": "quadratic", "eta": 0.0}
+HNM = {"loss": "hnm", "lambda": 50.0, "tau": 1.0, "head": 4, "pairs": "previous", "at": "state"}
+HNM |= {"direction": "gradient", "encoder_input": "unit", "window_low": 0, "window_high": 1000}
+GUIDANCES = {
+    "plain": None,
+    "hnm": HNM,
+    "infonce": HNM | {"loss": "infonce", "lambda": 5.0},
+    "class_conditional": HNM | {"pairs": "class_conditional"},
+    "real_positive": HNM | {"pairs": "real_positive"},
+    "real_negative": HNM | {"pairs": "real_negative", "at": "clean"},
+    "clipped": HNM | {"clip": 0.01},
+    "classifier": {"loss": "classifier", "lambda": 9.0, "at": "state", "encoder_input": "unit"},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Untrained networks, a conditional denoiser with a label for 'no class', and real images."""
+    folder = tmp_path_factory.mktemp("files")
+    for seed, name in enumerate(("encoder", "labeler")):
+        network = build_network(
+            "small_cnn", channels=1, classes=3, image_size=8, width=4, features=8, seed=seed
+        )
+        torch.manual_seed(seed)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        noise = torch.rand(100, 1, 8, 8)  # on which the labeler is to see several classes
+        network.logits.bias.data -= network(noise).mean(0).detach()
+        save_network(folder / f"{name}.safetensors", network)
+    for name, labels in (("unconditional", None), ("conditional", 4)):
+        torch.manual_seed(0)
+        denoiser = build_denoiser("small_denoiser", image_size=8, channels=1, classes=labels)
+        for parameter in denoiser.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        save_denoiser(folder / name, denoiser, SubsequenceScheduler(clip_sample=False))
+    image = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    write_images(folder / "train.npz", image=image, label=np.arange(30) % 3)
+    return folder
+
+
+def sample(files, images, guidance=None, *, denoiser="unconditional", sampler=SAMPLER, **changed):
+    known = {"start": 0, "stop": 12, "batch": 6, "shape": [1, 8, 8], "classes": 3, "real": 20}
+    sample_images(
+        denoiser=str(files / denoiser),
+        encoder=str(files / "encoder.safetensors"),
+        labeler=str(files / "labeler.safetensors"),
+        train=str(files / "train.npz"),
+        sampler=sampler,
+        guidance=guidance,
+        images=str(images),
+        device="cpu",
+        **(known | {"seed": 0} | changed),
+    )
+    return read_images(images, labelled=False)
+
+
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_every_guidance_gives_finite_images_and_their_record(files, tmp_path, name):
+    found = sample(files, tmp_path / "shard0.npz", GUIDANCES[name])
+    assert found["image"].shape == (12, 8, 8, 1)
+    assert found["index"].tolist() == list(range(12))
+    assert found["guidance_size"].dtype == np.float32
+    assert bool(found["guidance_size"].all()) == (GUIDANCES[name] is not None)
+    if name == "clipped":
+        assert found["guidance_size"].max() <= 0.01 + 1e-6
+
+
+def test_a_shard_alone_is_its_part_of_the_whole_and_every_guidance_its_own(files, tmp_path):
+    images = {}
+    for name, guidance in GUIDANCES.items():
+        whole = sample(files, tmp_path / "whole.npz", guidance)
+        part = sample(files, tmp_path / "part.npz", guidance, start=5, stop=8)
+        for key, values in part.items():
+            assert np.array_equal(values, whole[key][5:8]), (name, key)
+        images[name] = whole["image"].tobytes()
+    assert len(set(images.values())) == len(GUIDANCES)
+
+
+def test_the_labelled_shard_keeps_the_record(files, tmp_path):
+    sampled = sample(files, tmp_path / "shard0.npz", HNM)
+    label_images(
+        images=str(tmp_path / "shard0.npz"),
+        labeler=str(files / "labeler.safetensors"),
+        keep_label=False,
+        labelled=str(tmp_path / "labelled.npz"),
+        device="cpu",
+    )
+    labelled = read_images(tmp_path / "labelled.npz", classes=3)
+    assert set(labelled) == {"image", "label", "index", "confidence", "guidance_size"}
+    for name in ("image", "index", "guidance_size"):
+        assert np.array_equal(labelled[name], sampled[name])
+
+
+def test_a_conditional_generator_with_classifier_free_guidance(files, tmp_path):
+    found = [
+        sample(
+            files,
+            tmp_path / "shard0.npz",
+            denoiser="conditional",
+            sampler=SAMPLER | {"guidance_scale": scale},
+        )
+        for scale in (1.0, 3.0)
+    ]
+    assert found[0]["label"].tolist() == [i % 3 for i in range(12)]
+    assert not np.array_equal(found[0]["image"], found[1]["image"])
+    with pytest.raises(InputError, match="'no class'"):
+        sample(files, tmp_path / "x.npz", sampler=SAMPLER | {"guidance_scale": 3.0})
+
+
+def test_the_variance_counts_with_noise_alone(files, tmp_path):
+    def image(**settings):
+        sampler = SAMPLER | settings
+        return sample(files, tmp_path / "shard0.npz", sampler=sampler)["image"]
+
+    large = {"variance_type": "fixed_large"}
+    assert np.array_equal(image(), image(**large))
+    assert not np.array_equal(image(eta=1.0), image(eta=1.0, **large))
+
+
+def test_micro_batches_change_rounding_alone(files, tmp_path):
+    found = [
+        sample(files, tmp_path / "shard0.npz", HNM, execution=execution)["image"].astype(int)
+        for execution in ({}, {"micro_batch": 4}, {"precision": "float32", "channels_last": True})
+    ]
+    for other in found[1:]:
+        assert np.abs(other - found[0]).max() <= 1
