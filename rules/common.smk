@@ -291,7 +291,7 @@ EVIDENCE = {
     "proposition": f"{THEORY}/simulation/proposition.csv",
     "theorem": f"{THEORY}/simulation/theorem.csv",
     "verdicts": f"{THEORY}/tables/gaussian_verdicts.csv",
-    "measures": f"{THEORY}/toy/measures.csv",
+    "toy": f"{THEORY}/toy/measures.csv",
 }
 
 

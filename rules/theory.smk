@@ -92,6 +92,7 @@ rule sample_toy:
         f"{THEORY}/logs/sample_toy/toy.log",
     benchmark:
         f"{THEORY}/benchmarks/sample_toy/toy.tsv"
+    priority: 1  # one long job: begun late, it would run alone at the end
     conda:
         "../envs/torch.yaml"
     threads: 1

@@ -92,7 +92,7 @@ def test_a_generators_cells_stand_over_the_defaults(folder):
         ("generators.tsv", "ddpm\tDDPM", "ddim\tDDPM", ["generators.tsv", "line 3", "repeats"]),
         ("generators.tsv", "\tlambda\t", "\tlamda\t", ["generators.tsv", "lamda", "lambda"]),
         ("arms.tsv", "\tddim\t200\t", "\tddin\t200\t", ["arms.tsv", "line 3", "ddim?"]),
-        ("arms.tsv", "\tddim\t200\t", "\tddim\t2000\t", ["arms.tsv", "2000", "1000 images"]),
+        ("arms.tsv", "\tddim\t200\t", "\tddim\t2000\t", ["arms.tsv", "2000", "1097 images"]),
         ("arms.tsv", "\tddim\t200\t2000\t", "\tddim\t200\t0\t", ["arms.tsv", "synthetic"]),
         ("arms.tsv", "\tnone\t1\ttrades\t", "\tnome\t1\ttrades\t", ["arms.tsv", "none?"]),
         ("arms.tsv", "\tnone\t1\ttrades\t", "\tnone\t1\ttrade\t", ["arms.tsv", "trades?"]),
