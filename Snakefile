@@ -35,4 +35,4 @@ rule theory:
 
 rule reference:
     input:
-        rules.record_reference.output.folder,
+        rules.record_reference.output,

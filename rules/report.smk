@@ -140,7 +140,7 @@ rule record_reference:
         evaluations=arm_files(f"{ATTACKS}/evaluation.json", PLAN.table("robustness")),
         report=f"{RESULTS}/report.html",
     output:
-        folder=directory("results/reference"),
+        **{name: f"results/reference/{file}" for name, file in RECORD.items()},
     log:
         f"{RESULTS}/logs/record_reference/record.log",
     benchmark:
@@ -155,5 +155,6 @@ rule record_reference:
         code=code("record_reference"),
         benchmarks=[f"{RESULTS}/benchmarks", f"{THEORY}/benchmarks"],
         readme="README.md",
+        folder="results/reference",
     script:
         "../scripts/record_reference.py"

@@ -43,6 +43,5 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         table=snakemake.input.table,
         evaluations=list(snakemake.input.evaluations),
-        folder=snakemake.output.folder,
         **snakemake.params,
     )

@@ -21,7 +21,7 @@ def render_record(folder: str | Path) -> str:
     evaluations = {(e["arm"], e["seed"]): e for e in read_json(folder / "evaluations.json")}
     table = tables.markdown_table(rows, tables.caption(evaluations, rows))
     machine = read_json(folder / "machine.json")
-    lines = ["| Stage | Jobs | CPU seconds |", "| --- | ---: | ---: |"]
+    lines = ["| Stage | Jobs | Seconds |", "| --- | ---: | ---: |"]
     times = read_csv(folder / "times.csv")
     lines += [f"| `{t['rule']}` | {t['jobs']} | {float(t['seconds']):.0f} |" for t in times]
     total = sum(float(t["seconds"]) for t in times)
