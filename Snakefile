@@ -25,6 +25,11 @@ rule ablations:
         f"{RESULTS}/ablations.html",
 
 
+rule guidance:
+    input:
+        f"{RESULTS}/guidance.html",
+
+
 rule theory:
     input:
         f"{THEORY}/claims.md",

@@ -58,8 +58,8 @@ wildcard_constraints:
     real=r"\d+",
     seed=r"\d+",
     shard=r"\d+",
-    table="robustness|ablations",
-    page="report|ablations",
+    table="|".join(experiments.TABLES),
+    page="|".join(("report", *experiments.TABLES[1:])),
 
 
 def split(name):
@@ -179,7 +179,7 @@ def attack_shards(wildcards):
 
 
 # ---------------------------------------------------------------- tables, figures and pages
-PAGES = {"report": "robustness", "ablations": "ablations"}
+PAGES = {"report": "robustness", "ablations": "ablations", "guidance": "guidance"}
 RECORD = {
     "table": "robustness.csv",
     "evaluations": "evaluations.json",
@@ -221,8 +221,13 @@ def with_theory(table):
 
 def tables_of(table):
     """Tables of a table's page: title, CSV, and the Markdown twin's caption or one of our own."""
-    name = f"{TABLES}/{table}"
-    found = [{"title": table.capitalize(), "csv": f"{name}.csv", "markdown": f"{name}.md"}]
+    named = {table.capitalize(): table}
+    if table == "guidance":
+        named["Size of the guidance"] = "guidance_size"
+    found = [
+        {"title": title, "csv": f"{TABLES}/{name}.csv", "markdown": f"{TABLES}/{name}.md"}
+        for title, name in named.items()
+    ]
     return found + ([THEORY_TABLE] if with_theory(table) else [])
 
 
@@ -231,6 +236,13 @@ def figures_of(table):
     found = []
     for dataset, settings in PLAN.datasets.items():
         title = settings["title"]
+        guidance = {
+            "title": f"{title}: variants of the guidance, and its size",
+            "caption": "Robust accuracy, mean over seeds; bars: 95% t interval over seeds, right "
+            "over paired seeds. Size: norm of what is added to the predicted noise over that of "
+            "the noise, in brackets on the right.",
+            "png": f"{FIGURES}/guidance_{dataset}.png",
+        }
         sizes = {
             "title": f"{title}: accuracy against synthetic size",
             "caption": "Mean over seeds; error bars: 95% t interval over seeds. Dashed: no "
@@ -248,8 +260,24 @@ def figures_of(table):
             "caption": "Penultimate features of test images, seed 0.",
             "png": f"{FIGURES}/tsne_{dataset}.png",
         }
-        found += [samples, sizes, tsne] if table == "robustness" else [sizes]
+        shown = {"robustness": [samples, sizes, tsne], "guidance": [guidance]}
+        found += shown.get(table, [sizes])
     return found + (THEORY_SHOWN if with_theory(table) else [])
+
+
+def guidance_arms():
+    """Arms of the guidance's table that have synthetic images."""
+    return [arm for arm in PLAN.table("guidance") if PLAN.arms[arm]["generator"]]
+
+
+def guidance_shards():
+    """Labelled shards of those arms, (path, (arm, seed)) each."""
+    return [
+        (path, (arm, seed))
+        for arm in guidance_arms()
+        for seed in PLAN.seeds(arm)
+        for path in shards_of_arm(LABELLED, arm, seed)
+    ]
 
 
 def metrics_of(table):
@@ -277,6 +305,8 @@ def report_inputs(wildcards):
         "tables": [f"{TABLES}/{table}.{kind}" for kind in ("csv", "md")],
         "figures": [figure["png"] for figure in figures_of(table)],
     }
+    if table == "guidance":
+        inputs["tables"] += [f"{TABLES}/guidance_size.{kind}" for kind in ("csv", "md")]
     if with_theory(table):
         inputs["claims"] = f"{THEORY}/claims.csv"
         inputs["verdicts"] = THEORY_TABLE["csv"]

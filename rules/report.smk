@@ -26,6 +26,55 @@ rule make_table:
         "../scripts/make_table.py"
 
 
+rule make_guidance_table:
+    input:
+        shards=lambda w: [path for path, _ in guidance_shards()],
+        robustness=f"{TABLES}/guidance.csv",
+    output:
+        csv=f"{TABLES}/guidance_size.csv",
+        markdown=f"{TABLES}/guidance_size.md",
+    log:
+        f"{RESULTS}/logs/make_guidance_table/guidance.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_guidance_table/guidance.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("make_guidance_table"),
+        owners=lambda w: [owner for _, owner in guidance_shards()],
+        arms=lambda w: [PLAN.guidance_identity(arm) for arm in guidance_arms()],
+    script:
+        "../scripts/make_guidance_table.py"
+
+
+rule plot_guidance:
+    input:
+        table=f"{TABLES}/guidance_size.csv",
+    output:
+        png=f"{FIGURES}/guidance_{{dataset}}.png",
+        pdf=f"{FIGURES}/guidance_{{dataset}}.pdf",
+    log:
+        f"{RESULTS}/logs/plot_guidance/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_guidance/{{dataset}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("plot_guidance"),
+        dataset="{dataset}",
+        swept=lambda w: PLAN.swept(guidance_arms(), "lambda"),
+    script:
+        "../scripts/plot_guidance.py"
+
+
 rule plot_samples:
     input:
         unpack(sample_grid_inputs),

@@ -119,6 +119,25 @@ class Plan:
         """What an evaluation says of itself: the arm's row, without what only lays out tables."""
         return {name: self.arms[arm][name] for name in IDENTITY} | {"seed": seed}
 
+    def guidance_identity(self, arm: str) -> dict[str, Any]:
+        """An arm's row as the table of the guidance's size reads it, with all that guides it."""
+        row = self.arms[arm]
+        guidance = self.guidance(row["dataset"], row["generator"]) or {}
+        own = {name: row[name] for name in ("arm", "title", "dataset", "generator")}
+        own["sampler"] = self.generators[row["generator"]]["sampler"]
+        batch = self.datasets[row["dataset"]]["sampling"]["batch"]
+        return guidance | own | {"seeds": list(self.seeds(arm)), "batch": batch}
+
+    def swept(self, arms: Sequence[str], setting: str) -> list[list[str]]:
+        """Those of `arms` that differ by one setting of their guidance alone, a list each."""
+        alike: dict[str, list[str]] = {}
+        for arm in arms:
+            identity = self.guidance_identity(arm)
+            if "loss" in identity:
+                rest = {k: v for k, v in identity.items() if k not in ("arm", "title", "generator")}
+                alike.setdefault(str(rest | {setting: None}), []).append(arm)
+        return [found for found in alike.values() if len(found) > 1]
+
     def laid_out(self, table: str) -> list[Row]:
         """Rows of a table as make_table reads them: identity, title, and the list of seeds."""
         return [

@@ -170,7 +170,8 @@ def test_a_classifiers_guidance_has_no_contrastive_settings(folder):
 def test_a_guidance_of_another_name_says_its_loss(folder):
     line = "guidances:\n"
     own = "  clamped: {loss: hnm, clamp: true, lambda: 9, tau: 10, head: 0, pairs: previous,"
-    own += " at: state, window_low: 0, window_high: 1000, encoder_input: unit, direction: gradient}\n"
+    own += " at: state, window_low: 0, window_high: 1000, encoder_input: unit,"
+    own += " direction: gradient}\n"
     edit(folder / "config.yaml", line, line + own)
     with_row(folder, guidance="clamped")
     found = plan(folder).guidance("digits", "contrastive_hnm")

@@ -14,6 +14,7 @@ from contrastdp.records import InputError
 from contrastdp.sampling import (
     batches_of_shard,
     class_labels,
+    faster,
     predict_noise,
     sample_batch,
     sample_shard,
@@ -326,3 +327,5 @@ def test_arranged_for_speed_the_images_stay_the_same_within_rounding(scheduler, 
     if "channels_last" in speed:
         weight = model.enter.weight
         assert weight.is_contiguous(memory_format=torch.channels_last)
+    else:
+        assert isinstance(faster(model, **speed), torch._dynamo.OptimizedModule)

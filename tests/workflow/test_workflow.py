@@ -8,6 +8,7 @@ from contrastdp.records import read_csv, read_json
 
 SCALES = ["smoke", "demo"]
 RESULTS = "results/smoke"
+TARGETS = ("all", "ablations", "guidance")
 
 
 def edit(path, old, new):
@@ -33,7 +34,7 @@ def dry_run(workflow, *arguments):
 
 # ---------------------------------------------------------------- dry runs
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("target", ["all", "ablations", "theory"])
+@pytest.mark.parametrize("target", ["all", "ablations", "guidance", "theory"])
 def test_every_scale_and_target_plans(workflow_copy, tmp_path, scale, target):
     workflow = workflow_copy(tmp_path)
     done = workflow.run("-n", "--cores", "1", target, "--config", f"scale={scale}")
@@ -83,7 +84,7 @@ def test_a_dry_run_imports_nothing_heavy(workflow_copy, tmp_path):
 def smoke(workflow_copy, tmp_path_factory):
     """The smoke scale, run once: everything that `make` and its ablations do, very small."""
     workflow = workflow_copy(tmp_path_factory.mktemp("smoke"))
-    done = workflow.run("--cores", "2", "all", "ablations", "--config", "scale=smoke")
+    done = workflow.run("--cores", "2", *TARGETS, "--config", "scale=smoke")
     assert done.returncode == 0, done.stdout[-6000:]
     return workflow
 
@@ -93,18 +94,20 @@ def test_the_promised_files_are_there(smoke):
     for name in (
         *(
             f"tables/{table}.{kind}"
-            for table in ("robustness", "ablations")
+            for table in ("robustness", "ablations", "guidance")
             for kind in ("csv", "md", "tex")
         ),
         *(
             f"figures/{name}.{kind}"
-            for name in ("samples_digits", "tsne_digits")
+            for name in ("samples_digits", "tsne_digits", "guidance_digits")
             for kind in ("png", "pdf")
         ),
         "figures/sizes_digits_robustness.png",
         "figures/sizes_digits_ablations.pdf",
         "report.html",
+        "tables/guidance_size.csv",
         "ablations.html",
+        "guidance.html",
     ):
         assert (folder / name).stat().st_size > 0, name
 
@@ -158,7 +161,7 @@ def test_guided_and_plain_images_start_from_the_same_noise(smoke):
 
 
 def test_a_second_run_has_nothing_to_do(smoke):
-    done = smoke.run("-n", "--cores", "1", "all", "ablations", "--config", "scale=smoke")
+    done = smoke.run("-n", "--cores", "1", *TARGETS, "--config", "scale=smoke")
     assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
 
 
@@ -227,7 +230,7 @@ def test_a_damaged_file_stops_its_job_in_one_line(smoke):
         assert not list(labelled.parent.glob(".*"))
     finally:
         shard.write_bytes(whole)
-        done = smoke.run("--cores", "2", "all", "ablations", "--config", "scale=smoke")
+        done = smoke.run("--cores", "2", *TARGETS, "--config", "scale=smoke")
     assert done.returncode == 0, done.stdout[-3000:]
 
 

@@ -1,0 +1,46 @@
+"""Make the table of the guidance's size: CSV for programs, Markdown for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from contrastdp import guidance_table
+from contrastdp.job import run
+from contrastdp.records import replacing, write_csv
+from contrastdp.tables import read_table
+
+
+def make_guidance_table(
+    *,
+    shards: Sequence[str],
+    owners: Sequence[Sequence[Any]],
+    arms: Sequence[Mapping[str, Any]],
+    robustness: str,
+    csv: str,
+    markdown: str,
+) -> None:
+    """Write one row an arm, in the order of `arms`.
+
+    shards: labelled shards; owners: (arm, seed) of each of them, in that order; arms: with the
+    settings of their guidance, as guidance_table.size_rows says; robustness: CSV of make_table
+    with these arms.
+    """
+    found: dict[tuple[str, int], list[str]] = {}
+    for path, (arm, seed) in zip(shards, owners, strict=True):
+        found.setdefault((arm, seed), []).append(path)
+    rows = guidance_table.size_rows(arms, found, read_table(robustness))
+    write_csv(csv, rows, guidance_table.COLUMNS)
+    with replacing(markdown) as temporary:
+        temporary.write_text(guidance_table.markdown_table(rows), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        make_guidance_table,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        shards=list(snakemake.input.shards),
+        robustness=snakemake.input.robustness,
+        csv=snakemake.output.csv,
+        markdown=snakemake.output.markdown,
+        **snakemake.params,
+    )

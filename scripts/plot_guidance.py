@@ -1,0 +1,35 @@
+"""Plot the variants of the guidance: accuracy against its size, and each variant's gain."""
+
+from collections.abc import Sequence
+
+from contrastdp import figures
+from contrastdp.guidance_figure import guidance_figure
+from contrastdp.guidance_table import read_sizes
+from contrastdp.job import run
+from contrastdp.records import InputError
+
+
+def plot_guidance(
+    *, table: str, dataset: str, swept: Sequence[Sequence[str]], png: str, pdf: str
+) -> None:
+    """Draw the rows of one data set of make_guidance_table's CSV.
+
+    swept: arms that differ by lambda alone, a list a loss, joined by lines. Raises InputError where
+    no row is guided.
+    """
+    rows = [row for row in read_sizes(table) if row["dataset"] == dataset]
+    if not any(row["loss"] for row in rows):
+        raise InputError(f"{table}: no guided row of {dataset}; put an arm into the table")
+    figures.save(guidance_figure(rows, swept), png=png, pdf=pdf)
+
+
+if "snakemake" in globals():
+    run(
+        plot_guidance,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        table=snakemake.input.table,
+        png=snakemake.output.png,
+        pdf=snakemake.output.pdf,
+        **snakemake.params,
+    )
