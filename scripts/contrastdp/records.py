@@ -206,6 +206,9 @@ def _check_images(path: str | Path, arrays: Mapping[str, np.ndarray], classes: i
                 f"{path}: {name} has {len(values)} entries for {len(image)} images; "
                 "delete the file and run again"
             )
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            place = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
+            raise InputError(f"{path}: {name} of image {place} is not finite; make the file again")
     if classes is not None and len(label) and (label.min() < -1 or label.max() >= classes):
         raise InputError(
             f"{path}: labels span {label.min()} to {label.max()}, expected 0 to {classes - 1}; "
