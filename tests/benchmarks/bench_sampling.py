@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from contrastdp.denoisers import build_denoiser
 from contrastdp.device import device
 from contrastdp.guidance import build_guidance
