@@ -204,6 +204,5 @@ rule record_reference:
         code=code("record_reference"),
         benchmarks=[f"{RESULTS}/benchmarks", f"{THEORY}/benchmarks"],
         readme="README.md",
-        folder="results/reference",
     script:
         "../scripts/record_reference.py"

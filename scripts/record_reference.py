@@ -43,5 +43,6 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         table=snakemake.input.table,
         evaluations=list(snakemake.input.evaluations),
+        folder=str(Path(snakemake.output.table).parent),
         **snakemake.params,
     )
