@@ -296,12 +296,26 @@ def metrics_of(table):
     return sorted(found)
 
 
+def records_of(table):
+    """Every further JSON behind a table: trainings, attacked shards, metrics of the models."""
+    shards = [
+        f"{ATTACKS}/shard{{shard}}.json".format(
+            dataset=row["dataset"], arm=arm, seed=seed, shard=shard
+        )
+        for arm, row in ((arm, PLAN.arms[arm]) for arm in PLAN.table(table))
+        for seed in PLAN.seeds(arm)
+        for shard in PLAN.attack_shards(row["dataset"])
+    ]
+    found = arm_files(f"{ROBUST}/training.json", PLAN.table(table)) + shards + metrics_of(table)
+    return found + ([f"{THEORY}/toy/training.json"] if with_theory(table) else [])
+
+
 def report_inputs(wildcards):
     """Everything a page is made from."""
     table = PAGES[wildcards.page]
     inputs = {
         "evaluations": arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(table)),
-        "records": arm_files(f"{ROBUST}/training.json", PLAN.table(table)) + metrics_of(table),
+        "records": records_of(table),
         "tables": [f"{TABLES}/{table}.{kind}" for kind in ("csv", "md")],
         "figures": [figure["png"] for figure in figures_of(table)],
     }
