@@ -9,7 +9,12 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from contrastdp.figures import COLOURS, DOUBLE, MARKERS, style
 
-LOSSES = {"hnm": "HNM", "infonce": "InfoNCE", "classifier": "classifier"}
+KINDS = {
+    "hnm": "HNM",
+    "infonce": "InfoNCE",
+    "classifier": "classifier",
+    "random": "random direction",
+}
 Row = Mapping[str, Any]
 
 
@@ -40,8 +45,8 @@ def _against_size(
         middle, (low,), (high,) = _bar(plain, "robust_mean", "robust_low", "robust_high")
         axes.axhspan(middle - low, middle + high, color="0.92", lw=0)
         axes.axhline(middle, color="0.35", lw=1, ls="--", label=plain["title"])
-    for k, (loss, title) in enumerate(LOSSES.items()):
-        members = [row for row in guided if row["loss"] == loss]
+    for k, (kind, title) in enumerate(KINDS.items()):
+        members = [row for row in guided if _kind(row) == kind]
         for row in members:
             middle, *bars = _bar(row, "robust_mean", "robust_low", "robust_high")
             axes.errorbar(
@@ -56,7 +61,7 @@ def _against_size(
                 label=title if row is members[0] else None,
             )
         for line in lines:
-            if line[0]["loss"] == loss:
+            if _kind(line[0]) == kind:
                 ordered = sorted(line, key=lambda row: row["size_mean"])
                 axes.plot(
                     [row["size_mean"] for row in ordered],
@@ -73,13 +78,13 @@ def _against_size(
     axes.set_ylabel("robust accuracy (%)")
     axes.grid(color="0.92", lw=0.6)
     axes.set_axisbelow(True)
-    axes.legend()
+    axes.figure.legend(loc="outside upper center", ncols=3)
 
 
 def _gains(axes: Any, guided: Sequence[Row]) -> None:
     for place, row in enumerate(guided):
         middle, *bars = _bar(row, "difference", "difference_low", "difference_high")
-        k = list(LOSSES).index(row["loss"])
+        k = list(KINDS).index(_kind(row))
         axes.errorbar(
             middle,
             place,
@@ -97,6 +102,10 @@ def _gains(axes: Any, guided: Sequence[Row]) -> None:
     axes.set_xlabel("difference in robust accuracy (points)")
     axes.grid(axis="x", color="0.92", lw=0.6)
     axes.set_axisbelow(True)
+
+
+def _kind(row: Row) -> str:
+    return "random" if row["direction"] == "random" else row["loss"]
 
 
 def _bar(row: Row, mean: str, low: str, high: str) -> tuple[float, list[float], list[float]]:

@@ -144,8 +144,3 @@ def _cell(text: str, kind: type, where: str) -> Any:
         return kind(text)
     except ValueError:
         raise InputError(f"{where}: is '{text}'; write a {kind.__name__}") from None
-
-
-def filled(row: Row, defaults: Mapping[str, Any]) -> Row:
-    """A row whose empty cells take the value of `defaults`, if there is one."""
-    return {name: defaults.get(name) if value is None else value for name, value in row.items()}

@@ -3,7 +3,7 @@
 import pytest
 
 from contrastdp.records import InputError
-from contrastdp.settings import choose, filled, fraction, merge, parse_rows, validate
+from contrastdp.settings import choose, fraction, merge, parse_rows, validate
 
 SCHEMA = {
     "type": "object",
@@ -83,11 +83,9 @@ def row(**cells):
     return {"name": "a", "count": "1", "rate": "", "head": ""} | cells
 
 
-def test_cells_are_typed_and_empty_cells_take_the_default():
+def test_cells_are_typed_and_empty_cells_are_none():
     (parsed,) = parse_rows([row(count=" 3 ", head="yes")], COLUMNS, ["name"], "t")
     assert parsed == {"name": "a", "count": 3, "rate": None, "head": True}
-    assert filled(parsed, {"rate": 0.5, "count": 9})["rate"] == 0.5
-    assert filled(parsed, {"rate": 0.5, "count": 9})["count"] == 3
 
 
 @pytest.mark.parametrize(
