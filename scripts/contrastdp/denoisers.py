@@ -183,12 +183,20 @@ def load_denoiser(
             raise InputError(f"{folder}/unet/config.json: unknown class {name}; retrain the model")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            denoiser = kind.from_pretrained(
+            denoiser, fit = kind.from_pretrained(
                 folder / "unet",
                 use_safetensors=True,
                 low_cpu_mem_usage=False,
                 local_files_only=True,
+                output_loading_info=True,
             )
+        # diffusers would leave a missing weight at its random start, with a warning alone
+        for kind_of_misfit in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if fit[kind_of_misfit]:
+                name = sorted(map(str, fit[kind_of_misfit]))[0]
+                raise InputError(
+                    f"{folder}: {kind_of_misfit.replace('_', ' ')} ({name}); train the model again"
+                )
         scheduler = SubsequenceScheduler.from_pretrained(
             folder / "scheduler", local_files_only=True
         )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from contrastdp.denoisers import SmallDenoiser, build_denoiser, load_denoiser, save_denoiser
 from contrastdp.diffusion import noise_prediction_loss, train_denoiser
@@ -71,6 +72,22 @@ def test_damaged_models_are_told_in_one_line(tmp_path, fault):
         load_denoiser(folder)
     assert "\n" not in str(error.value)
     assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected"])
+def test_weights_that_do_not_fit_are_refused(tmp_path, change):
+    """diffusers leaves a missing weight at its random start, as strict=False does."""
+    folder = tmp_path / "model"
+    save_denoiser(folder, build(), SubsequenceScheduler())
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    if change == "missing":
+        del weights["leave.weight"]
+    else:
+        weights["leave.extra"] = torch.zeros(2)
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"{change} keys .leave"):
+        load_denoiser(folder)
 
 
 def test_labels_go_with_conditional_models_only():
