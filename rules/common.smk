@@ -23,12 +23,21 @@ def load_yaml(path):
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
 
+def typed(value):
+    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text."""
+    if isinstance(value, dict):
+        return {key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
+
+
 try:
     PLAN = experiments.plan(
         load_yaml,
         partial(read_csv, delimiter="\t"),
         folder=BASE / "config",
-        command_line=dict(config),
+        command_line=typed(dict(config)),
     )
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.

@@ -64,6 +64,15 @@ def test_a_bad_configuration_stops_a_dry_run_in_one_line(
     assert "Traceback" not in done.stdout
 
 
+def test_a_setting_of_the_command_line_is_taken_as_it_is_meant(workflow_copy, tmp_path):
+    workflow = workflow_copy(tmp_path)
+    settings = ("--config", "scale=smoke", 'training={"steps": 30, "shift": 1}')
+    done = workflow.run("-n", "-p", "--cores", "1", *settings)
+    assert done.returncode == 0, done.stdout
+    done = workflow.run("-n", "--cores", "1", "--config", 'training={"steps": "many"}')
+    assert "error in settings: --config or --configfile: training.steps" in done.stdout
+
+
 def test_a_dry_run_imports_nothing_heavy(workflow_copy, tmp_path):
     """Modules that stop an import of theirs stand where the heavy packages would be found."""
     workflow = workflow_copy(tmp_path)
