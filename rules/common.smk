@@ -191,6 +191,7 @@ def attack_shards(wildcards):
 PAGES = {"report": "robustness", "ablations": "ablations", "guidance": "guidance"}
 RECORD = {
     "table": "robustness.csv",
+    "ablations": "ablations.csv",
     "evaluations": "evaluations.json",
     "times": "times.csv",
     "machine": "machine.json",

@@ -1,0 +1,38 @@
+"""record_reference on a made run: what it copies, sums and puts into the README."""
+
+import json
+
+from contrastdp import reference
+from record_reference import record_reference
+
+
+def test_a_record_renders_to_what_the_readme_shows(tmp_path, root):
+    source = root / "results" / "reference"
+    evaluations = []
+    for number, content in enumerate(json.loads((source / "evaluations.json").read_text())):
+        path = tmp_path / f"evaluation{number}.json"
+        path.write_text(json.dumps(content))
+        evaluations.append(str(path))
+    benchmarks = tmp_path / "benchmarks"
+    for rule, seconds in (("train_robust", 10.0), ("make_table", 1.5)):
+        (benchmarks / rule).mkdir(parents=True)
+        header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
+        row = f"{seconds}\t0:00:10\t100\t0\t0\t0\t0\t0\t99\t9.0"
+        (benchmarks / rule / "a.tsv").write_text(f"{header}\n{row}\n")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{reference.BEGIN}\nold\n{reference.END}\n\nrest\n")
+    record_reference(
+        table=str(source / "robustness.csv"),
+        ablations=str(source / "ablations.csv"),
+        evaluations=evaluations,
+        benchmarks=[str(benchmarks)],
+        readme=str(readme),
+        folder=str(tmp_path / "record"),
+    )
+    text = readme.read_text()
+    assert reference.render_record(tmp_path / "record") in text
+    assert "| `train_robust` | 1 | 10 |" in text
+    assert "old" not in text
+    assert text.endswith("\n\nrest\n")
+    again = (tmp_path / "record" / "robustness.csv").read_bytes()
+    assert again == (source / "robustness.csv").read_bytes()
