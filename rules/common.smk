@@ -39,6 +39,7 @@ try:
         folder=BASE / "config",
         command_line=typed(dict(config)),
     )
+    THEORY_SETTINGS = experiments.theory(load_yaml, folder=BASE / "config")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.
     sys.exit(f"error in settings: {error}")
@@ -339,7 +340,6 @@ def report_inputs(wildcards):
 
 # ---------------------------------------------------------------- theory (section 3)
 THEORY = "results/theory"
-THEORY_SETTINGS = load_yaml(BASE / "config" / "theory.yaml")["theory"]
 EVIDENCE = {
     "cells": f"{THEORY}/simulation/cells.csv",
     "reported": "config/reported/gaussian.csv",

@@ -228,6 +228,21 @@ def plan(
     return found
 
 
+def theory(
+    load_yaml: Callable[[Path], dict[str, Any]], *, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Settings of section 3 by rule, from theory.yaml, checked; InputError names the key."""
+    definitions = load_yaml(folder / "schema.yaml")["$defs"]
+    sections = definitions["theory"]
+    layer = {"type": "object", "additionalProperties": False, "properties": sections}
+    layer["required"] = sorted(sections)
+    found = load_yaml(folder / "theory.yaml")
+    whole = {"$defs": definitions, "type": "object", "additionalProperties": False}
+    whole |= {"properties": {"theory": layer}, "required": ["theory"]}
+    validate(found, whole, "config/theory.yaml")
+    return found["theory"]
+
+
 # ---------------------------------------------------------------- layers
 def _layer_schema(
     schema: Mapping[str, Any], parts: tuple[str, ...], complete: bool = False

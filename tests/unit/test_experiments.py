@@ -200,3 +200,32 @@ def test_a_fault_in_a_guidance_is_named(folder, cells, words):
 def test_the_command_line_is_checked_too(folder):
     assert "did you mean training?" in told(folder, trainin={"steps": 3})
     assert "did you mean smoke?" in told(folder, scale="smokey")
+
+
+def theory(folder):
+    return experiments.theory(
+        lambda path: yaml.safe_load(path.read_text(encoding="utf-8")) or {}, folder=folder
+    )
+
+
+def test_section_3_is_set_and_checked(folder):
+    assert theory(folder)["simulate_gaussian"]["trials"] == 50
+    edit(folder / "theory.yaml", "trials: 50", "trails: 50")
+    with pytest.raises(InputError, match=r"theory.yaml: .*trails'; did you mean trials\?"):
+        theory(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("test_points: 10000", "test_points: 0", "test_points"),
+        ("  plot_toy:", "  plot_toi:", "did you mean plot_toy?"),
+        ("    level: 0.01 ", "    level: 2 ", "level"),
+    ],
+)
+def test_a_fault_in_section_3_is_named(folder, old, new, word):
+    edit(folder / "theory.yaml", old, new)
+    with pytest.raises(InputError) as error:
+        theory(folder)
+    assert word in str(error.value)
+    assert "theory.yaml" in str(error.value)
