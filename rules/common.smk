@@ -47,6 +47,7 @@ except InputError as error:
 
 # ---------------------------------------------------------------- paths
 RESULTS = f"results/{PLAN.scale}"
+ARCHIVES = "results/archives/{dataset}"  # shared by all scales
 SPLIT = f"{RESULTS}/{{dataset}}/data/{{split}}.npz"
 CLASSIFIER = f"{RESULTS}/{{dataset}}/classifier/{{classifier}}/n{{real}}/seed{{seed}}"
 DIFFUSION = f"{RESULTS}/{{dataset}}/diffusion/{{denoiser}}/n{{real}}/seed{{seed}}"
@@ -140,6 +141,13 @@ def edge(length, offset):
 
 
 # ---------------------------------------------------------------- inputs
+def archive_files(wildcards):
+    """The data set's archives by name, where they were downloaded."""
+    archives = PLAN.datasets[wildcards.dataset]["archives"]
+    folder = ARCHIVES.format(dataset=wildcards.dataset)
+    return {name: f"{folder}/{archive['file']}" for name, archive in archives.items()}
+
+
 def sample_inputs(wildcards):
     """The generator's diffusion model, and what its guidance reads."""
     row = PLAN.generators[wildcards.generator]
