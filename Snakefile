@@ -17,17 +17,57 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.html",
+        [page(table) for table in PLAN.pages],
 
 
 rule ablations:
     input:
-        f"{RESULTS}/ablations.html",
+        page("ablations"),
 
 
 rule guidance:
     input:
-        f"{RESULTS}/guidance.html",
+        page("guidance"),
+
+
+rule mnist_fig3:
+    input:
+        page("mnist_fig3"),
+
+
+rule gtsrb_table3:
+    input:
+        page("gtsrb_table3"),
+
+
+rule cifar10_table2:
+    input:
+        page("cifar10_table2"),
+
+
+rule cifar10_table8:
+    input:
+        page("cifar10_table8"),
+
+
+rule cifar10_table9:
+    input:
+        page("cifar10_table9"),
+
+
+rule cifar10_table10:
+    input:
+        page("cifar10_table10"),
+
+
+rule cifar10_table11:
+    input:
+        page("cifar10_table11"),
+
+
+rule figures:
+    input:
+        [figure["png"] for table in PLAN.pages for figure in figures_of(table)],
 
 
 rule theory:

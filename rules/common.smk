@@ -9,6 +9,7 @@ sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from contrastdp import experiments
 from contrastdp.lineage import code_digest
+from snakemake.exceptions import WorkflowError
 from contrastdp.records import InputError, read_csv
 
 BASE = Path(workflow.basedir)
@@ -70,6 +71,7 @@ wildcard_constraints:
     seed=r"\d+",
     shard=r"\d+",
     table="|".join(experiments.TABLES),
+    paper_table="|".join(experiments.PAPER_TABLES),
     page="|".join(("report", *experiments.TABLES[1:])),
 
 
@@ -197,7 +199,8 @@ def attack_shards(wildcards):
 
 
 # ---------------------------------------------------------------- tables, figures and pages
-PAGES = {"report": "robustness", "ablations": "ablations", "guidance": "guidance"}
+PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
+PAPER_TABLES = experiments.PAPER_TABLES
 RECORD = {
     "table": "robustness.csv",
     "ablations": "ablations.csv",
@@ -211,6 +214,21 @@ SOURCES = sorted(
     for pattern in ("scripts/*.py", "scripts/contrastdp/*.py", "config/**/*.yaml")
     for path in BASE.glob(pattern)
 )
+
+
+def page(table):
+    """Input function: a table's page; one line where this scale has no arm of the table."""
+
+    def value(wildcards):
+        if not PLAN.table(table):
+            raise WorkflowError(
+                f"scale '{PLAN.scale}' has no arm of table '{table}' in config/arms.tsv; "
+                f"choose another with --config scale=..., or add a row"
+            )
+        name = next(page for page, shown in PAGES.items() if shown == table)
+        return f"{RESULTS}/{name}.html"
+
+    return value
 
 
 def first_shards(dataset, generator):

@@ -22,7 +22,7 @@ rule attack_shard:
         start=edge(setting("attack", "shard"), 0),
         stop=edge(setting("attack", "shard"), 1),
         classes=setting("classes"),
-        attack=setting("attack"),
+        attack=lambda w: PLAN.attack(w.arm),
     script:
         "../scripts/attack_shard.py"
 

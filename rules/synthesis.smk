@@ -73,8 +73,8 @@ rule select_images:
     params:
         code=code("select_images"),
         rule=of_arm("selection"),
-        eps=setting("attack", "eps"),
-        attack_step=setting("attack", "step"),
+        eps=lambda w: PLAN.attack(w.arm)["eps"],
+        attack_step=lambda w: PLAN.attack(w.arm)["step"],
         attack_steps=setting("selection", "attack_steps"),
         synthetic=of_arm("synthetic"),
         candidates=lambda w: PLAN.candidates(w.arm),

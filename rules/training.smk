@@ -49,11 +49,11 @@ rule train_robust:
     params:
         code=code("train_robust"),
         classes=setting("classes"),
-        real=of_arm("real"),
+        real=lambda w: PLAN.trained_on(w.arm),
         seed=seed_of,
-        eps=setting("attack", "eps"),
-        attack_step=setting("attack", "step"),
+        eps=lambda w: PLAN.attack(w.arm)["eps"],
+        attack_step=lambda w: PLAN.attack(w.arm)["step"],
         trainer=lambda w: PLAN.trainer(w.arm),
-        settings=setting("training"),
+        settings=lambda w: PLAN.training(w.arm),
     script:
         "../scripts/train_robust.py"

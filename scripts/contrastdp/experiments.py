@@ -6,14 +6,19 @@ nothing heavy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from contrastdp.records import InputError
 from contrastdp.settings import Row, choose, fraction, merge, parse_rows, validate
 
-TABLES = ("robustness", "ablations", "guidance")
+PAPER_TABLES = (
+    *("mnist_fig3", "gtsrb_table3", "cifar10_table2"),
+    *("cifar10_table8", "cifar10_table9", "cifar10_table10", "cifar10_table11"),
+)
+TABLES = ("robustness", "ablations", "guidance", *PAPER_TABLES)
 SELECTIONS = ("none", "separability", "gradient_norm", "robust_gradient_norm", "entropy")
 GENERATOR_COLUMNS = {
     "generator": str,
@@ -50,6 +55,11 @@ ARM_COLUMNS = {
     "trainer": str,
     "seeds": int,
     "tables": str,
+    "train_on": str,
+    "batch": int,
+    "eps": str,
+    "baseline": str,
+    "reported": str,
 }
 SAMPLER_CELLS = ("steps", "spacing", "eta", "guidance_scale")
 IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
@@ -62,12 +72,17 @@ PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
 
 @dataclass(frozen=True)
 class Plan:
-    """A scale's data sets (name -> resolved settings), generators and arms (name -> row)."""
+    """A scale's data sets (name -> resolved settings), generators and arms (name -> row).
+
+    pages: tables whose pages the scale's main target makes; mirror: where archives are fetched.
+    """
 
     scale: str
     datasets: dict[str, dict[str, Any]]
     generators: dict[str, Row]
     arms: dict[str, Row]
+    pages: list[str] = field(default_factory=list)
+    mirror: dict[str, Any] | None = None
 
     def table(self, name: str) -> list[str]:
         """Arms of a table, in the order of arms.tsv."""
@@ -110,6 +125,31 @@ class Plan:
         denoiser = self.generators[generator]["denoiser"]
         return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
 
+    def attack(self, arm: str) -> dict[str, Any]:
+        """The data set's attack, at the arm's own eps where it has one, with the step in ratio."""
+        row = self.arms[arm]
+        attack = self.datasets[row["dataset"]]["attack"]
+        if row["eps"] is None:
+            return attack
+        step = Fraction(attack["step"]) / Fraction(attack["eps"]) * Fraction(row["eps"])
+        return attack | {"eps": row["eps"], "step": str(step)}
+
+    def training(self, arm: str) -> dict[str, Any]:
+        """Settings of an arm's robust training, epochs counted out as steps of its batch."""
+        row = self.arms[arm]
+        settings = dict(self.datasets[row["dataset"]]["training"])
+        settings["batch"] = row["batch"] or settings["batch"]
+        epochs, images = settings.pop("epochs", None), settings.pop("epoch_images", None)
+        if epochs is not None:
+            settings["epoch_steps"] = -(-images // settings["batch"])
+            settings["steps"] = epochs * settings["epoch_steps"]
+        return settings
+
+    def trained_on(self, arm: str) -> int:
+        """Real images that an arm's robust network is trained on."""
+        row = self.arms[arm]
+        return 0 if row["train_on"] == "synthetic" else row["real"]
+
     def trainer(self, arm: str) -> dict[str, Any]:
         """Loss, beta and attack steps of an arm's robust training."""
         row = self.arms[arm]
@@ -145,6 +185,24 @@ class Plan:
             | {"seeds": list(self.seeds(arm))}
             for arm in self.table(table)
         ]
+
+    def paper_rows(self, table: str) -> list[Row]:
+        """Rows of a table of the paper as make_paper_table reads them."""
+        return [
+            row
+            | {
+                "baseline": self.arms[row["arm"]]["baseline"],
+                "reported": (self.arms[row["arm"]]["reported"] or "").split(),
+            }
+            for row in self.laid_out(table)
+        ]
+
+    def of_dataset(self, table: str) -> dict[str, list[str]]:
+        """Arms of a table by data set."""
+        found: dict[str, list[str]] = {}
+        for arm in self.table(table):
+            found.setdefault(self.arms[arm]["dataset"], []).append(arm)
+        return found
 
     def references(self, table: str) -> list[str]:
         """Arms of a table that differences are taken against, one a data set."""
@@ -206,8 +264,11 @@ def plan(
     scale = load_yaml(folder / "scales" / f"{scale_name}.yaml")
     chosen = dict(scale.pop("datasets", None) or {})
     scale.pop("title", None)
+    pages = scale.pop("pages", None) or []
+    for page in pages:
+        choose(page, TABLES, "table", f"{where}, pages")
     _check_layer(scale, schema, (), where)
-    datasets = {}
+    datasets, mirror = {}, None
     for dataset, overrides in chosen.items():
         files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
         choose(dataset, files, "data set", where)
@@ -218,11 +279,12 @@ def plan(
         settings = merge(base, own, scale, overrides or {}, command_line)
         settings.pop("scale")
         validate(settings, _layer_schema(schema, ("dataset",), complete=True), own_place)
+        mirror = settings.pop("mirror")
         _check_dataset(settings, own_place)
         datasets[dataset] = settings
     generators = _generators(load_rows(folder / "generators.tsv"), datasets)
     arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
-    found = Plan(scale_name, datasets, generators, arms)
+    found = Plan(scale_name, datasets, generators, arms, pages, mirror)
     for dataset in datasets:
         _check_report(found, dataset, f"data set {dataset}, report")
     return found
@@ -366,7 +428,7 @@ def _arms(
 ) -> dict[str, Row]:
     where = "config/arms.tsv"
     parsed = parse_rows(rows, ARM_COLUMNS, ["scale", "arm"], where)
-    arms = {}
+    arms, places = {}, {}
     for line, row in enumerate(parsed, 2):
         place = f"{where}, line {line} ({row['arm']})"
         choose(row["scale"], scales, "scale", place)
@@ -376,6 +438,15 @@ def _arms(
             choose(str(row["dataset"]), datasets, "data set", place)
             _check_arm(row, datasets[row["dataset"]], place)
             arms[row["arm"]] = row
+            places[row["arm"]] = place
+    for arm, row in arms.items():
+        if row["baseline"] is not None:
+            alike = [
+                name
+                for name, other in arms.items()
+                if (other["dataset"], other["eps"]) == (row["dataset"], row["eps"]) and name != arm
+            ]
+            choose(row["baseline"], alike, "arm of this data set and eps", places[arm])
     return arms
 
 
@@ -387,10 +458,15 @@ def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
     for table in row["tables"].split():
         choose(table, TABLES, "table", place)
     available = settings["sizes"]["train"]
-    if not 1 <= row["real"] <= available:
-        raise InputError(
-            f"{place}: real is {row['real']}; the training split has {available} images"
-        )
+    if row["real"] < 1 or (available is not None and row["real"] > available):
+        has = "some" if available is None else available
+        raise InputError(f"{place}: real is {row['real']}; the training split has {has} images")
+    if row["eps"] is not None:
+        fraction(row["eps"], place)
+    if row["batch"] is not None and row["batch"] < 1:
+        raise InputError(f"{place}: batch is {row['batch']}; it must be 1 or more")
+    if row["train_on"] is not None:
+        choose(row["train_on"], ("synthetic",), "train_on", place)
     if row["seeds"] < 1:
         raise InputError(f"{place}: seeds is {row['seeds']}; it must be 1 or more")
     if row["synthetic"] < 0:
@@ -401,6 +477,8 @@ def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
             f"'{row['generator'] or ''}'; give both or neither"
         )
     if row["generator"] is None:
+        if row["train_on"] is not None:
+            raise InputError(f"{place}: train_on is set without synthetic images; clear the cell")
         return
     choose(str(row["selection"]), SELECTIONS, "selection", place)
     if row["candidates"] is None or row["candidates"] < 1:

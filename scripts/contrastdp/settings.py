@@ -16,12 +16,19 @@ Row = dict[str, Any]
 
 # ---------------------------------------------------------------- layers
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings, later over earlier; a mapping merges, anything else replaces."""
+    """Merge nested mappings, later over earlier; a mapping merges, anything else replaces.
+
+    A mapping that names another `architecture` replaces too: one network's sizes mean nothing to
+    another.
+    """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             old = merged.get(key)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            both = both and value.get("architecture", old.get("architecture")) == old.get(
+                "architecture"
+            )
             merged[key] = merge(old, value) if both else value
     return merged
 
