@@ -5,101 +5,25 @@ Every network has `features(x)`, the penultimate features (N, D), and `forward(x
 ARCHITECTURES.
 """
 
+import inspect
+import math
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from contrastdp.mnist_cnn import MnistCNN
+from contrastdp.preact_resnet import ACTIVATIONS, PreActResNet18
 from contrastdp.records import InputError
+from contrastdp.small_cnn import FrozenSmallCNN, SmallCNN
+from contrastdp.wide_resnet import WideResNet
 
-
-class SmallCNN(nn.Module):
-    """Two convolutions and two linear maps, for images of 8 x 8 to about 32 x 32 pixels.
-
-    conv 3x3 (width) - ReLU - conv 3x3 of stride 2 (2 width) - ReLU - linear (features) - ReLU -
-    linear (classes). It has no normalisation, neither of pixels nor of batches.
-    """
-
-    def __init__(self, *, channels: int, classes: int, image_size: int, width: int, features: int):
-        super().__init__()
-        side = (image_size + 1) // 2
-        self.conv_0 = nn.Conv2d(channels, width, 3, padding=1)
-        self.conv_1 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.linear = nn.Linear(2 * width * side * side, features)
-        self.logits = nn.Linear(features, classes)
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Penultimate features: (N, channels, H, W) in [0, 1] to (N, features), not negative."""
-        h = F.relu(self.conv_0(x))
-        h = F.relu(self.conv_1(h))
-        return F.relu(self.linear(h.flatten(1)))  # (N, 2 width, H/2, W/2) -> (N, features)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes)."""
-        return self.logits(self.features(x))
-
-
-class FrozenSmallCNN(nn.Module):
-    """A SmallCNN with its present weights as four matrix products, for cheap input gradients.
-
-    The first convolution and the gathering of 3 x 3 neighbourhoods for the second are one linear
-    map, and ReLU does not mind the order. For 8 x 8 pixels its gradient with respect to the image
-    takes about 2/3 of the time of the convolutions' own. The map's size grows with the fourth power
-    of the image's side, so it suits small images alone.
-    """
-
-    LARGEST = 128  # values in an image
-
-    @torch.no_grad()
-    def __init__(self, network: SmallCNN):
-        super().__init__()
-        first, second = network.conv_0, network.conv_1
-        channels, side = network.settings["channels"], network.settings["image_size"]
-        maps = network.linear.in_features // second.out_channels
-
-        def neighbourhoods(h: torch.Tensor) -> torch.Tensor:
-            # (n, width, H, W) -> (n, 9 width, positions) -> (n, positions * 9 width)
-            return F.unfold(h, 3, padding=1, stride=2).transpose(1, 2).flatten(1)
-
-        pixels = torch.eye(channels * side * side, device=first.weight.device)
-        pixels = pixels.view(-1, channels, side, side)
-        bias = first.bias.view(1, -1, 1, 1).expand(1, -1, side, side)
-        # the flattened features are ordered (map, position), here (position, map)
-        linear = network.linear.weight.view(-1, second.out_channels, maps).transpose(1, 2)
-        self.layers = [
-            (neighbourhoods(bias)[0], neighbourhoods(F.conv2d(pixels, first.weight, padding=1))),
-            (second.bias, second.weight.flatten(1).t().contiguous()),
-            (network.linear.bias, linear.flatten(1).t().contiguous()),
-            (network.logits.bias, network.logits.weight.t().contiguous()),
-        ]
-        self.layers = [(bias.detach(), weight.detach()) for bias, weight in self.layers]
-        self.whole = [network]  # in a list, so as not to be registered as a part
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes); without a gradient, by the convolutions, which are faster then."""
-        if not (x.requires_grad and torch.is_grad_enabled()):
-            return self.whole[0](x)
-        h = x
-        for bias, weight in self.layers[:-1]:
-            h = torch.addmm(bias, h.reshape(-1, len(weight)), weight).relu_()
-        bias, weight = self.layers[-1]
-        return torch.addmm(bias, h, weight)
-
-
-def frozen(network: nn.Module) -> nn.Module:
-    """The network as a function of images alone, for as long as its weights stay as they are.
-
-    The same function, or one that equals it up to rounding and has a cheaper input gradient.
-    """
-    if not isinstance(network, SmallCNN) or next(network.parameters()).is_cuda:
-        return network
-    settings = network.settings
-    values = settings["channels"] * settings["image_size"] ** 2
-    return FrozenSmallCNN(network) if values <= FrozenSmallCNN.LARGEST else network
-
-
-ARCHITECTURES: dict[str, type[nn.Module]] = {"small_cnn": SmallCNN}
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "mnist_cnn": MnistCNN,
+    "preact_resnet": PreActResNet18,
+    "small_cnn": SmallCNN,
+    "wide_resnet": WideResNet,
+}
 
 
 def build_network(
@@ -113,25 +37,65 @@ def build_network(
 ) -> nn.Module:
     """Build a classifier, initialised from `seed`, on the CPU.
 
-    sizes: what the architecture asks for (small_cnn: width, features). The settings stay with the
-    network as `network.settings`, which a checkpoint keeps. Raises InputError for an unknown
-    architecture and for missing, unknown or non-positive sizes.
+    sizes: what the architecture asks for (small_cnn: width, features; mnist_cnn: nothing;
+    wide_resnet: depth, width, mean, std; preact_resnet: width, mean, std; both: activation,
+    momentum). The settings, with defaults filled in, stay with the network as `network.settings`,
+    which a checkpoint keeps. Raises InputError for an unknown architecture and for missing, unknown
+    or impossible sizes.
     """
     if architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise InputError(f"architecture '{architecture}': unknown; known are {known}")
     settings = {"channels": channels, "classes": classes, "image_size": image_size, **sizes}
-    for name, value in settings.items():
-        if isinstance(value, int) and value < 1:
-            raise InputError(f"architecture '{architecture}': {name} is {value}, must be 1 or more")
+    kind = ARCHITECTURES[architecture]
+    try:
+        bound = inspect.signature(kind).bind(**settings)
+    except TypeError as error:
+        raise InputError(
+            f"architecture '{architecture}': {error}; correct its sizes in the settings"
+        ) from None
+    bound.apply_defaults()
+    settings = {name: _checked(architecture, name, v, channels) for name, v in bound.kwargs.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            network = ARCHITECTURES[architecture](**settings)
-        except TypeError as error:
-            raise InputError(
-                f"architecture '{architecture}': {str(error).split('__init__() ')[-1]}; "
-                "correct its sizes in the settings"
-            ) from None
+        network = kind(**settings)
     network.settings = {"architecture": architecture, **settings}
     return network
+
+
+def _checked(architecture: str, name: str, value: Any, channels: int) -> Any:
+    """A setting's value as JSON holds it, or InputError."""
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(v, int | float) and math.isfinite(v) for v in value
+    )
+    if name in ("mean", "std"):
+        fits, wanted = numbers and len(value) == channels, f"a list of {channels} numbers"
+        if fits and name == "std":
+            fits, wanted = min(value) > 0, "above 0"
+        value = [float(v) for v in value] if fits else value
+    elif name == "activation":
+        fits, wanted = value in ACTIVATIONS, " or ".join(ACTIVATIONS)
+    elif name == "momentum":
+        fits = isinstance(value, int | float) and 0 < value <= 1
+        wanted = "above 0, at most 1"
+    else:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        wanted = "a whole number, 1 or more"
+    if not fits:
+        raise InputError(f"architecture '{architecture}': {name} is {value!r}, must be {wanted}")
+    return value
+
+
+# ---------------------------------------------------------------- frozen weights
+FROZEN: dict[type[nn.Module], type[nn.Module]] = {SmallCNN: FrozenSmallCNN}
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """The network as a function of images alone, for as long as its weights stay as they are.
+
+    The same function, or one that equals it up to rounding and has a cheaper input gradient.
+    """
+    kind = FROZEN.get(type(network))
+    if kind is None or next(network.parameters()).is_cuda or not kind.suits(network):
+        return network
+    return kind(network)

@@ -38,6 +38,29 @@ def test_round_trip_gives_the_same_function_and_settings(saved):
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_batch_norm_statistics_and_pixel_settings_round_trip(tmp_path):
+    network = build_network(
+        "wide_resnet",
+        channels=3,
+        classes=4,
+        image_size=8,
+        depth=10,
+        width=1,
+        mean=[0.4914, 0.4822, 0.4465],
+        std=[0.2471, 0.2435, 0.2616],
+        momentum=0.5,
+    )
+    x = torch.rand(6, 3, 8, 8)
+    network.train()(x)
+    path = tmp_path / "model.safetensors"
+    save_network(path, network)
+    read = load_network(path)
+    assert read.settings == network.settings
+    assert torch.equal(read(x), network.eval()(x))
+    assert read.batchnorm.num_batches_tracked == 1
+    assert {"mean", "std"}.isdisjoint(load_file(path))
+
+
 def test_missing(tmp_path):
     refused(tmp_path / "none.safetensors", "no such file")
 
@@ -79,3 +102,5 @@ def test_no_or_bad_settings(saved):
     refused(path, "no usable network settings")
     save_file(state, path, {"network": "{"})
     refused(path, "no usable network settings")
+    save_file(state, path, {"network": json.dumps({"architecture": "wide_resnet", **SIZES})})
+    refused(path, "missing a required")

@@ -1,21 +1,55 @@
 """Networks: shapes, reproducible initialisation, and refused settings."""
 
+import json
+
 import pytest
 import torch
 
 from contrastdp.device import device
-from contrastdp.networks import build_network
+from contrastdp.networks import ARCHITECTURES, build_network, frozen
 from contrastdp.records import InputError
 
 SIZES = {"channels": 1, "classes": 10, "image_size": 8, "width": 4, "features": 6}
+COLOUR = {"channels": 3, "classes": 4, "image_size": 8, "mean": [0.5] * 3, "std": [0.2] * 3}
+ALL = {
+    "small_cnn": SIZES,
+    "mnist_cnn": {"channels": 1, "classes": 10, "image_size": 28},
+    "wide_resnet": {**COLOUR, "depth": 10, "width": 1},
+    "preact_resnet": {**COLOUR, "width": 2},
+}
 
 
-def test_forward_is_logits_of_features():
-    network = build_network("small_cnn", **SIZES)
-    x = torch.rand(3, 1, 8, 8)
-    assert network.features(x).shape == (3, 6)
-    assert network(x).shape == (3, 10)
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_forward_is_logits_of_features(name):
+    network = build_network(name, **ALL[name]).eval()
+    x = torch.rand(3, *(ALL[name][side] for side in ("channels", "image_size", "image_size")))
+    assert network.features(x).shape == (3, network.logits.in_features)
+    assert network(x).shape == (3, ALL[name]["classes"])
     torch.testing.assert_close(network(x), network.logits(network.features(x)))
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_settings_pass_through_json_and_build_the_same_network(name):
+    network = build_network(name, **ALL[name], seed=4)
+    again = build_network(**json.loads(json.dumps(network.settings)), seed=4)
+    assert again.settings == network.settings
+    assert again.settings.items() >= ALL[name].items()
+    for a, b in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert "seed" not in network.settings
+
+
+def test_defaults_are_among_the_settings():
+    # so that a later default does not change a network on disk
+    settings = build_network("wide_resnet", **ALL["wide_resnet"]).settings
+    assert (settings["activation"], settings["momentum"]) == ("silu", 0.01)
+    settings = build_network("wide_resnet", **ALL["wide_resnet"], activation="relu").settings
+    assert settings["activation"] == "relu"
+
+
+def test_networks_with_batch_norm_are_frozen_as_they_are():
+    network = build_network("wide_resnet", **ALL["wide_resnet"]).eval()
+    assert frozen(network) is network
 
 
 def test_small_cnn_parameter_count_by_hand():
@@ -45,11 +79,25 @@ def test_seed_decides_the_weights_and_leaves_the_global_stream_alone():
         ("small_cn", {}, "small_cnn"),
         ("small_cnn", {"widht": 4}, "widht"),
         ("small_cnn", {"width": 0}, "width is 0"),
+        ("small_cnn", {"width": "4"}, "width is '4'"),
+        ("small_cnn", {"features": 2.0}, "features is 2.0"),
+        ("small_cnn", {"classes": True}, "classes is True"),
+        ("mnist_cnn", {"width": 4}, "width"),
+        ("wide_resnet", {"mean": [0.5]}, "mean is \\[0.5\\], must be a list of 3 numbers"),
+        ("wide_resnet", {"mean": 0.5}, "mean is 0.5"),
+        ("wide_resnet", {"std": [0.2, 0.2, "a"]}, "std is"),
+        ("wide_resnet", {"std": [0.2, 0.2, float("nan")]}, "std is"),
+        ("wide_resnet", {"std": [0.2, 0.0, 0.2]}, "std is .*, must be above 0"),
+        ("wide_resnet", {"channels": 1}, "mean is .*, must be a list of 1 numbers"),
+        ("wide_resnet", {"activation": "swish"}, "activation is 'swish', must be relu or silu"),
+        ("wide_resnet", {"momentum": 0.0}, "momentum is 0.0"),
+        ("preact_resnet", {"momentum": 1.5}, "momentum is 1.5"),
+        ("preact_resnet", {"depth": 18}, "depth"),
     ],
 )
 def test_bad_settings_are_one_line(name, change, message):
     with pytest.raises(InputError, match=message) as caught:
-        build_network(name, **SIZES | change)
+        build_network(name, **ALL.get(name, SIZES) | change)
     assert "\n" not in str(caught.value)
 
 
