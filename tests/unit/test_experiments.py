@@ -229,3 +229,88 @@ def test_a_fault_in_section_3_is_named(folder, old, new, word):
         theory(folder)
     assert word in str(error.value)
     assert "theory.yaml" in str(error.value)
+
+
+# ---------------------------------------------------------------- what an arm has of its own
+def add_arm(folder, **cells):
+    """One more row of arms.tsv: the demo's first, with `cells`."""
+    path = folder / "arms.tsv"
+    header, first = path.read_text(encoding="utf-8").splitlines()[:2]
+    row = dict(zip(header.split("\t"), first.split("\t"), strict=True)) | cells
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\t".join(row.values()) + "\n")
+
+
+def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
+    add_arm(folder, arm="other", eps="3/10")
+    found = plan(folder)
+    assert found.attack("no_synthetic")["eps"] == "1/10"
+    assert (found.attack("other")["eps"], found.attack("other")["step"]) == ("3/10", "3/40")
+    assert found.attack("other")["version"] == "standard"
+
+
+def test_epochs_are_counted_out_in_steps_of_the_arms_batch(folder):
+    add_arm(folder, arm="other", batch="300")
+    settings = {"epochs": 150, "epoch_images": 5000, "batch": 1024}
+    found = plan(folder, training=settings)
+    # ceil(5000 / 1024) = 5 and ceil(5000 / 300) = 17
+    assert (found.training("ddim")["steps"], found.training("ddim")["epoch_steps"]) == (750, 5)
+    assert (found.training("other")["steps"], found.training("other")["batch"]) == (2550, 300)
+    assert not {"epochs", "epoch_images"} & found.training("ddim").keys()
+    assert "epoch_steps" not in plan(folder).training("ddim")
+
+
+def test_an_arm_may_be_trained_on_its_synthetic_images_alone(folder):
+    add_arm(
+        folder,
+        arm="other",
+        generator="ddim",
+        synthetic="60",
+        train_on="synthetic",
+        selection="none",
+        candidates="1",
+    )
+    found = plan(folder)
+    assert (found.trained_on("other"), found.trained_on("ddim")) == (0, 200)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"eps": "8"}, ["eps is 8"]),
+        ({"batch": "0"}, ["batch is 0"]),
+        ({"train_on": "real"}, ["train_on 'real'"]),
+        ({"train_on": "synthetic"}, ["train_on is set without synthetic"]),
+        ({"baseline": "ddin"}, ["did you mean ddim?"]),
+        ({"baseline": "ddim", "eps": "1/5"}, ["of this data set and eps 'ddim'"]),
+        ({"baseline": "other"}, ["'other' does not exist"]),
+        ({"tables": "cifar10_table3"}, ["did you mean"]),
+    ],
+)
+def test_a_fault_in_an_arms_own_cells_is_named(folder, cells, words):
+    add_arm(folder, arm="other", **cells)
+    line = told(folder)
+    assert "(other)" in line
+    assert all(word in line for word in words)
+
+
+def test_epochs_without_their_length_are_refused(folder):
+    assert "epoch_images" in told(folder, training={"epochs": 3})
+
+
+def test_the_papers_rows_say_what_they_are_held_against(folder):
+    add_arm(folder, arm="a", tables="gtsrb_table3", baseline="ddim", reported="t3_none t3_ddpm_50k")
+    add_arm(folder, arm="b", tables="gtsrb_table3")
+    first, second = plan(folder).paper_rows("gtsrb_table3")
+    assert (first["arm"], first["baseline"]) == ("a", "ddim")
+    assert first["reported"] == ["t3_none", "t3_ddpm_50k"]
+    assert (second["baseline"], second["reported"]) == (None, [])
+    assert first["seeds"] == [0, 1, 2]
+
+
+def test_a_mirror_is_no_setting_of_a_data_set(folder):
+    mirror = {"address": "/data", "checksums": {"a.zip": "0" * 64}}
+    found = plan(folder, mirror=mirror)
+    assert found.mirror == mirror
+    assert "mirror" not in found.datasets["digits"]
+    assert "mirror" in told(folder, mirror={"checksums": {}})

@@ -107,3 +107,13 @@ def test_rows_that_do_not_fit_are_named(rows, words):
 def test_choose_names_the_nearest():
     assert choose("ddim", ["ddim", "ddpm"], "generator", "t") == "ddim"
     assert "did you mean ddim?" in told(choose, "dim", ["ddim", "xyz"], "generator", "arms.tsv")
+
+
+def test_another_architecture_replaces_the_networks_sizes():
+    base = {"network": {"architecture": "small_cnn", "width": 16}, "steps": 5}
+    same = merge(base, {"network": {"width": 8}})
+    assert same["network"] == {"architecture": "small_cnn", "width": 8}
+    named = merge(base, {"network": {"architecture": "small_cnn", "features": 3}})
+    assert named["network"] == {"architecture": "small_cnn", "width": 16, "features": 3}
+    other = merge(base, {"network": {"architecture": "wide_resnet", "depth": 10}})
+    assert other == {"network": {"architecture": "wide_resnet", "depth": 10}, "steps": 5}
