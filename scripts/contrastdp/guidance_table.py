@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from contrastdp.records import InputError, read_csv, read_records
+from contrastdp.records import InputError, read_records
 from contrastdp.statistics import mean_interval
+from contrastdp.tables import read_typed
 
 SETTINGS = (
     *("loss", "pairs", "head", "at", "encoder_input", "direction", "tau", "lambda"),
@@ -99,20 +100,7 @@ def _rounded(value: Any) -> Any:
 
 def read_sizes(path: str | Path) -> list[dict[str, Any]]:
     """Read the CSV of make_guidance_table: numbers as float, an empty cell as None."""
-    rows = read_csv(path)
-    if rows and set(rows[0]) != set(COLUMNS):
-        odd = sorted(set(rows[0]) ^ set(COLUMNS))[0]
-        raise InputError(f"{path}: column '{odd}' is missing or unknown; make the table again")
-    return [{key: _parsed(path, key, cell) for key, cell in row.items()} for row in rows]
-
-
-def _parsed(path: str | Path, key: str, cell: str) -> Any:
-    if cell == "" or key in TEXT:
-        return cell or None
-    try:
-        return float(cell)
-    except ValueError:
-        raise InputError(f"{path}: {key} is '{cell}', expected a number") from None
+    return read_typed(path, columns=COLUMNS, text=TEXT)
 
 
 # ---------------------------------------------------------------- for people

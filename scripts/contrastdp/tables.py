@@ -1,7 +1,8 @@
 """The robustness table: rows from evaluations, and their CSV, Markdown and LaTeX."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ COLUMNS = (
     *("difference", "difference_low", "difference_high"),
     *("pairs", "reference", "dataset", "generator", "selection", "title"),
 )
+WHOLE = ("real", "synthetic", "seeds", "n_test", "pairs")
 Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
@@ -61,8 +63,8 @@ def check_evaluations(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]
     """Check that there is one evaluation for each arm and seed, and that rows may be compared.
 
     Raises InputError in one line for a missing or unasked evaluation, for one whose dataset,
-    generator, counts, selection or trainer are not the arm's, and for rows of one data set with
-    different test splits or attacks.
+    generator, counts, selection, trainer or eps are not the arm's, and for rows of one data set
+    (and of one eps, where the rows have that key) with different test splits or attacks.
     """
     wanted = set()
     for arm in arms:
@@ -86,12 +88,14 @@ def check_evaluations(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]
                         f"arm {arm['arm']}, seed {seed}: {key} is {found!r} in its evaluation but "
                         f"{arm[key]!r} in arms.tsv; run it again"
                     )
+            _check_eps(evaluations[arm["arm"], seed], arm, seed)
     for name in evaluations.keys() - wanted:
         raise InputError(f"arm {name[0]}, seed {name[1]}: is evaluated but in no row of this table")
-    first: dict[str, tuple[str, int]] = {}
+    group_of = {arm["arm"]: group(arm) for arm in arms}
+    first: dict[tuple[str, Any], tuple[str, int]] = {}
     for name in sorted(wanted):
         content = evaluations[name]
-        other = first.setdefault(content["dataset"], name)
+        other = first.setdefault(group_of[name[0]], name)
         for key in ("n_test", "attack"):
             if content[key] != evaluations[other][key]:
                 how = difference(key, content[key], evaluations[other][key])
@@ -101,26 +105,51 @@ def check_evaluations(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]
                 )
 
 
+def group(arm: Mapping[str, Any]) -> tuple[str, Any]:
+    """What arms share that may be compared: their data set, and their eps where they have one."""
+    return arm["dataset"], arm.get("eps")
+
+
+def _check_eps(content: Mapping[str, Any], arm: Mapping[str, Any], seed: int) -> None:
+    eps = arm.get("eps")
+    if eps is not None and Fraction(str(content["attack"]["eps"])) != Fraction(str(eps)):
+        raise InputError(
+            f"arm {arm['arm']}, seed {seed}: was attacked with eps {content['attack']['eps']}, not "
+            f"{eps} as in arms.tsv; run it again"
+        )
+
+
 def read_table(path: str | Path) -> list[dict[str, Any]]:
     """Read a table that make_table wrote: numbers as float or int, an empty cell as None."""
+    return read_typed(path, columns=COLUMNS, text=TEXT, whole=WHOLE)
+
+
+def read_typed(
+    path: str | Path,
+    *,
+    columns: Sequence[str],
+    text: Collection[str],
+    whole: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Read a CSV of just these columns: `text` as str, `whole` as int, the rest as float.
+
+    An empty cell is None. Raises InputError in one line for other columns or a cell that is no
+    number.
+    """
     rows = read_csv(path)
-    if rows and set(rows[0]) != set(COLUMNS):
-        odd = sorted(set(rows[0]) ^ set(COLUMNS))[0]
+    if rows and set(rows[0]) != set(columns):
+        odd = sorted(set(rows[0]) ^ set(columns))[0]
         raise InputError(f"{path}: column '{odd}' is missing or unknown; make the table again")
-    return [{key: _cell(path, key, value) for key, value in row.items()} for row in rows]
 
+    def typed(key: str, cell: str) -> Any:
+        if cell == "" or key in text:
+            return cell or None
+        try:
+            return int(float(cell)) if key in whole else float(cell)
+        except ValueError:
+            raise InputError(f"{path}: {key} is '{cell}', expected a number") from None
 
-def _cell(path: str | Path, key: str, value: str) -> Any:
-    if key in TEXT:
-        return value
-    if value == "":
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        raise InputError(f"{path}: {key} is '{value}', expected a number") from None
-    whole = key in ("real", "synthetic", "seeds", "n_test", "pairs")
-    return int(number) if whole else number
+    return [{key: typed(key, cell) for key, cell in row.items()} for row in rows]
 
 
 # ---------------------------------------------------------------- rows
@@ -134,8 +163,8 @@ def robustness_rows(
     std: over seeds, ddof = 1; low, high: 95% t interval over seeds; robust_wilson: 95% Wilson
     interval of the mean robust accuracy over n_test images; difference: robust accuracy minus the
     reference arm's in percentage points, mean and 95% t interval over the `pairs` seeds that both
-    arms have. reference: an arm's name, or one for each data set; rows of its data set only are
-    compared with it. What one seed leaves undefined is None.
+    arms have. reference: an arm's name, or one for each data set; rows of its data set (and eps)
+    only are compared with it. What one seed leaves undefined is None.
     Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
     that is no arm of the table.
     """
@@ -151,7 +180,7 @@ def robustness_rows(
         robust = mean_interval(list(percent["robust_accuracy"].values()))
         n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
         wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
-        other = against.get(arm["dataset"])
+        other = against.get(group(arm))
         gain = None
         if other is not None and other["arm"] != arm["arm"]:
             gain = paired_difference(
@@ -187,17 +216,17 @@ def robustness_rows(
 
 def _references(
     arms: Sequence[Mapping[str, Any]], reference: str | Sequence[str] | None
-) -> dict[str, Mapping[str, Any]]:
+) -> dict[tuple[str, Any], Mapping[str, Any]]:
     names = [reference] if isinstance(reference, str) else list(reference or ())
     by_name = {arm["arm"]: arm for arm in arms}
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[tuple[str, Any], Mapping[str, Any]] = {}
     for name in names:
         if name not in by_name:
             raise InputError(f"reference {name}: is no arm of this table; add it or name another")
-        dataset = by_name[name]["dataset"]
-        if dataset in found:
-            raise InputError(f"reference {name}: {dataset} has one already; name one a data set")
-        found[dataset] = by_name[name]
+        alike = group(by_name[name])
+        if alike in found:
+            raise InputError(f"reference {name}: {alike[0]} has one already; name one a data set")
+        found[alike] = by_name[name]
     return found
 
 
@@ -213,6 +242,16 @@ def describe_attack(attack: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each data set and attack of these evaluations, with its test images."""
+    said = (
+        f"{content['dataset']}: {content['n_test']} test images; "
+        f"{describe_attack(content['attack'])}."
+        for content in contents
+    )
+    return list(dict.fromkeys(said))
+
+
 def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
     """The table's caption: what the numbers are, test images, seeds, attack, reference."""
     counts = sorted({row["seeds"] for row in rows})
@@ -223,11 +262,8 @@ def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
         else "one seed, so no interval over seeds"
     )
     sentences = [f"Accuracy in percent, {spread}."]
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        content = next(c for c in evaluations.values() if c["dataset"] == dataset)
-        sentences.append(
-            f"{dataset}: {content['n_test']} test images; {describe_attack(content['attack'])}."
-        )
+    shown = {row["arm"] for row in rows}
+    sentences += describe_attacks(c for c in evaluations.values() if c["arm"] in shown)
     half = max((row["robust_wilson_high"] - row["robust_wilson_low"]) / 2 for row in rows)
     sentences.append(
         f"Another test split of this size could move a robust accuracy by up to {half:.1f} points "
@@ -293,24 +329,41 @@ def _interval(low: float | None, high: float | None, pattern: str) -> str:
 def markdown_table(rows: Sequence[Mapping[str, Any]], text: str) -> str:
     """The table as GitHub Markdown, its caption above; text: the caption."""
     header, cells = human_cells(rows)
-    left = header.index("Trainer") + 1
-
-    def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
-
-    numbers = ("Real", "Synthetic")
-    rule = [":--" if i < left and name not in numbers else "--:" for i, name in enumerate(header)]
-    return "\n".join([text, "", line(header), line(rule), *map(line, cells)]) + "\n"
+    return f"{text}\n\n" + markdown_cells(header, cells, _right(header))
 
 
 def latex_table(rows: Sequence[Mapping[str, Any]], text: str, label: str) -> str:
     """The table as LaTeX (packages: booktabs); text: the caption, label: after 'tab:'."""
     header, cells = human_cells(rows)
+    return latex_cells(header, cells, _right(header), text, label)
+
+
+def _right(header: Sequence[str]) -> list[bool]:
     left = header.index("Trainer") + 1
-    numbers = ("Real", "Synthetic")
-    align = "".join(
-        "l" if i < left and name not in numbers else "r" for i, name in enumerate(header)
-    )
+    return [i >= left or name in ("Real", "Synthetic") for i, name in enumerate(header)]
+
+
+def markdown_cells(
+    header: Sequence[str], cells: Iterable[Sequence[str]], right: Sequence[bool]
+) -> str:
+    """Cells of text as a GitHub Markdown table; right: the columns set to the right."""
+
+    def line(values: Iterable[str]) -> str:
+        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+
+    rule = ["--:" if aside else ":--" for aside in right]
+    return "\n".join([line(header), line(rule), *map(line, cells)]) + "\n"
+
+
+def latex_cells(
+    header: Sequence[str],
+    cells: Iterable[Sequence[str]],
+    right: Sequence[bool],
+    text: str,
+    label: str,
+) -> str:
+    """Cells of text as a LaTeX table (packages: booktabs); text: caption, label: after 'tab:'."""
+    align = "".join("r" if aside else "l" for aside in right)
 
     def line(values: Iterable[str]) -> str:
         return "    " + " & ".join(escape_latex(value) for value in values) + r" \\"
