@@ -253,7 +253,8 @@ def guided_titles(wildcards):
 
 def with_theory(table):
     """Whether a table's page shows section 3 too."""
-    return table == "robustness" and any(s["report"]["theory"] for s in PLAN.datasets.values())
+    shown = (PLAN.datasets[dataset]["report"]["theory"] for dataset in PLAN.of_dataset(table))
+    return table == "robustness" and any(shown)
 
 
 def tables_of(table):
@@ -261,6 +262,11 @@ def tables_of(table):
     named = {table.capitalize(): table}
     if table == "guidance":
         named["Size of the guidance"] = "guidance_size"
+    if table in PAPER_TABLES:
+        named = {"Beside the paper": f"{table}_paper"}
+        for dataset in PLAN.of_dataset(table):
+            title = PLAN.datasets[dataset]["title"]
+            named[f"{title}: quality of the synthetic images"] = f"quality_{dataset}"
     found = [
         {"title": title, "csv": f"{TABLES}/{name}.csv", "markdown": f"{TABLES}/{name}.md"}
         for title, name in named.items()
@@ -271,8 +277,8 @@ def tables_of(table):
 def figures_of(table):
     """Figures of a table's page: title, caption and file."""
     found = []
-    for dataset, settings in PLAN.datasets.items():
-        title = settings["title"]
+    for dataset in PLAN.of_dataset(table):
+        title = PLAN.datasets[dataset]["title"]
         guidance = {
             "title": f"{title}: variants of the guidance, and its size",
             "caption": "Robust accuracy, mean over seeds; bars: 95% t interval over seeds, right "
@@ -297,7 +303,19 @@ def figures_of(table):
             "caption": "Penultimate features of test images, seed 0.",
             "png": f"{FIGURES}/tsne_{dataset}.png",
         }
+        real_sizes = {
+            "title": f"{title}: accuracy against the number of real images (Figure 3)",
+            "caption": "Points: seeds; lines: their mean. Dashed: all real, no synthetic images.",
+            "png": f"{FIGURES}/real_sizes_{dataset}.png",
+        }
+        sheet = {
+            "title": f"{title}: training images",
+            "caption": "Drawn at random; small figures: the label.",
+            "png": f"{FIGURES}/data_{dataset}.png",
+        }
         shown = {"robustness": [samples, sizes, tsne], "guidance": [guidance]}
+        shown |= {name: [sheet, samples, tsne] for name in PAPER_TABLES}
+        shown["mnist_fig3"] = [sheet, real_sizes, samples, tsne]
         found += shown.get(table, [sizes])
     return found + (THEORY_SHOWN if with_theory(table) else [])
 
@@ -353,14 +371,16 @@ def report_inputs(wildcards):
     inputs = {
         "evaluations": arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(table)),
         "records": records_of(table),
-        "tables": [f"{TABLES}/{table}.{kind}" for kind in ("csv", "md")],
         "figures": [figure["png"] for figure in figures_of(table)],
+        "tables": [
+            path
+            for shown in tables_of(table)
+            for path in (shown["csv"], shown.get("markdown"))
+            if path
+        ],
     }
-    if table == "guidance":
-        inputs["tables"] += [f"{TABLES}/guidance_size.{kind}" for kind in ("csv", "md")]
     if with_theory(table):
         inputs["claims"] = f"{THEORY}/claims.csv"
-        inputs["verdicts"] = THEORY_TABLE["csv"]
     return inputs
 
 
