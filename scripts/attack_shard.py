@@ -1,4 +1,4 @@
-"""Attack one shard of the test split with AutoAttack and keep each image's outcome."""
+"""Attack one shard of the test split with AutoAttack or AA+MT and keep each image's outcome."""
 
 from typing import Any
 
@@ -26,7 +26,8 @@ def attack_shard(
 ) -> None:
     """Attack test images start to stop - 1 (or the split's end) and write their outcomes as JSON.
 
-    attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch.
+    attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch, and budget
+    where a version other than standard is not to run with its own.
     """
     data = read_images(test, classes=classes)
     total = len(data["label"])
@@ -38,6 +39,7 @@ def attack_shard(
     x = to_tensor(data["image"][start:stop]).to(place)
     y = torch.from_numpy(data["label"][start:stop]).to(place)
     named = {key: attack[key] for key in ("norm", "version", "seed")}
+    named["budget"] = attack.get("budget")
     outcome = attacks.autoattack(
         network, x, y, eps=parse_fraction(attack["eps"]), batch=attack["batch"], **named
     )

@@ -80,6 +80,13 @@ def spoil(shards, what):
         shards.append(copy.deepcopy(second))
     elif what == "attack":
         second["attack"]["eps"] = "2/10"
+    elif what == "version":
+        second["attack"] |= {"version": "aa+mt", "attacks": ["mt"]}
+        second["images"]["broken_by"] = ["mt", "", "", "clean"]
+    elif what == "budget":
+        for shard in shards:
+            shard["attack"]["budget"] = {"mt_steps": 200}
+        second["attack"]["budget"] = {"mt_steps": 20}
     elif what == "n_test":
         second["n_test"] = 11
     elif what == "short":
@@ -103,6 +110,8 @@ def spoil(shards, what):
         ("none", "no attack shards"),
         ("twice", "repeats images 4 to 7"),
         ("attack", "attack eps is '2/10' but '1/10'"),
+        ("version", "attack version is 'aa+mt' but 'standard'"),
+        ("budget", "attack budget is {'mt_steps': 20} but {'mt_steps': 200}"),
         ("n_test", "n_test is 11 but 10"),
         ("short", "images.label has 3 entries for the 4 images"),
         ("index", "images.index is not 4 to 7"),

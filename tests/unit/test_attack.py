@@ -146,6 +146,119 @@ def test_unknown_version():
         )
 
 
+# ---------------------------------------------------------------- AA+MT
+SHORT = {"apgd_restarts": 2, "apgd_steps": 15, "mt_restarts": 1, "mt_steps": 15}
+
+
+def test_aa_mt_restarts_are_autoattack_s_own_bit_for_bit(network, monkeypatch):
+    """pyautoattack's default of five restarts of 100 steps, which its own versions override."""
+    import pyautoattack
+
+    monkeypatch.setattr(attack, "frozen", lambda given: given)
+    monkeypatch.setitem(attack.VERSIONS, "aa+mt", attack.AA_MT[:2])
+    monkeypatch.setattr(attack, "_budget", lambda *_: dict(attack.BUDGET))
+    x, y = images(8, 2)
+    outcome = autoattack(network, x, y, eps=0.05, seed=3, batch=5, version="aa+mt")
+    network.requires_grad_(False)
+    # the cascade is given what is right, in the batches that it makes of them
+    adversary = pyautoattack.AutoAttack(
+        network, version="custom", attacks=["apgd-ce", "apgd-dlr"], eps=0.05, seed=3
+    )
+    adversary.verbose = False
+    x_adv, answer = adversary.run_standard_evaluation(x, y, batch_size=5)
+    network.requires_grad_(True)
+    assert torch.equal(torch.tensor([by == "" for by in outcome.broken_by]), answer == y)
+    assert torch.equal(outcome.x_adv, x_adv)
+    assert 0 < (answer == y).sum() < 8
+    assert list(outcome.seconds) == ["apgd-ce-restarts", "apgd-dlr-restarts"]
+
+
+def test_the_budget_is_spent_as_stated(network, short, monkeypatch):
+    seen = {}
+
+    def standard_evaluation(self, x, y, *, batch_size):
+        (name,) = self.attacks_to_run
+        seen.setdefault(name, []).append((self.apgd.n_restarts, self.apgd.n_iter))
+        # a fifth of the steps, as AutoPGD plans its first checkpoint when it is built
+        seen.setdefault("checkpoint", []).append(self.apgd.n_iter_2)
+        return x, y
+
+    def targeted(function, x, y, **settings):
+        seen["mt"] = settings
+        return x, torch.zeros_like(y, dtype=torch.bool)
+
+    monkeypatch.setattr(short, "run_standard_evaluation", standard_evaluation)
+    monkeypatch.setattr(attack, "multi_targeted", targeted)
+    x, y = images(10, 2)
+    budget = {"apgd_restarts": 3, "apgd_steps": 50, "mt_restarts": 4, "mt_steps": 7}
+    autoattack(network, x, y, eps=EPS, seed=3, batch=5, version="worst", budget=budget)
+    assert seen["apgd-ce"] == [(1, 12), (3, 50)]
+    assert seen["apgd-dlr"] == [(3, 50)]
+    assert seen["checkpoint"][-1] == 11
+    assert seen["mt"] == {"restarts": 4, "steps": 7, "eps": EPS, "seed": 3, "batch": 5}
+
+
+def test_worst_is_the_union_and_leaves_the_standard_part_as_it_is(network, short):
+    x, y = images(50, 2)
+    options = {"eps": EPS, "seed": 3, "batch": 16}
+    standard = autoattack(network, x, y, **options)
+    worst = autoattack(network, x, y, **options, version="worst", budget=SHORT)
+    for one, other in zip(standard.broken_by, worst.broken_by, strict=True):
+        assert other == one or (one == "" and other in attack.AA_MT)
+    assert list(worst.seconds) == [*attack.STANDARD, *attack.AA_MT]
+    assert attack.identity(norm="Linf", eps="1/9", seed=3, version="worst", shard=1, batch=1)[
+        "attacks"
+    ] == list(worst.seconds)
+
+
+def test_mt_breaks_what_the_others_left(network, short, monkeypatch):
+    """Where AutoPGD does nothing, every image lost is lost to 'mt', and the network says so."""
+    monkeypatch.setattr(short, "run_standard_evaluation", lambda self, x, y, batch_size: (x, y))
+    x, y = images(50, 4)
+    outcome = autoattack(network, x, y, eps=EPS, seed=3, batch=20, version="aa+mt", budget=SHORT)
+    assert set(outcome.broken_by) == {"", "clean", "mt"}
+    with torch.no_grad():
+        attacked = network(outcome.x_adv).argmax(1)
+    assert [by == "" for by in outcome.broken_by] == (attacked == y).tolist()
+    assert (outcome.x_adv - x).abs().max() <= EPS + 1e-6
+    assert not outcome.warnings
+
+
+def test_identity_states_what_different_versions_run():
+    shared = {"norm": "Linf", "eps": "8/255", "seed": 1, "shard": 500, "batch": 250}
+    standard = identity(version="standard", **shared)
+    assert "budget" not in standard
+    found = identity(version="aa+mt", **shared)
+    assert found["attacks"] == ["apgd-ce-restarts", "apgd-dlr-restarts", "mt"]
+    assert found["budget"] == {
+        "apgd_restarts": 5,
+        "apgd_steps": 100,
+        "mt_restarts": 10,
+        "mt_steps": 200,
+    }
+    fewer = identity(version="aa+mt", **shared, budget={"mt_steps": 20})
+    assert fewer["budget"] == found["budget"] | {"mt_steps": 20}
+
+
+@pytest.mark.parametrize(
+    ("version", "budget", "said"),
+    [
+        ("standard", {"mt_steps": 5}, "has no budget"),
+        ("aa+mt", {"mt_step": 5}, "'mt_step': unknown"),
+        ("worst", {"mt_steps": 0}, "mt_steps: is 0"),
+    ],
+)
+def test_budgets_that_cannot_be(version, budget, said):
+    with pytest.raises(InputError, match=said):
+        identity(norm="Linf", eps="1/9", seed=0, version=version, shard=1, batch=1, budget=budget)
+
+
+def test_aa_mt_is_for_linf(network):
+    x, y = images(2, 0)
+    with pytest.raises(InputError, match="L2"):
+        autoattack(network, x, y, eps=EPS, seed=0, batch=2, norm="L2", version="aa+mt")
+
+
 # ---------------------------------------------------------------- memory
 class Counted(nn.Module):
     def __init__(self):
