@@ -32,12 +32,7 @@ Generators = torch.Generator | list[torch.Generator] | None
 ENCODER_FILE = "encoder/model.safetensors"
 TAU = {"hnm": 10.0, "infonce": 0.1}  # the paper's
 SPACINGS = {"uniform", "quadratic", "leading", "trailing", "linspace"}  # the last three: diffusers'
-VARIANCES = {
-    "fixed_small": "small",
-    "fixed_small_log": "small",
-    "fixed_large": "large",
-    "fixed_large_log": "large",
-}
+VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 OUTPUTS = ("pil", "np", "pt")
 
 
@@ -174,15 +169,11 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
             )
 
         # chain and noise predictor
-        chain = _Chain.of(self.scheduler, predicts_noise=guidance is not None)
+        chain = _Chain.of(self.scheduler)
         chain.choose(num_inference_steps, spacing, timesteps)
         chain.clipped = use_clipped_model_output
-        if eta > 0:
-            chain.large = _variance(variance, self.scheduler) == "large"
-        predicts = self.scheduler.config.get("prediction_type", "epsilon")
-        predictor = _Predictor(
-            unet, shape[0], chain.abar, predicts if guidance is not None else "epsilon"
-        )
+        drawn = {"variance_type": _variance(variance, self.scheduler)} if eta > 0 else {}
+        predictor = _Predictor(unet, shape[0])
 
         # one guidance batch after the other
         start = randn_tensor((batch_size, *shape), generator=generator, device=device)
@@ -209,6 +200,7 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
                         class_labels=None if label is None else label[piece],
                         micro_batch=micro_batch,
                         streams=_Streams(start[piece], own),
+                        **drawn,
                     )
                 )
         images = self._output((torch.cat(states) / 2 + 0.5).clamp(0, 1), output_type)
@@ -326,27 +318,16 @@ def _labels(unet: nn.Module, given: Any, batch_size: int, device: torch.device) 
 
 
 class _Predictor(nn.Module):
-    """The model as sample_batch calls it: float32 in and out, without a learned variance.
+    """The model as sample_batch calls it: float32 in and out, without a learned variance."""
 
-    kind: 'v_prediction' and 'sample' are turned into noise, which is what guidance adds to;
-    'epsilon' leaves the prediction as it is.
-    """
-
-    def __init__(self, unet: nn.Module, channels: int, abar: Callable[[int], float], kind: str):
+    def __init__(self, unet: nn.Module, channels: int):
         super().__init__()
-        self.unet, self.channels, self.abar, self.kind = unet, channels, abar, kind
+        self.unet, self.channels = unet, channels
 
     def forward(self, sample: Tensor, timestep: int, class_labels: Tensor | None = None) -> Any:
         given = {} if class_labels is None else {"class_labels": class_labels}
         output = self.unet(sample.to(self.unet.dtype), timestep, **given)
-        predicted = output.sample[:, : self.channels].to(sample.dtype)
-        if self.kind != "epsilon":
-            abar = self.abar(timestep)
-            if self.kind == "v_prediction":
-                predicted = abar**0.5 * predicted + (1 - abar) ** 0.5 * sample
-            else:
-                predicted = (sample - abar**0.5 * predicted) / (1 - abar) ** 0.5
-        return type(output)(sample=predicted)
+        return type(output)(sample=output.sample[:, : self.channels].to(sample.dtype))
 
 
 class _Streams:
@@ -367,11 +348,10 @@ class _Chain(SubsequenceScheduler):
     """The scheduler of one call, with what a config or a caller may ask of it besides."""
 
     clipped = False  # use_clipped_model_output
-    large = False  # the larger of DDPM's two variances
     progress: Callable[[], Any] = staticmethod(lambda: None)
 
     @classmethod
-    def of(cls, scheduler: SchedulerMixin, predicts_noise: bool) -> Self:
+    def of(cls, scheduler: SchedulerMixin) -> Self:
         """From the config of another scheduler; InputError where its noise is no DDPM's."""
         config = scheduler.config
         name = type(scheduler).__name__
@@ -382,7 +362,7 @@ class _Chain(SubsequenceScheduler):
         kind = config.get("prediction_type", "epsilon")
         if kind not in ("epsilon", "sample", "v_prediction"):
             raise InputError(f"{name}: prediction_type is '{kind}', which is not supported")
-        return cls.from_config(config, **{"prediction_type": "epsilon"} if predicts_noise else {})
+        return cls.from_config(config)
 
     def choose(self, steps: int, spacing: str | None, timesteps: Sequence[int] | None) -> None:
         """Set the chain; `timesteps` wins over `spacing`, which wins over the config's."""
@@ -406,34 +386,26 @@ class _Chain(SubsequenceScheduler):
         timestep: int,
         sample: Tensor,
         eta: float = 0.0,
-        *,
-        variance_noise: Tensor | None = None,
         **options: Any,
     ) -> Any:
-        if self.large and variance_noise is not None:
-            now, after = self.abar(int(timestep)), self.abar(self.previous_timestep(timestep))
-            if after < 1:  # beta over beta tilde (Ho et al. 2020, 3.2)
-                variance_noise = variance_noise * ((1 - now) / (1 - after)) ** 0.5
         options["use_clipped_model_output"] = self.clipped
-        stepped = super().step(
-            model_output, timestep, sample, eta, variance_noise=variance_noise, **options
-        )
+        stepped = super().step(model_output, timestep, sample, eta, **options)
         self.progress()
         return stepped
 
 
 def _variance(given: str | None, scheduler: SchedulerMixin) -> str:
-    """'small' or 'large': the caller's choice, else the scheduler's own."""
+    """'fixed_small' or 'fixed_large': the caller's choice, else the scheduler's own."""
     if given is not None:
         _check_choice(given, ("small", "large"), "variance")
-        return given
+        return f"fixed_{given}"
     kind = scheduler.config.get("variance_type", "fixed_small")
     if kind not in VARIANCES:
         raise InputError(
             f"the model's variance is '{kind}', which is not sampled with; choose variance 'small' "
             "or 'large', or eta 0"
         )
-    return VARIANCES[kind]
+    return kind.removesuffix("_log")
 
 
 def _check_choice(value: str, choices: Sequence[str], what: str) -> None:

@@ -193,6 +193,8 @@ def algorithm_1(unet, scheduler, features, start, steps, lambda_, tau, label=Non
             e = unet(x, t, **given).sample
         if scheduler.config.prediction_type == "v_prediction":
             e = now.sqrt() * e + (1 - now).sqrt() * x
+        elif scheduler.config.prediction_type == "sample":
+            e = (x - now.sqrt() * e) / (1 - now).sqrt()
         source = x.clone().requires_grad_()
         z = contrast.normalise(features((source + 1) / 2))
         if before is not None:
@@ -204,7 +206,7 @@ def algorithm_1(unet, scheduler, features, start, steps, lambda_, tau, label=Non
     return (x.detach() / 2 + 0.5).clamp(0, 1)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_guided_images_against_algorithm_1(unet, encoder, prediction):
     scheduler = DDPMScheduler(clip_sample=False, prediction_type=prediction)
     start = torch.randn(4, 1, 8, 8, generator=seeded())
