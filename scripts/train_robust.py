@@ -32,12 +32,13 @@ def train_robust(
 ) -> None:
     """Train on `real` images of the training split, all of `synthetic`, or both.
 
-    trainer, settings: options of train_robust_network; eps, attack_step: such as 8/255.
+    settings, trainer: options of train_robust_network, the latter's first; eps: such as 8/255.
     """
     place = resolve(device)
     held_out = read_tensors(validation, classes=classes, device=place)
     common = {"classes": classes, "device": place, "image_shape": shape_of(held_out[0])}
-    options = {name: value for name, value in settings.items() if name != "network"}
+    used = settings | trainer
+    options = {name: value for name, value in used.items() if name != "network"}
     result = train_robust_network(
         settings["network"],
         real=read_tensors(train, **common, real=real, seed=seed) if real else None,
@@ -48,15 +49,14 @@ def train_robust(
         step_size=parse_fraction(attack_step, "attack step"),
         seed=derive_seed(seed, "robust"),
         progress=track(range(settings["steps"]), "robust training"),
-        **trainer,
         **options,
     )
-    used = settings | trainer | {"eps": eps, "attack_step": attack_step, "real": real}
+    used |= {"eps": eps, "attack_step": attack_step, "real": real}
     save_network(best, result.best)
     save_network(last, result.last)
     write_csv(history, result.history, HISTORY)
-    made = {"provenance": provenance(seed=seed, settings=used, device=str(place))}
-    write_json(training, summary(result) | made)
+    made = provenance(seed=seed, settings=used, device=str(place)) | result.passes
+    write_json(training, summary(result) | {"provenance": made})
 
 
 if "snakemake" in globals():

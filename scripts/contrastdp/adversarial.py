@@ -33,7 +33,12 @@ def parse_fraction(text: str | float, name: str = "eps") -> float:
 
 # ---------------------------------------------------------------- objectives of the attack
 def cross_entropy_gradient(y: torch.Tensor) -> LogitGradient:
-    """d/dz of the summed cross entropy of logits z (N, classes) with labels y: softmax(z) - 1_y."""
+    """d/dz of the summed cross entropy of logits z (N, classes) with labels y: softmax(z) - 1_y.
+
+    y: labels (N,), or probabilities (N, classes) in the place of 1_y.
+    """
+    if y.is_floating_point():
+        return divergence_gradient(y)
     rows = torch.arange(len(y), device=y.device)
 
     def gradient(z: torch.Tensor) -> torch.Tensor:
@@ -95,18 +100,21 @@ def pgd(
     eps: float,
     step_size: float,
     steps: int,
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
+    start: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Projected gradient ascent with sign steps from a uniform start in the l-infinity ball.
 
     x: (N, C, H, W) in [0, 1]; logit_gradient: the objective's gradient with respect to the logits;
-    eps, step_size: in units of [0, 1]. The generator lives on the CPU, so a seed gives the same
+    eps, step_size: in units of [0, 1]. start: uniform draws from [0, 1] of the shape of x, where
+    the caller made them; else the generator, which lives on the CPU, so that a seed gives the same
     start on every device. Returns images within eps of x and within [0, 1], without a graph.
     """
     x = x.detach()
     low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
-    start = torch.rand(x.shape, generator=generator).to(x.device)
-    x_adv = start.mul_(2 * eps).sub_(eps).add_(x).clamp_(low, high)
+    if start is None:
+        start = torch.rand(x.shape, generator=generator)
+    x_adv = (start.to(x.device) * (2 * eps)).sub_(eps).add_(x).clamp_(low, high)
     with attacking(network) as function:
         for _ in range(steps):
             x_adv.requires_grad_()
@@ -128,25 +136,31 @@ def trades_loss(
     steps: int,
     beta: float,
     label_smoothing: float = 0.0,
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
+    start: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """TRADES (Zhang et al. 2019): CE(f(x), y) + beta KL(f(x) || f(x_adv)), means over the batch.
 
-    x_adv maximises the divergence within eps of x; both terms are differentiated through both
-    passes. The network stays in its mode; the running statistics of BatchNorm take in the clean
-    pass and then the adversarial one. label_smoothing: of the cross entropy.
+    y: labels (N,) or, of mixed images, probabilities (N, classes). x_adv maximises the divergence
+    within eps of x, or that of y from f(x_adv) where y is mixed (Rebuffi et al. 2021); both terms
+    are differentiated through both passes. The network stays in its mode; the running statistics of
+    BatchNorm take in the clean pass and then the adversarial one. label_smoothing: of the cross
+    entropy. generator, start: as in pgd. With k attack steps it takes k + 2 forward passes, k
+    backward passes to the image and one through both graphs: 26 times a forward pass where k = 10.
     """
     # The clean pass serves the attack's target and the loss: nothing between changes the weights.
     z = network(x)
     log_p = z.log_softmax(dim=1)
+    target = y if y.is_floating_point() else log_p.detach().exp()
     x_adv = pgd(
         network,
         x,
-        divergence_gradient(log_p.detach().exp()),
+        divergence_gradient(target),
         eps=eps,
         step_size=step_size,
         steps=steps,
         generator=generator,
+        start=start,
     )
     log_q = network(x_adv).log_softmax(dim=1)
     divergence = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
@@ -162,11 +176,13 @@ def pgd_loss(
     step_size: float,
     steps: int,
     label_smoothing: float = 0.0,
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
+    start: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Adversarial training of Madry et al. (2018): the mean cross entropy of images under PGD.
 
-    The attack sees the network in evaluation mode, the loss in the mode it is in.
+    The attack sees the network in evaluation mode, the loss in the mode it is in. y, generator,
+    start: as in trades_loss.
     """
     training = network.training
     network.eval()
@@ -178,6 +194,7 @@ def pgd_loss(
         step_size=step_size,
         steps=steps,
         generator=generator,
+        start=start,
     )
     network.train(training)
     return F.cross_entropy(network(x_adv), y, label_smoothing=label_smoothing)

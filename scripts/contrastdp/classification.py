@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from contrastdp import augmentation
 from contrastdp.data import batches, epochs
-from contrastdp.data import shift as shifted
 from contrastdp.networks import build_network
 from contrastdp.noise import generator
 from contrastdp.records import finite
@@ -24,13 +24,15 @@ def train_classifier_network(
     learning_rate: float,
     weight_decay: float,
     shift: int,
+    flip: bool = False,
     seed: int,
     progress: Iterable[int] | None = None,
     **architecture: Any,
 ) -> tuple[nn.Module, float]:
     """Build and train a classifier of images x (N, C, H, W) in [0, 1] with labels y (N,).
 
-    AdamW, cosine from learning_rate to 0, cross entropy, images shifted by up to `shift` pixels.
+    AdamW, cosine from learning_rate to 0, cross entropy, images shifted by up to `shift` pixels
+    and, with flip, mirrored half the time.
     architecture: its name and sizes, for build_network. Returns the network, in evaluation mode,
     and its last training loss. Raises InputError for a loss that is not finite.
     """
@@ -47,7 +49,10 @@ def train_classifier_network(
     value = float("nan")
     for step in progress if progress is not None else range(steps):
         chosen = next(order).to(x.device)
-        loss = F.cross_entropy(network(shifted(x[chosen], shift, stream)), y[chosen])
+        images = augmentation.shift(x[chosen], shift, stream)
+        if flip:
+            images = augmentation.flip(images, stream)
+        loss = F.cross_entropy(network(images), y[chosen])
         value = finite(loss.item(), "training loss", step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

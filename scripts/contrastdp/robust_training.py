@@ -3,59 +3,66 @@
 import copy
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
+from contrastdp import augmentation
 from contrastdp.adversarial import BATCH_NORMS, accuracies, pgd_loss, trades_loss
 from contrastdp.averaging import AveragedNetwork
-from contrastdp.data import epochs
-from contrastdp.data import shift as shifted
+from contrastdp.data import batches, epochs
 from contrastdp.networks import build_network
 from contrastdp.noise import generator
+from contrastdp.optimisation import parameter_groups, rates_at
 from contrastdp.records import InputError, finite
 
 Images = tuple[torch.Tensor, torch.Tensor]
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 HISTORY = ("step", "loss", "learning_rate", "validation_clean", "validation_robust", "seconds")
 
 
 @dataclass
 class RobustTraining:
-    """What training leaves: two averaged networks, one row a validation, and the best row."""
+    """What training leaves: two averaged networks, one row a validation, and the best row.
+
+    passes: how the training passes were computed.
+    """
 
     best: nn.Module
     last: nn.Module
     history: list[dict[str, Any]] = field(default_factory=list)
     best_row: dict[str, Any] = field(default_factory=dict)
+    passes: dict[str, Any] = field(default_factory=dict)
 
 
-def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear over the first `warmup` share of the steps, then half a cosine down to 0."""
-    rising = round(warmup * steps)
-    if step < rising:
-        return peak * (step + 1) / rising
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
-
-
+# ---------------------------------------------------------------- batches
 def mixed_batches(
     real: Images | None,
     synthetic: Images | None,
     *,
     batch: int,
-    synthetic_share: float,
+    synthetic_share: float | str,
     generator: torch.Generator,
 ) -> Iterator[Images]:
     """Endless batches: real images without replacement within an epoch, synthetic ones with.
 
     Of each batch, floor(batch * synthetic_share) images are synthetic; without synthetic images all
-    are real, without real ones all are synthetic. Raises InputError where neither is given, or a
-    share leaves out a set that is given.
+    are real, without real ones all are synthetic. A synthetic_share of 'pooled' makes one set of
+    both, drawn without replacement within an epoch of it. Raises InputError where neither is given,
+    or a share leaves out a set that is given.
     """
     if real is None and synthetic is None:
         raise InputError("no images to train on: give real images, synthetic images or both")
+    if synthetic_share == "pooled":
+        given = [images for images in (real, synthetic) if images is not None]
+        real, synthetic = tuple(torch.cat(tensors) for tensors in zip(*given, strict=True)), None
     alone = real is None or synthetic is None
     share = float(real is None) if alone else synthetic_share
     # one part in ten thousand of an image: 10 * 0.3 must not become 2 by rounding
@@ -79,23 +86,125 @@ def mixed_batches(
         yield tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
 
 
-def parameter_groups(
-    network: nn.Module, weight_decay: float, undecayed: str
-) -> list[dict[str, Any]]:
-    """Parameters with and without weight decay.
+def augmented(
+    draws: Iterator[Images],
+    *,
+    shift: int,
+    flip: bool,
+    cutmix: float,
+    classes: int,
+    generator: torch.Generator,
+) -> Iterator[Images]:
+    """Batches of `draws` after crops, flips and CutMix, each where its setting is not 0 or False.
 
-    undecayed: 'none', 'norm' (those of BatchNorm, as in the authors' code) or 'norm_and_bias'.
+    With CutMix the labels become probabilities (N, classes).
     """
-    if undecayed not in ("none", "norm", "norm_and_bias"):
-        raise InputError(f"undecayed '{undecayed}': unknown; use none, norm or norm_and_bias")
-    norms = {p for m in network.modules() if isinstance(m, BATCH_NORMS) for p in m.parameters()}
-    free = set() if undecayed == "none" else norms
-    if undecayed == "norm_and_bias":
-        free = norms | {p for p in network.parameters() if p.ndim <= 1}
-    decayed = [p for p in network.parameters() if p not in free]
-    rest = [p for p in network.parameters() if p in free]
-    groups = [(decayed, weight_decay), (rest, 0.0)]
-    return [{"params": group, "weight_decay": decay} for group, decay in groups if group]
+    for x, y in draws:
+        x = augmentation.shift(x, shift, generator)
+        if flip:
+            x = augmentation.flip(x, generator)
+        if cutmix:
+            x, y = augmentation.cutmix(x, F.one_hot(y, classes).float(), cutmix, generator)
+        yield x, y
+
+
+# ---------------------------------------------------------------- passes through the network
+class TrainingPass(nn.Module):
+    """A network as training computes it: compiled, in low precision, with float32 logits."""
+
+    def __init__(self, network: nn.Module, *, precision: str, compiled: str | None):
+        """precision: a key of PRECISIONS; compiled: a backend of torch.compile, or None."""
+        super().__init__()
+        self.network = network
+        self._dtype = PRECISIONS[precision]
+        self._call = torch.compile(network.forward, backend=compiled) if compiled else network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, classes) in float32 of images in float32."""
+        low = self._dtype != torch.float32
+        with torch.autocast(x.device.type, dtype=self._dtype, enabled=low):
+            return self._call(x).float()
+
+
+def training_pass(network: nn.Module, *, precision: str, compiled: str | None) -> nn.Module:
+    """The network as training computes it; itself in float32 without a compiler.
+
+    Raises InputError for an unknown precision or compiler.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision '{precision}': unknown; use {' or '.join(PRECISIONS)}")
+    known = torch.compiler.list_backends(exclude_tags=())
+    if compiled is not None and compiled not in known:
+        raise InputError(f"compiled '{compiled}': unknown; this torch has {', '.join(known)}")
+    if precision == "float32" and compiled is None:
+        return network
+    return TrainingPass(network, precision=precision, compiled=compiled)
+
+
+def accumulate_gradient(
+    loss: Callable[..., torch.Tensor],
+    network: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    start: torch.Tensor,
+    *,
+    micro_batch: int | None,
+    **options: Any,
+) -> float:
+    """Add the gradient of a batch's mean loss to the parameters', and return that loss.
+
+    loss: trades_loss or pgd_loss, with its options; start: as in pgd; micro_batch: images that
+    pass through the network at once, all where None. Loss and gradient are the same, up to
+    rounding, for a network without BatchNorm; BatchNorm takes its statistics over a micro-batch,
+    and updates the running ones once for each.
+    """
+    total = 0.0
+    for piece in batches(len(y), micro_batch or len(y)):
+        share = len(y[piece]) / len(y)
+        value = loss(network, x[piece], y[piece], start=start[piece], **options) * share
+        value.backward()
+        total += value.item()
+    return total
+
+
+def normalised_over(network: nn.Module, batch: int, micro_batch: int | None) -> int | None:
+    """Images that a training pass takes BatchNorm's statistics over; None without BatchNorm."""
+    if not any(isinstance(module, BATCH_NORMS) for module in network.modules()):
+        return None
+    return min(batch, micro_batch or batch)
+
+
+@contextmanager
+def norm_momentum(network: nn.Module, momentum: float | None) -> Iterator[None]:
+    """Give every BatchNorm another momentum inside the block; nothing changes where None."""
+    norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
+    own = [norm.momentum for norm in norms]
+    for norm in norms if momentum is not None else []:
+        norm.momentum = momentum
+    try:
+        yield
+    finally:
+        for norm, value in zip(norms, own, strict=True):
+            norm.momentum = value
+
+
+# ---------------------------------------------------------------- training
+def validation_subset(validation: Images, count: int | None) -> Images:
+    """`count` validation images at random, the same ones at every call; all where None.
+
+    Raises InputError where there are fewer.
+    """
+    x, y = validation
+    if count is None:
+        return validation
+    if not 1 <= count <= len(y):
+        raise InputError(
+            f"validation_images {count}: the validation split has {len(y)}; ask for 1 to {len(y)}"
+        )
+    # PAPER: the official code takes the first images, of which a sorted data set has few classes.
+    order = torch.randperm(len(y), generator=generator(0, "validation images"))
+    chosen = order[:count].sort().values.to(y.device)
+    return x[chosen], y[chosen]
 
 
 def train_robust_network(
@@ -112,18 +221,31 @@ def train_robust_network(
     beta: float,
     label_smoothing: float,
     steps: int,
+    epoch_steps: int = 1,
     batch: int,
-    synthetic_share: float,
+    micro_batch: int | None = None,
+    synthetic_share: float | str,
+    schedule: str = "cosine",
     learning_rate: float,
     momentum: float,
+    cycle_momentum: bool = False,
     weight_decay: float,
     undecayed: str = "norm",
     warmup: float,
     averaging: float,
     averaging_warmup: float = 0.025,
+    averaged_statistics: str = "live",
+    statistics_batches: int = 20,
+    first_norm_momentum: float | None = None,
     shift: int,
+    flip: bool = False,
+    cutmix: float = 0.0,
+    precision: str = "float32",
+    channels_last: bool = False,
+    compiled: str | None = None,
     validate_every: int,
     validation_steps: int = 20,
+    validation_images: int | None = None,
     seed: int,
     progress: Iterable[int] | None = None,
 ) -> RobustTraining:
@@ -132,15 +254,30 @@ def train_robust_network(
     architecture: its name and sizes, for build_network. real, synthetic, validation: (images
     (N, C, H, W) in [0, 1], labels (N,) int64), on one device; either of the first two may be None.
     loss: 'trades' or 'pgd' (beta counts for TRADES alone). eps, step_size: of the attack, in units
-    of [0, 1]. warmup, averaging_warmup: as shares of the steps. SGD with Nesterov momentum.
-    shift: largest random move of an image, in pixels.
+    of [0, 1].
+
+    Optimiser: SGD with Nesterov momentum; schedule, epoch_steps, cycle_momentum and warmup as in
+    rates_at; warmup, averaging_warmup: as shares of the steps. micro_batch: as in
+    accumulate_gradient; the random draws do not depend on it. averaged_statistics: as in
+    AveragedNetwork; 'recomputed' takes them from statistics_batches augmented training batches,
+    the same before every validation. first_norm_momentum: of BatchNorm in the first step, 1 in the
+    official code, where that step's statistics replace the initial ones (its own where None).
+
+    Images: synthetic_share as in mixed_batches; shift: largest random move, in pixels; flip:
+    mirrored half the time; cutmix: alpha of CutMix, 0 for none. precision, compiled: of the
+    training passes, as in TrainingPass; the losses and every validation are float32.
+    channels_last: memory layout of weights and images.
+
     Every validate_every steps, and at the end, the averaged network is validated clean and under
-    PGD on the margin (validation_steps steps, always from the same start); 'best' is the latest
-    with the highest robust accuracy.
-    Raises InputError for a loss that is not finite.
+    PGD on the margin (validation_steps steps, always from the same start) on validation_images
+    images, the same ones for every arm and seed (all where None); 'best' is the latest with the
+    highest robust accuracy.
+    Raises InputError for a loss that is not finite and for settings that do not fit.
     """
     if loss not in ("trades", "pgd"):
         raise InputError(f"loss '{loss}': unknown; use trades or pgd")
+    if cutmix and not averaging:
+        raise InputError("cutmix: helps averaged weights alone; set averaging above 0, or cutmix 0")
     attack = {"eps": eps, "step_size": step_size}
     options = {"steps": attack_steps, "label_smoothing": label_smoothing, **attack}
     if loss == "trades":
@@ -152,6 +289,9 @@ def train_robust_network(
     network = build_network(
         **architecture, channels=x.shape[1], classes=classes, image_size=x.shape[-1], seed=seed
     ).to(x.device)
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    trained = training_pass(network, precision=precision, compiled=compiled)
     stream = generator(seed, "batches")
     optimizer = torch.optim.SGD(
         parameter_groups(network, weight_decay, undecayed),
@@ -160,33 +300,69 @@ def train_robust_network(
         nesterov=momentum > 0,
         foreach=True,
     )
-    averaged = AveragedNetwork(network, decay=averaging, warmup=round(averaging_warmup * steps))
-    draws = mixed_batches(
-        real, synthetic, batch=batch, synthetic_share=synthetic_share, generator=stream
+    averaged = AveragedNetwork(
+        network,
+        decay=averaging,
+        warmup=round(averaging_warmup * steps),
+        statistics=averaged_statistics,
     )
 
+    def draw(stream: torch.Generator) -> Iterator[Images]:
+        mixed = mixed_batches(
+            real, synthetic, batch=batch, synthetic_share=synthetic_share, generator=stream
+        )
+        return augmented(
+            mixed, shift=shift, flip=flip, cutmix=cutmix, classes=classes, generator=stream
+        )
+
+    draws = draw(stream)
+    held_out = validation_subset(validation, validation_images)
+
     result = RobustTraining(best=network, last=network)
+    result.passes = {
+        "precision": precision,
+        "compiled": compiled,
+        "channels_last": channels_last,
+        "normalised_over": normalised_over(network, batch, micro_batch),
+    }
     started, losses = time.monotonic(), []
-    network.train()
+    trained.train()
     for step in progress if progress is not None else range(steps):
         # one step
         x, y = next(draws)
-        x = shifted(x, shift, stream)
-        rate = learning_rate_at(step, steps, learning_rate, warmup)
+        start = torch.rand(x.shape, generator=stream)
+        if channels_last:
+            x, start = (v.contiguous(memory_format=torch.channels_last) for v in (x, start))
+        rate, speed = rates_at(
+            step,
+            schedule=schedule,
+            steps=steps,
+            epoch_steps=epoch_steps,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            warmup=warmup,
+            cycle_momentum=cycle_momentum,
+        )
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        value = loss_of(network, x, y, generator=stream, **options)
-        losses.append(finite(value.item(), "training loss", step))
+            group["lr"], group["momentum"] = rate, speed
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        with norm_momentum(network, first_norm_momentum if step == 0 else None):
+            value = accumulate_gradient(
+                loss_of, trained, x, y, start, micro_batch=micro_batch, **options
+            )
+        losses.append(finite(value, "training loss", step))
         optimizer.step()
         averaged.update(step)
 
         # validation of the averaged weights
         if (step + 1) % validate_every == 0 or step + 1 == steps:
+            result.last = averaged.network()
+            if averaged_statistics == "recomputed":
+                fixed = islice(draw(generator(seed, "statistics")), statistics_batches)
+                update_bn((v for x, _ in fixed for v in x.split(micro_batch or batch)), result.last)
             clean, robust = accuracies(
-                averaged.network(),
-                *validation,
+                result.last,
+                *held_out,
                 **attack,
                 steps=validation_steps,
                 generator=generator(seed, "validation"),
@@ -202,13 +378,12 @@ def train_robust_network(
             losses = []
             result.history.append(row)
             if robust >= result.best_row.get("validation_robust", -1.0):
-                result.best_row, result.best = row, copy.deepcopy(averaged.network())
-    result.last = averaged.network()
+                result.best_row, result.best = row, copy.deepcopy(result.last)
     return result
 
 
 def summary(result: RobustTraining) -> dict[str, Any]:
-    """The numbers of training.json: the best and the last validation, steps and parameters."""
+    """training.json: the best and the last validation, steps and parameters."""
     best, last = result.best_row, result.history[-1]
     return {
         "best_step": best["step"],

@@ -45,7 +45,14 @@ def files(tmp_path_factory):
 
     splits = {name: at(f"{name}.npz") for name in ("train", "validation", "test")}
     prepare_data(
-        dataset="digits", sizes={"train": 200, "validation": 40, "test": 12}, seed=0, **splits
+        dataset="digits",
+        title="digits",
+        sizes={"train": 200, "validation": 40, "test": 12},
+        seed=0,
+        archives={},
+        origins=[],
+        origin=at("origin.json"),
+        **splits,
     )
     for name in ("labeler", "encoder"):
         train_classifier(
@@ -169,7 +176,10 @@ def test_robust_training_writes_all_that_it_promises(files):
     training = json.loads(Path(files("training.json")).read_text())
     assert training["steps"] == 8
     assert training["best_step"] in (4, 8)
-    assert training["provenance"]["settings"]["real"] == 80
+    made = training["provenance"]
+    assert made["settings"]["real"] == 80
+    assert made["precision"] == "float32"
+    assert made["normalised_over"] is None
     rows = read_csv(files("history.csv"))
     assert [row["step"] for row in rows] == ["4", "8"]
     load_network(files("best.safetensors"))
@@ -181,6 +191,28 @@ def test_without_synthetic_and_without_real_images(files, tmp_path):
     robust(files, synthetic=None, **outputs)
     robust(files, real=0, trainer=TRADES | {"loss": "pgd"}, **outputs)
     assert load_network(outputs["best"]).settings["classes"] == 10
+    refused(
+        lambda: robust(files, real=0, synthetic=None, **outputs), "no images to train on", tmp_path
+    )
+
+
+def test_the_recipe_of_the_paper_in_small(files, tmp_path):
+    outputs = {name: str(tmp_path / name) for name in ("best", "last", "history", "training")}
+    network = {"architecture": "wide_resnet", "depth": 10, "width": 1, "mean": [0.3], "std": [0.4]}
+    settings = TRAINING | {"network": network, "steps": 4, "shift": 1, "flip": True, "cutmix": 1.0}
+    settings |= {"schedule": "one_cycle", "epoch_steps": 2, "cycle_momentum": True}
+    settings |= {"micro_batch": 8, "precision": "bfloat16", "channels_last": True}
+    settings |= {"averaged_statistics": "recomputed", "statistics_batches": 2}
+    settings |= {"first_norm_momentum": 1.0, "validation_images": 10, "validation_steps": 2}
+    # what the trainer's row says comes before the common settings
+    trainer = TRADES | {"label_smoothing": 0.1}
+    robust(files, settings=settings, trainer=trainer, **outputs)
+    made = json.loads(Path(outputs["training"]).read_text())["provenance"]
+    assert made["settings"]["label_smoothing"] == 0.1
+    assert made["precision"] == "bfloat16"
+    assert made["channels_last"] is True
+    assert made["normalised_over"] == 8
+    assert load_network(outputs["best"]).settings["architecture"] == "wide_resnet"
 
 
 def test_shards_of_an_attack_fit_together(files):
