@@ -1,15 +1,18 @@
-"""Figures: one style, and what each of the three shows."""
+"""Figures: one style, and what each of them shows."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from contrastdp.records import InputError, replacing
+from contrastdp.statistics import mean_interval
 
 # Okabe and Ito's colours, told apart with any colour vision (the yellow darkened, to show on
 # white); then two more for ten classes.
@@ -294,3 +297,153 @@ def separation(
         np.add.at(votes, (np.arange(len(label)), position[indices[:, k]]), 1)
     accuracy = float((votes.argmax(1) == position).mean())
     return accuracy, float(silhouette_score(feature, label))
+
+
+# ---------------------------------------------------------------- real sizes (Figure 3)
+def real_size_curves(
+    panels: Mapping[str, Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]]],
+    *,
+    total: int,
+    alone: str = "real images alone",
+) -> Figure:
+    """Clean and robust accuracy against the number of real images (paper: Fig. 3).
+
+    panels: a column each, title -> line -> number of real images -> one {clean, robust} in percent
+    a seed. The line `alone` has no synthetic images and is drawn grey, and where it reaches
+    `total` a dashed line goes through its mean; the others fill up to `total` with synthetic
+    images, and at `total` have synthetic ones alone, drawn apart (hollow). Every seed is a small
+    point; lines join means over seeds; bars are 95% t intervals, left out below three seeds.
+    """
+    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+    sizes = sorted({n for panel in panels.values() for line in panel.values() for n in line})
+    gap = min((b - a for a, b in pairwise(sizes)), default=max(total, 2))
+    counts = {
+        len(seeds)
+        for panel in panels.values()
+        for line in panel.values()
+        for seeds in line.values()
+    }
+    colours = dict(zip([n for n in names if n != alone], COLOURS, strict=False)) | {alone: "0.35"}
+    markers = dict(zip([n for n in names if n != alone], MARKERS, strict=False)) | {alone: "v"}
+    width = SINGLE if len(panels) == 1 else DOUBLE
+    with style():
+        figure = Figure(figsize=(width, 4.3), layout="constrained")
+        grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
+        for column, (title, panel) in enumerate(panels.items()):
+            for axes, kind in zip(grid[:, column], ("clean", "robust"), strict=True):
+                for name, line in panel.items():
+                    shift = 0.14 * gap * (names.index(name) - (len(names) - 1) / 2)
+                    look = {"color": colours[name], "marker": markers[name]}
+                    values = {n: [seed[kind] for seed in line[n]] for n in sorted(line)}
+                    if name == alone and total in values:
+                        axes.axhline(np.mean(values[total]), color="0.35", lw=1, ls="--")
+                    _size_line(axes, values, shift, gap, total if name != alone else None, **look)
+                axes.grid(axis="y", color="0.92", lw=0.6)
+                axes.set_axisbelow(True)
+                if column == 0:
+                    axes.set_ylabel(f"{kind} accuracy (%)")
+            grid[0, column].set_title(title)
+            grid[1, column].set_xticks(sizes, [f"{n:,}" for n in sizes])
+            grid[1, column].set_xlim(sizes[0] - 0.4 * gap, sizes[-1] + 0.4 * gap)
+            grid[1, column].set_xlabel("real images")
+        _real_size_legend(figure, names, colours, markers, panels, total, alone, counts)
+    return figure
+
+
+def _size_line(
+    axes: Any,
+    values: Mapping[int, Sequence[float]],
+    shift: float,
+    gap: float,
+    apart: int | None,
+    *,
+    color: str,
+    marker: str,
+) -> None:
+    """One line over sizes: the mean with its bar, every seed beside it; `apart` is not joined."""
+    joined = [n for n in values if n != apart]
+    axes.plot([n + shift for n in joined], [np.mean(values[n]) for n in joined], color=color, lw=1)
+    for n, seeds in values.items():
+        middle = mean_interval(seeds)
+        bars = [[middle.mean - middle.low], [middle.high - middle.mean]] if len(seeds) > 2 else None
+        axes.errorbar(
+            n + shift,
+            middle.mean,
+            yerr=bars,
+            color=color,
+            marker=marker,
+            mfc="white" if n == apart else color,
+            ms=4,
+            elinewidth=0.8,
+            capsize=2,
+        )
+        if len(seeds) > 1:
+            beside = [n + shift + 0.055 * gap] * len(seeds)
+            axes.scatter(beside, seeds, s=4, color=color, edgecolors="none", zorder=3)
+
+
+def _real_size_legend(
+    figure: Figure,
+    names: Sequence[str],
+    colours: Mapping[str, str],
+    markers: Mapping[str, str],
+    panels: Mapping[str, Any],
+    total: int,
+    alone: str,
+    counts: set[int],
+) -> None:
+    handles = [
+        Line2D([], [], color=colours[n], marker=markers[n], ms=4, lw=1, label=n) for n in names
+    ]
+    lines = [line for panel in panels.values() for line in panel.items()]
+    if any(name == alone and total in line for name, line in lines):
+        handles.append(Line2D([], [], color="0.35", lw=1, ls="--", label=f"{total:,} real images"))
+    if any(name != alone and total in line for name, line in lines):
+        hollow = {"color": "0.2", "marker": "o", "mfc": "white", "ms": 4, "lw": 0}
+        handles.append(Line2D([], [], label=f"{total:,} synthetic images alone", **hollow))
+    seeds = f"{' or '.join(map(str, sorted(counts)))} seed{'s' if max(counts) > 1 else ''}"
+    what = f"small points: {seeds}" if max(counts) > 1 else seeds
+    what += "; bars: 95% t interval" if max(counts) > 2 else ""
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=2 if len(panels) == 1 else 3,
+        title=what,
+        title_fontsize=7,
+    )
+
+
+# ---------------------------------------------------------------- real images
+def image_sheet(
+    image: np.ndarray,
+    label: np.ndarray,
+    *,
+    names: Sequence[str] | None = None,
+    columns: int = 8,
+) -> Figure:
+    """Images of a data set in rows of `columns`, the class below each, in the order given.
+
+    image: (N, H, W, C) uint8 with C in {1, 3}; label: (N,); names: of the classes, else numbers.
+    """
+    columns = min(columns, len(image))
+    rows = -(-len(image) // columns)
+    line = 1.3  # height of a row in units of an image's width
+    with style():
+        figure = Figure(figsize=(SINGLE, SINGLE / columns * line * rows))
+        axes = figure.add_axes((0, 0, 1, 1), frameon=False)
+        axes.set_axis_off()
+        for i, one in enumerate(image):
+            x, top = i % columns, i // columns * line
+            _thumbnail(axes, one, x, top)
+            axes.text(
+                x + 0.5,
+                top + 1.0,
+                str(label[i]) if names is None else names[label[i]],
+                ha="center",
+                va="top",
+                fontsize=5.5,
+                color="0.25",
+            )
+        axes.set_xlim(0, columns)
+        axes.set_ylim(rows * line, 0)
+    return figure

@@ -361,8 +361,14 @@ def latex_cells(
     right: Sequence[bool],
     text: str,
     label: str,
+    *,
+    fit: bool = False,
 ) -> str:
-    """Cells of text as a LaTeX table (packages: booktabs); text: caption, label: after 'tab:'."""
+    """Cells of text as a LaTeX table (packages: booktabs); text: caption, label: after 'tab:'.
+
+    fit: shrink a table that is wider than the text to its width (package: graphicx).
+    """
+    shrink = [r"  \resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"]
     align = "".join("r" if aside else "l" for aside in right)
 
     def line(values: Iterable[str]) -> str:
@@ -374,13 +380,14 @@ def latex_cells(
             r"  \centering",
             rf"  \caption{{{escape_latex(text)}}}",
             rf"  \label{{tab:{label}}}",
+            *(shrink if fit else ()),
             rf"  \begin{{tabular}}{{{align}}}",
             r"    \toprule",
             line(header),
             r"    \midrule",
             *map(line, cells),
             r"    \bottomrule",
-            r"  \end{tabular}",
+            r"  \end{tabular}" + ("}" if fit else ""),
             r"\end{table}",
             "",
         ]

@@ -221,3 +221,38 @@ def test_the_reporting_end_loads_no_torch():
         [sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_one_data_set_may_be_attacked_with_several_eps():
+    arms, found = [], {}
+    for eps, written in (("1/10", "0.1"), ("2/10", "2/10")):
+        for name in ("ddim", "hnm"):
+            arm = make_arm(f"{name}_{written}", eps=eps)
+            arms.append(arm)
+            for seed in arm["seeds"]:
+                attack = ATTACK | {"eps": written}
+                robust = ROBUST[name][seed]
+                found[arm["arm"], seed] = make_evaluation(arm, seed, robust, attack=attack)
+    rows = tables.robustness_rows(found, arms, ["ddim_0.1", "ddim_2/10"])
+    assert [row["reference"] for row in rows] == [None, "ddim_0.1", None, "ddim_2/10"]
+    text = tables.caption(found, rows)
+    assert "eps = 0.1" in text
+    assert "eps = 2/10" in text
+    with pytest.raises(InputError, match="one already"):
+        tables.robustness_rows(found, arms, ["ddim_0.1", "hnm_0.1"])
+    arms[0]["eps"] = "3/10"
+    with pytest.raises(InputError, match="attacked with eps 0.1, not 3/10"):
+        tables.robustness_rows(found, arms)
+
+
+def test_typed_cells_are_read_and_no_others(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("name,count,share\na,3,0.5\n,,\n")
+    read = {"columns": ("name", "count", "share"), "text": ("name",), "whole": ("count",)}
+    first, second = tables.read_typed(path, **read)
+    assert first == {"name": "a", "count": 3, "share": 0.5}
+    assert isinstance(first["count"], int)
+    assert set(second.values()) == {None}
+    path.write_text("name,count,share\na,three,0.5\n")
+    with pytest.raises(InputError, match="count is 'three', expected a number"):
+        tables.read_typed(path, **read)
