@@ -1,35 +1,60 @@
 """Split a real data set once into training, validation and test images."""
 
 from contrastdp.datasets import split_dataset
+from contrastdp.download import read_origin
 from contrastdp.job import run
-from contrastdp.records import write_images
+from contrastdp.records import write_images, write_json
 
 
 def prepare_data(
     *,
     dataset: str,
-    sizes: dict[str, int],
+    title: str,
+    sizes: dict[str, int | None],
     seed: int,
+    archives: dict[str, str],
+    origins: list[str],
     train: str,
     validation: str,
     test: str,
+    origin: str,
 ) -> None:
-    """Write the three splits of `dataset`.
+    """Write the three splits of `dataset`, and what they were made from.
 
-    sizes: images in train, validation and test; train, validation, test: the npz files to write.
+    sizes: images in train, validation and test (None: all that are left); archives: downloaded
+    files by their name in the settings, and origins: their records, in the same order.
+    train, validation, test: the npz files to write. origin: the JSON to write; `subset` says that
+    an archive is not the canonical one, so results are not those of the data set.
     """
-    parts = split_dataset(dataset, sizes, seed)
+    records = [
+        read_origin(path, record) for path, record in zip(archives.values(), origins, strict=True)
+    ]
+    parts = split_dataset(dataset, sizes, seed, archives)
     for path, name in ((train, "train"), (validation, "validation"), (test, "test")):
         write_images(path, **parts[name])
+    write_json(
+        origin,
+        {
+            "dataset": dataset,
+            "title": title,
+            "archives": records,
+            "subset": not all(record["canonical"] for record in records),
+            **{name: len(parts[name]["label"]) for name in ("train", "validation", "test")},
+        },
+    )
 
 
 if "snakemake" in globals():
+    archives = dict(snakemake.input.items())
     run(
         prepare_data,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        origins=list(archives.pop("origins")),
+        archives=archives,
         train=snakemake.output.train,
         validation=snakemake.output.validation,
         test=snakemake.output.test,
+        origin=snakemake.output.origin,
         **snakemake.params,
     )
