@@ -219,6 +219,84 @@ def test_trades_updates_statistics_by_the_clean_then_the_adversarial_pass(images
     assert network.body[1].num_batches_tracked == 2
 
 
+def test_trades_of_mixed_labels_attacks_away_from_them(network, images):
+    # the loop by the book: KL(y || f(x_adv)) has the gradient of the cross entropy with y
+    x, _ = images
+    y = torch.randn(6, 5, generator=stream(8)).softmax(dim=1)
+    start = torch.rand(x.shape, generator=stream(4))
+    x_adv = (x + (2 * start - 1) * 0.1).clamp(0, 1)
+    for _ in range(4):
+        x_adv.requires_grad_()
+        objective = F.kl_div(network(x_adv).log_softmax(1), y, reduction="sum")
+        (g,) = torch.autograd.grad(objective, x_adv)
+        moved = x_adv.detach() + 0.03 * g.sign()
+        x_adv = torch.max(torch.min(moved, x + 0.1), x - 0.1).clamp(0, 1)
+    log_p, log_q = (network(v).log_softmax(1) for v in (x, x_adv))
+    smooth = 0.9 * y + 0.1 / 5
+    expected = -(smooth * log_p).sum(1).mean()
+    expected += 6 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    loss = trades_loss(network, x, y, **ATTACK, beta=6.0, label_smoothing=0.1, start=start)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    # the clean prediction as the target gives another attack
+    hard = trades_loss(network, x, y.argmax(1), **ATTACK, beta=6.0, start=start)
+    assert abs(hard.item() - loss.item()) > 1e-3
+
+
+@pytest.mark.parametrize("loss", [trades_loss, pgd_loss])
+def test_labels_as_probabilities_of_one_are_labels(network, images, loss):
+    x, y = images
+    options = ATTACK | ({"beta": 0.0} if loss is trades_loss else {})
+    one, two = (
+        loss(network, x, labels, **options, label_smoothing=0.1, generator=stream())
+        for labels in (y, F.one_hot(y, 5).float())
+    )
+    torch.testing.assert_close(one, two)
+
+
+def test_start_is_the_caller_s_or_the_generator_s_and_is_left_alone(network, images):
+    x, y = images
+    start = torch.rand(x.shape, generator=stream(3))
+    kept = start.clone()
+    given = pgd(network, x, cross_entropy_gradient(y), **ATTACK, start=start)
+    drawn = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream(3))
+    assert torch.equal(given, drawn)
+    assert torch.equal(start, kept)
+
+
+class Counting(torch.autograd.Function):
+    """The identity, which counts its forward and backward passes in a list of two."""
+
+    @staticmethod
+    def forward(context, x, counts):
+        context.counts = counts
+        counts[0] += 1
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        context.counts[1] += 1
+        return gradient, None
+
+
+@pytest.mark.parametrize(("loss", "passes"), [(trades_loss, [12, 12]), (pgd_loss, [11, 11])])
+def test_passes_of_a_step_are_as_few_as_can_be(images, loss, passes):
+    # ten steps of the attack, and one clean and one adversarial pass for the loss; the weights take
+    # part in the backward passes of the loss alone
+    x, y = images
+    counts, weights = [0, 0], []
+
+    class Counted(Normed):
+        def forward(self, x):
+            weights.append(self.logits.weight.requires_grad)
+            return Counting.apply(super().forward(x), counts)
+
+    network = Counted().train()
+    options = ATTACK | {"steps": 10} | ({"beta": 6.0} if loss is trades_loss else {})
+    loss(network, x, y, **options, generator=stream()).backward()
+    assert counts == passes
+    assert sum(weights) == passes[0] - 10
+
+
 def test_pgd_loss_is_the_cross_entropy_of_attacked_images(images):
     x, y = images
     network = Normed().eval()

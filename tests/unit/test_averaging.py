@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from contrastdp.averaging import AveragedNetwork, averaging_weight
+from contrastdp.averaging import STATISTICS, AveragedNetwork, averaging_weight
+from contrastdp.records import InputError
 
 
 def test_weight_by_hand():
@@ -41,3 +42,49 @@ def test_buffers_are_those_of_the_live_network_and_nothing_is_shared():
     before = kept[0].weight.clone()
     network[0].weight.data.add_(1)
     assert torch.equal(kept[0].weight, before)
+
+
+def test_each_kind_of_statistics_agrees_with_a_slow_loop():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).train()
+    kinds = {
+        kind: AveragedNetwork(network, decay=0.5, warmup=1, statistics=kind) for kind in STATISTICS
+    }
+    names = ("0.weight", "1.bias", "1.running_mean", "1.running_var")
+    average = {}
+    for step in range(9):
+        network(torch.randn(8, 2) * (step + 1) + step)
+        for parameter in network.parameters():
+            parameter.data.add_(torch.randn_like(parameter))
+        live = {name: network.state_dict()[name].clone() for name in names}
+        weight = 0.0 if step < 1 else min(0.5, step / (step + 9))
+        average = {
+            name: weight * average.get(name, live[name]) + (1 - weight) * live[name]
+            for name in names
+        }
+        for kept in kinds.values():
+            kept.update(step)
+    states = {kind: kept.network().state_dict() for kind, kept in kinds.items()}
+    for name in names:
+        torch.testing.assert_close(states["averaged"][name], average[name])
+        expected = live[name] if "running" in name else average[name]
+        torch.testing.assert_close(states["live"][name], expected)
+    assert not torch.allclose(average["1.running_mean"], live["1.running_mean"])
+    assert {kind: int(state["1.num_batches_tracked"]) for kind, state in states.items()} == {
+        "live": 9,
+        "averaged": 9,
+        "recomputed": 0,
+    }
+    assert torch.equal(states["recomputed"]["1.running_mean"], torch.zeros(2))
+
+
+def test_recomputed_statistics_outlast_a_look_at_the_network():
+    network = nn.BatchNorm1d(2)
+    averaged = AveragedNetwork(network, decay=0.5, warmup=0, statistics="recomputed")
+    averaged.network().running_mean.fill_(7)
+    assert averaged.network().running_mean.tolist() == [7, 7]
+
+
+def test_unknown_statistics():
+    with pytest.raises(InputError, match="averaged_statistics 'none'"):
+        AveragedNetwork(nn.Linear(1, 1), decay=0.5, warmup=0, statistics="none")

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from contrastdp import networks
 from contrastdp.classification import accuracy, predict, train_classifier_network
 from contrastdp.labelling import label_with
+from contrastdp.networks import SmallCNN
 from contrastdp.records import InputError
 
 NETWORK = {"architecture": "small_cnn", "width": 4, "features": 8}
@@ -34,6 +36,28 @@ def test_seed_decides():
     one, two, other = (network.logits.weight for network in weights)
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def test_flips_reach_the_network(monkeypatch):
+    # every image is seen once, as it is or as its mirror image, and both occur
+    x, y = images(30)
+    x[:, 0, :, 0] = 0.9
+    seen = []
+
+    class Watching(SmallCNN):
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return super().forward(x)
+
+    monkeypatch.setitem(networks.ARCHITECTURES, "small_cnn", Watching)
+    options = RECIPE | {"batch": 30, "steps": 1, "seed": 0}
+    train_classifier_network(x, y, **NETWORK, **options, flip=True)
+    train_classifier_network(x, y, **NETWORK, **options)
+    order = [(x == image).flatten(1).all(1).nonzero().item() for image in seen[1]]
+    mirrored = seen[0][:, 0, 0, 5] == 0.9
+    expected = torch.where(mirrored[:, None, None, None], x[order].flip(3), x[order])
+    assert torch.equal(seen[0], expected)
+    assert 5 < mirrored.sum() < 25
 
 
 def test_non_finite_loss_stops():
