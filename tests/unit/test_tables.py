@@ -241,7 +241,7 @@ def test_one_data_set_may_be_attacked_with_several_eps():
     with pytest.raises(InputError, match="one already"):
         tables.robustness_rows(found, arms, ["ddim_0.1", "hnm_0.1"])
     arms[0]["eps"] = "3/10"
-    with pytest.raises(InputError, match="attacked with eps 0.1, not 3/10"):
+    with pytest.raises(InputError, match=r"attacked with eps 0\.1, not 3/10"):
         tables.robustness_rows(found, arms)
 
 

@@ -1,0 +1,190 @@
+"""Tests that decide the paper's claims on images, over the runs of one of its tables.
+
+Evidence of each is one entry: rows of make_paper_table's runs, one an arm and seed. A contest is an
+arm of one of `generators` against an arm of one of `rivals` that differs in nothing else: data set,
+eps, trainer, real and synthetic images, selection. The rival None has no synthetic images, and as
+many real ones as the arm's generator was trained on, or `real` of them. Importing this module
+enters its tests in claims.TESTS.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from contrastdp.claims import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    TESTS,
+    Verdict,
+    claim_test,
+    decide,
+)
+from contrastdp.records import InputError
+from contrastdp.statistics import Estimate, paired_difference
+
+__all__ = ["TESTS", "gains_everywhere", "gains_in_most"]
+Run = Mapping[str, str]
+ALIKE = ("dataset", "eps", "trainer")
+ALIKE_SYNTHETIC = ("real", "synthetic", "selection", "train_on")
+MIXTURES = {"mixed": "", "synthetic": "synthetic"}
+
+
+@claim_test
+def gains_everywhere(
+    evidence: Mapping[str, Any],
+    *,
+    generators: Sequence[str],
+    rivals: Sequence[str | None],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+    real: int | None = None,
+    eps: str | None = None,
+    train_on: str | None = None,
+) -> Verdict:
+    """Whether some generators' arms beat their rivals' in every contest and measure.
+
+    measures: clean, robust or both; real: images of the rival without synthetic ones; eps: of both;
+    train_on: 'mixed' or 'synthetic' arms only. The effect is the smallest mean difference in points, paired over seeds,
+    with its t interval at `level`. Reproduced where every such interval lies above `threshold`; not
+    reproduced where one of k lies below it even at the level 1 - (1 - level) / k, so that many
+    contests do not make a loss by chance; else inconclusive, as where nothing was run.
+    """
+    contests = _contests(evidence, generators, rivals, real=real, eps=eps, train_on=train_on)
+    found = [(a, b, kind, *_gain(a, b, kind, level)) for a, b in contests for kind in measures]
+    if not found:
+        return _not_run(generators, rivals, threshold)
+    strict = 1 - (1 - level) / len(found)
+    lost = [item for item in found if _below(_gain(*item[:3], strict)[0], threshold)]
+    a, b, kind, worst, _ = min(found, key=lambda item: item[3].mean)
+    # An interval without width or of one pair tells nothing: it holds the threshold.
+    low, high = _bounds(worst, threshold)
+    certain = all(_bounds(item[3], threshold)[0] > threshold for item in found)
+    verdict = REPRODUCED if certain else NOT_REPRODUCED if lost else INCONCLUSIVE
+    won = sum(item[3].mean > threshold for item in found)
+    return Verdict(
+        worst.mean,
+        low,
+        high,
+        "points, smallest difference",
+        threshold,
+        verdict,
+        f"{won} of {len(found)} differences are above {threshold:g} in the mean over "
+        f"{_pairs(found)} pairs; smallest: {kind}, {_name(a)} against {_name(b)}",
+    )
+
+
+@claim_test
+def gains_in_most(
+    evidence: Mapping[str, Any],
+    *,
+    generators: Sequence[str],
+    rivals: Sequence[str | None],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+    real: int | None = None,
+    eps: str | None = None,
+    train_on: str | None = None,
+) -> Verdict:
+    """Whether some generators' arms beat their rivals' in all measures at once in most contests.
+
+    The effect is the share of contests whose mean differences over paired seeds are all positive.
+    Its low counts only contests whose t intervals at `level` are all above 0, its high all but
+    those where one interval is below 0. Reproduced where even the low is above `threshold`.
+    """
+    contests = _contests(evidence, generators, rivals, real=real, eps=eps, train_on=train_on)
+    gains = [[_gain(a, b, kind, level)[0] for kind in measures] for a, b in contests]
+    if not gains:
+        return _not_run(generators, rivals, threshold)
+    share = sum(all(gain.mean > 0 for gain in each) for each in gains) / len(gains)
+    low = sum(all(_bounds(gain, 0.0)[0] > 0 for gain in each) for each in gains) / len(gains)
+    high = sum(not any(_below(gain, 0.0) for gain in each) for each in gains) / len(gains)
+    return Verdict(
+        share,
+        low,
+        high,
+        "share of contests",
+        threshold,
+        decide(low, high, threshold, above=True),
+        f"{len(gains)} contests in {' and '.join(measures)} accuracy: certain of {low:.2f}, "
+        f"possible in {high:.2f}",
+    )
+
+
+# ---------------------------------------------------------------- contests
+def _contests(
+    evidence: Mapping[str, Any],
+    generators: Sequence[str],
+    rivals: Sequence[str | None],
+    *,
+    real: int | None,
+    eps: str | None,
+    train_on: str | None,
+) -> list[tuple[list[Run], list[Run]]]:
+    """Pairs of arms' runs; real: of the rival without synthetic images; eps: of both."""
+    if len(evidence) != 1:
+        raise InputError(f"image claim: has {len(evidence)} pieces of evidence; give one's runs")
+    if train_on is not None and train_on not in MIXTURES:
+        raise InputError(f"image claim: train_on is '{train_on}', expected mixed or synthetic")
+    arms: dict[str, list[Run]] = {}
+    for run in next(iter(evidence.values())):
+        arms.setdefault(run["arm"], []).append(run)
+    return [
+        (one, other)
+        for one in arms.values()
+        for other in arms.values()
+        if one[0]["generator"] in generators
+        and (other[0]["generator"] or None) in rivals
+        and _fit(one[0], other[0], real)
+        and (eps is None or Fraction(one[0]["eps"]) == Fraction(eps))
+        and (train_on is None or one[0]["train_on"] == MIXTURES[train_on])
+    ]
+
+
+def _fit(one: Run, other: Run, real: int | None) -> bool:
+    if any(one[key] != other[key] for key in ALIKE):
+        return False
+    if other["generator"]:
+        return all(one[key] == other[key] for key in ALIKE_SYNTHETIC)
+    return int(other["real"]) == (int(one["real"]) if real is None else real)
+
+
+def _gain(
+    one: Sequence[Run], other: Sequence[Run], kind: str, level: float
+) -> tuple[Estimate, int]:
+    values = ({run["seed"]: float(run[kind]) for run in runs} for runs in (one, other))
+    gain = paired_difference(*values, level)
+    if gain is None:
+        raise InputError(
+            f"image claim: arms {_name(one)} and {_name(other)} share no seed; run one more"
+        )
+    return gain, gain.count
+
+
+def _bounds(gain: Estimate, inside: float) -> tuple[float, float]:
+    """The interval; where one pair, or pairs that are all alike, give none, it holds `inside`."""
+    if gain.low is None or gain.high - gain.low < 1e-9:
+        return min(gain.mean, inside), max(gain.mean, inside)
+    return gain.low, gain.high
+
+
+def _below(gain: Estimate, threshold: float) -> bool:
+    return _bounds(gain, threshold)[1] < threshold
+
+
+def _pairs(found: Sequence[tuple]) -> str:
+    return " or ".join(str(count) for count in sorted({item[-1] for item in found}))
+
+
+def _name(runs: Sequence[Run]) -> str:
+    return runs[0]["arm"]
+
+
+def _not_run(generators: Sequence[str], rivals: Sequence[str | None], threshold: float) -> Verdict:
+    names = " or ".join(name or "no synthetic images" for name in rivals)
+    said = f"not run: no arm of {' or '.join(generators)} beside one of {names}"
+    nothing = math.nan
+    return Verdict(nothing, nothing, nothing, "points", threshold, INCONCLUSIVE, said)

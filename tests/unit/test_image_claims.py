@@ -1,0 +1,155 @@
+"""Claims on images, on runs whose answer is known."""
+
+import math
+
+import pytest
+
+from contrastdp import claims
+from contrastdp.image_claims import TESTS
+from contrastdp.records import InputError
+
+BOTH = {"generators": ["guided"], "rivals": ["plain"], "measures": ["clean", "robust"]}
+BOTH |= {"threshold": 0.0, "level": 0.95}
+
+
+def make_runs(arm, generator, robust, *, clean=None, **changes):
+    """One run a seed, as read from CSV; clean accuracy is 30 points above robust."""
+    row = {"arm": arm, "dataset": "mnist", "generator": generator, "real": "10", "train_on": ""}
+    row |= {"synthetic": "40" if generator else "0", "selection": "none" if generator else ""}
+    row |= {"trainer": "trades", "eps": "3/10", "baseline": "", "n_test": "100"} | changes
+    clean = clean or [value + 30 for value in robust]
+    return [
+        row | {"seed": str(seed), "clean": str(a), "robust": str(b)}
+        for seed, (a, b) in enumerate(zip(clean, robust, strict=True))
+    ]
+
+
+def contest(gains, **changes):
+    """A plain arm and a guided one that is better by `gains`, one a seed."""
+    plain = [50 + 3 * seed for seed in range(len(gains))]
+    size = changes.get("synthetic", "40") + changes.get("eps", "")
+    guided = [a + b for a, b in zip(plain, gains, strict=True)]
+    return make_runs(f"plain{size}", "plain", plain, **changes) + make_runs(
+        f"guided{size}", "guided", guided, **changes
+    )
+
+
+def judge(test, runs, **parameters):
+    return TESTS[test]({"table": runs}, **BOTH | parameters)
+
+
+SURE, OPEN, LOSS = [2.0, 2.1, 1.9], [2.0, 1.0, 3.0], [-2.0, -2.1, -1.9]
+
+
+def test_the_tests_are_among_all_claims():
+    assert TESTS is claims.TESTS
+    assert {"gains_everywhere", "gains_in_most", "larger_in_most_cells"} <= set(TESTS)
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict", "effect"),
+    [
+        ([SURE, SURE], "reproduced", 2.0),
+        ([SURE, OPEN], "inconclusive", 2.0),  # 2 ± 2.48
+        ([SURE, LOSS], "not reproduced", -2.0),
+        ([SURE, [2.0, 2.0, 2.0]], "inconclusive", 2.0),  # alike by luck
+        ([[2.0]], "inconclusive", 2.0),
+    ],
+)
+def test_a_gain_must_be_certain_in_every_contest(others, verdict, effect):
+    runs = [run for i, gains in enumerate(others) for run in contest(gains, synthetic=str(40 + i))]
+    found = judge("gains_everywhere", runs)
+    assert found.verdict == verdict
+    assert found.effect == pytest.approx(effect)
+    assert f"of {2 * len(others)} differences" in found.evidence
+    if others[-1] is OPEN:
+        assert found.evidence.startswith("4 of 4")
+
+
+def test_the_worst_contest_is_named_with_its_interval():
+    found = judge("gains_everywhere", contest(SURE) + contest([1.0, 1.5, 2.0], synthetic="41"))
+    # t(2) at 97.5% is 4.302653, times 0.5 / sqrt(3)
+    assert (found.low, found.high) == (pytest.approx(0.257931, 1e-4), pytest.approx(2.742069, 1e-4))
+    assert "guided41 against plain41" in found.evidence
+
+
+def test_a_loss_among_many_contests_needs_more():
+    # A loss of 2 ± 1.24 alone: wholly below 0 at 95%, no longer at 1 - 0.05 / 20 (± 5.8).
+    loss = [-2.0, -1.5, -2.5]
+    assert judge("gains_everywhere", contest(loss), measures=["robust"]).verdict == "not reproduced"
+    many = [run for i in range(20) for run in contest(SURE if i else loss, synthetic=str(i + 1))]
+    assert judge("gains_everywhere", many, measures=["robust"]).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("contests", "verdict", "bounds"),
+    [
+        ([SURE, SURE, LOSS], "reproduced", (2 / 3, 2 / 3)),
+        ([SURE, OPEN, OPEN], "inconclusive", (1 / 3, 1.0)),
+        ([SURE, LOSS, LOSS], "not reproduced", (1 / 3, 1 / 3)),
+    ],
+)
+def test_most_contests_are_counted(contests, verdict, bounds):
+    runs = [run for i, gains in enumerate(contests) for run in contest(gains, synthetic=f"{i + 1}")]
+    found = judge("gains_in_most", runs, threshold=0.5)
+    assert (found.verdict, found.low, found.high) == (verdict, *map(pytest.approx, bounds))
+
+
+def test_both_measures_must_gain_at_once():
+    runs = make_runs("p", "plain", [50, 52, 54], clean=[80, 82, 84])
+    runs += make_runs("g", "guided", [52, 54.1, 55.9], clean=[78, 80.1, 81.9])
+    assert judge("gains_in_most", runs, measures=["robust"], threshold=0.5).effect == 1.0
+    found = judge("gains_in_most", runs, threshold=0.5)
+    assert (found.effect, found.high, found.verdict) == (0.0, 0.0, "not reproduced")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"eps": "1/10"},
+        {"trainer": "pgd"},
+        {"synthetic": "41"},
+        {"real": "11"},
+        {"selection": "entropy"},
+        {"train_on": "synthetic"},
+        {"dataset": "gtsrb"},
+    ],
+)
+def test_only_arms_alike_are_compared(change):
+    runs = contest(SURE)
+    apart = [run | change if run["generator"] == "guided" else run for run in runs]
+    found = judge("gains_everywhere", apart)
+    assert math.isnan(found.effect)
+    assert found.evidence == "not run: no arm of guided beside one of plain"
+    assert found.verdict == "inconclusive"
+
+
+def test_synthetic_images_against_real_ones():
+    runs = make_runs("few", "", [40.0, 42.0, 44.0])
+    runs += make_runs("all", "", [60.0, 62.0, 64.0], real="50")
+    runs += make_runs("mixed", "guided", [50.0, 52.1, 53.9])
+    runs += make_runs("alone", "guided", [61.0, 63.1, 64.9], real="50", train_on="synthetic")
+    against = {"rivals": [None], "measures": ["robust"]}
+    assert judge("gains_everywhere", runs, **against).effect == pytest.approx(1.0)
+    mixed = judge("gains_everywhere", runs, **against, train_on="mixed")
+    assert (mixed.effect, mixed.verdict) == (pytest.approx(10.0), "reproduced")
+    mixed = judge("gains_everywhere", runs, **against, train_on="mixed", real=50)
+    assert (mixed.effect, mixed.verdict) == (pytest.approx(-10.0), "not reproduced")
+    alone = judge("gains_everywhere", runs, **against, train_on="synthetic", real=50)
+    assert (alone.effect, alone.verdict) == (pytest.approx(1.0), "reproduced")
+
+
+def test_one_eps_can_be_chosen():
+    runs = contest(SURE, eps="1/10") + contest(LOSS)
+    assert judge("gains_everywhere", runs).verdict == "not reproduced"
+    assert judge("gains_everywhere", runs, eps="0.1").verdict == "reproduced"
+
+
+def test_bad_evidence_is_refused_in_one_line():
+    with pytest.raises(InputError, match="2 pieces of evidence"):
+        TESTS["gains_everywhere"]({"a": [], "b": []}, **BOTH)
+    with pytest.raises(InputError, match="expected mixed or synthetic"):
+        judge("gains_in_most", [], train_on="real")
+    runs = [run | {"seed": run["generator"] + run["seed"]} for run in contest(SURE)]
+    with pytest.raises(InputError, match="arms guided40 and plain40 share no seed"):
+        judge("gains_everywhere", runs)
