@@ -1,17 +1,17 @@
-"""Train a diffusion model on the drawn real images alone."""
+"""Train a diffusion model on the drawn real images alone, or take over one that others trained."""
 
 from functools import partial
 from typing import Any
 
 import torch
 
-from contrastdp.data import draw_subset, to_tensor
-from contrastdp.denoisers import build_denoiser, save_denoiser
+from contrastdp.data import read_tensors
+from contrastdp.denoisers import build_denoiser, load_pretrained, save_denoiser
 from contrastdp.device import device as resolve
 from contrastdp.diffusion import train_denoiser
 from contrastdp.job import run, track
 from contrastdp.noise import derive_seed, generator
-from contrastdp.records import provenance, read_images, write_csv, write_json
+from contrastdp.records import provenance, write_csv, write_json
 from contrastdp.schedulers import SubsequenceScheduler
 
 
@@ -21,45 +21,44 @@ def train_diffusion(
     real: int,
     classes: int,
     conditional: bool,
-    network: dict[str, Any],
-    training: dict[str, Any],
+    network: dict[str, Any] | None,
+    training: dict[str, Any] | None,
     schedule: dict[str, Any],
     seed: int,
     model: str,
     history: str,
     metrics: str,
+    pretrained: str | None = None,
     device: str = "auto",
 ) -> None:
     """Train on `real` images of the training split and write the averaged model.
 
     network: settings of build_denoiser; training: of train_denoiser; schedule: of the diffusers
-    scheduler; model: folder to write, in diffusers' layout.
+    scheduler; model: folder to write, in diffusers' layout. pretrained: of load_pretrained; that
+    model is written in the place of a trained one, its origin in the metrics, an empty history.
     """
-    data = read_images(train, classes=classes)
-    chosen = draw_subset(data["label"], real, derive_seed(seed, "subset"))
     place = resolve(device)
-    image = to_tensor(data["image"][chosen]).to(place)
-    label = torch.from_numpy(data["label"][chosen]).to(place) if conditional else None
-    labels = classes if conditional else None
-    torch.manual_seed(derive_seed(seed, "denoiser"))
-    sizes = {"image_size": image.shape[-1], "channels": image.shape[1], "classes": labels}
-    denoiser = build_denoiser(**sizes, **network).to(place)
-    scheduler = SubsequenceScheduler(**schedule)
-    steps = train_denoiser(
-        denoiser,
-        image,
-        label,
-        abar=scheduler.alphas_cumprod,
-        generator=generator(seed, "diffusion"),
-        progress=partial(track, what="diffusion training"),
-        **training,
-    )
-    rows = list(steps)
+    image, label = read_tensors(train, classes=classes, device=place, real=real, seed=seed)
+    sizes = {"image_size": image.shape[-1], "channels": image.shape[1], "schedule": schedule}
+    sizes |= {"classes": classes if conditional else None}
+    origin, rows = None, []
+    if pretrained:
+        denoiser, scheduler, origin = load_pretrained(pretrained, **sizes)
+    else:
+        torch.manual_seed(derive_seed(seed, "denoiser"))
+        denoiser = build_denoiser(**sizes, **network).to(place)
+        scheduler = SubsequenceScheduler(**schedule)
+        options = {"abar": scheduler.alphas_cumprod, "generator": generator(seed, "diffusion")}
+        options |= {"progress": partial(track, what="diffusion training"), **training}
+        rows = list(train_denoiser(denoiser, image, label if conditional else None, **options))
     save_denoiser(model, denoiser, scheduler)
     write_csv(history, rows, ["step", "loss"])
     settings = {"network": network, "training": training, "schedule": schedule, "real": real}
     told = provenance(seed=seed, settings=settings, device=str(place))
-    write_json(metrics, {"loss": rows[-1]["loss"], "provenance": told})
+    told["precision"] = (training or {}).get("precision", "float32")
+    found = {"loss": rows[-1]["loss"] if rows else None, "pretrained": origin}
+    found |= {"parameters": sum(weight.numel() for weight in denoiser.parameters())}
+    write_json(metrics, found | {"provenance": told})
 
 
 if "snakemake" in globals():

@@ -7,9 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contrastdp import data
+from contrastdp import augmentation, data
 from contrastdp.averaging import AveragedNetwork
-from contrastdp.records import finite
+from contrastdp.records import InputError, finite
+
+OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+DECAYS = ("cosine", "constant")
+PRECISIONS = ("float32", "bfloat16")
 
 
 def noise_prediction_loss(
@@ -44,46 +48,82 @@ def train_denoiser(
     averaging: float,
     shift: int,
     generator: torch.Generator,
+    flip: bool = False,
+    optimiser: str = "adamw",
+    weight_decay: float = 0.0,
+    decay: str = "cosine",
+    micro_batch: int | None = None,
+    precision: str = "float32",
+    channels_last: bool = False,
+    compiled: str | None = None,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> Iterator[dict[str, float]]:
     """Train `denoiser` in place and leave its averaged weights in it; yields {step, loss} at times.
 
     image: (N, C, H, W) in [0, 1]; label: (N,) int64 for a class-conditional denoiser, else None;
-    abar: (T,); AdamW without weight decay, linear warm-up then cosine, gradients clipped to
-    clip_norm; averaging: decay of the averaged weights; shift: pixels of
-    augmentation; generator: on the CPU, draws batches, shifts, timesteps and noise. Raises
-    InputError on a non-finite loss.
+    abar: (T,). optimiser: 'adamw' or 'adam'; linear warm-up of the learning rate, then, as `decay`
+    says, 'cosine' to 0 or 'constant'; gradients clipped to clip_norm. averaging: largest decay of
+    the averaged weights. shift: pixels of augmentation; flip: mirror half of the images, left to
+    right. generator: on the CPU, draws batches, shifts, flips, timesteps and noise; dropout, where
+    a denoiser has it, draws from torch's global one.
+
+    micro_batch: images that pass the denoiser at once, with the same gradient within rounding but
+    for dropout; precision: 'bfloat16' runs the denoiser under autocast, its weights stay float32;
+    channels_last: layout of the convolutions' weights; compiled: a backend of torch.compile, such
+    as 'inductor', None for none. Raises InputError for an unknown choice and a non-finite loss.
     """
+    # PAPER: the mean over pixels; the official CIFAR-10 code sums them, which Adam undoes.
+    for what, value, known in (
+        ("optimiser", optimiser, OPTIMISERS),
+        ("decay", decay, DECAYS),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise InputError(f"{what} is '{value}'; choose {' or '.join(known)}")
     device = image.device
     abar = abar.to(device)
-    optimiser = torch.optim.AdamW(
-        denoiser.parameters(), lr=learning_rate, weight_decay=0.0, fused=True
+    if channels_last:
+        denoiser.to(memory_format=torch.channels_last)
+    stepping = OPTIMISERS[optimiser](
+        denoiser.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
     )
+    predictor = torch.compile(denoiser, backend=compiled) if compiled else denoiser
 
     def rate(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
+        if decay == "constant":
+            return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(stepping, rate)
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
     drawn = data.epochs(len(image), batch, generator)
     denoiser.train()
     total, since, every = 0.0, 0, max(steps // 40, 1)
     for step in progress(range(steps)):
         index = next(drawn).to(device)
-        x0 = data.shift(image[index], shift, generator) * 2 - 1
+        x0 = augmentation.shift(image[index], shift, generator) * 2 - 1
+        if flip:
+            x0 = augmentation.flip(x0, generator)
         timestep = torch.randint(0, len(abar), (batch,), generator=generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
         chosen = None if label is None else label[index]
-        loss = noise_prediction_loss(denoiser, x0, noise, timestep, abar, chosen)
-        optimiser.zero_grad()
-        loss.backward()
+        stepping.zero_grad()
+        for piece in data.batches(batch, micro_batch or batch):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                classes = None if chosen is None else chosen[piece]
+                loss = noise_prediction_loss(
+                    predictor, x0[piece], noise[piece], timestep[piece], abar, classes
+                )
+            loss = loss * (len(x0[piece]) / batch)
+            loss.backward()
+            total = total + loss.detach()
         nn.utils.clip_grad_norm_(denoiser.parameters(), clip_norm)
-        optimiser.step()
+        stepping.step()
         schedule.step()
         average.update(step)
-        total, since = total + loss.detach(), since + 1
+        since += 1
         if (step + 1) % every == 0 or step + 1 == steps:
             yield {
                 "step": step + 1,

@@ -1,5 +1,7 @@
 """Subsequences and reverse steps against written-out formulas and diffusers' own DDPM."""
 
+import math
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -96,6 +98,41 @@ def test_eta_one_is_ddpm_on_any_chain(clip, variance_type):
         z = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
         got = ours.step(e, t, x, eta=1.0, variance_noise=z, variance_type=variance_type).prev_sample
         torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_ddpm_of_mnist_and_gtsrb():
+    """The official sampler for them, written out: cosine abar, an even chain with betas made anew
+    from its abar, x_0 clamped to [-1, 1], the posterior's mean and its variance beta tilde."""
+
+    def curve(t):
+        return math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    full, product = [], 1.0
+    for t in range(1000):
+        product *= 1 - min(1 - curve(t + 1) / curve(t), 0.999)
+        full.append(product)
+    chain = [int(k * 999 / 249 + 1e-9) for k in range(250)]
+    chosen = SubsequenceScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=True)
+    settings = {"steps": 250, "spacing": "even", "eta": 1.0, "variance_type": "fixed_small"}
+    rest = set_chain(chosen, **settings)
+    assert chosen.timesteps.tolist() == chain[::-1]
+    assert min(x for x in chosen.alphas_cumprod.tolist()) == pytest.approx(min(full), rel=1e-3)
+
+    stream = torch.Generator().manual_seed(0)
+    clamped = 0
+    for k in (249, 248, 200, 100, 30, 1, 0):
+        now, before = full[chain[k]], full[chain[k - 1]] if k else 1.0
+        beta, alpha = 1 - now / before, now / before
+        x, e, z = (torch.randn(3, 2, 1, 4, 4, generator=stream, dtype=torch.float64)).unbind()
+        x0 = (1 / now) ** 0.5 * x - (1 / now - 1) ** 0.5 * e
+        clamped += int((x0.abs() > 1).any() and (x0.abs() < 1).any())
+        x0 = x0.clamp(-1, 1)
+        mean = beta * before**0.5 / (1 - now) * x0 + (1 - before) * alpha**0.5 / (1 - now) * x
+        variance = beta * (1 - before) / (1 - now)
+        expected = mean + variance**0.5 * z if k else mean
+        got = chosen.step(e, chain[k], x, variance_noise=z, **rest).prev_sample
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert clamped >= 4
 
 
 def test_ddpm_step_of_the_paper():
