@@ -47,10 +47,11 @@ def gains_everywhere(
     """Whether some generators' arms beat their rivals' in every contest and measure.
 
     measures: clean, robust or both; real: images of the rival without synthetic ones; eps: of both;
-    train_on: 'mixed' or 'synthetic' arms only. The effect is the smallest mean difference in points, paired over seeds,
-    with its t interval at `level`. Reproduced where every such interval lies above `threshold`; not
-    reproduced where one of k lies below it even at the level 1 - (1 - level) / k, so that many
-    contests do not make a loss by chance; else inconclusive, as where nothing was run.
+    train_on: 'mixed' or 'synthetic' arms only. The effect is the smallest mean difference in
+    points, paired over seeds, with its t interval at `level`. Reproduced where every such interval
+    lies above `threshold`; not reproduced where one of k lies below it even at the level
+    1 - (1 - level) / k, so that many contests do not make a loss by chance; else inconclusive, as
+    where nothing was run.
     """
     contests = _contests(evidence, generators, rivals, real=real, eps=eps, train_on=train_on)
     found = [(a, b, kind, *_gain(a, b, kind, level)) for a, b in contests for kind in measures]
