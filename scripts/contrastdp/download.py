@@ -112,8 +112,8 @@ def fetch_archive(
         own = listed.get(f"{dataset}/{file}", listed.get(file))
         wanted = _Wanted({"sha256": own}, None) if own else wanted
         # A folder of this machine means nothing elsewhere, so it does not enter the record.
-        shown = base if _is_web(base) else "mirror:"
-        names = {f"{base}/{rest}": f"{shown}/{rest}" for rest in (f"{dataset}/{file}", file)}
+        shown = f"{base}/" if _is_web(base) else "mirror:"
+        names = {f"{base}/{rest}": f"{shown}{rest}" for rest in (f"{dataset}/{file}", file)}
 
     # The file, unless it is there
     if path.exists() and wanted.mismatch(path) is None:
