@@ -5,7 +5,7 @@ from typing import Any
 
 from contrastdp import tables
 from contrastdp.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from contrastdp.paper_tables import MEASURES, NOT_GIVEN, NOT_RUN, OURS_ONLY
+from contrastdp.paper_tables import MEASURES, NOT_GIVEN, NOT_RECORDED, NOT_RUN, OURS_ONLY
 
 NONE = "–"  # a cell that neither the paper nor we have
 Row = Mapping[str, Any]
@@ -134,7 +134,7 @@ def run_cells(cells: Sequence[Row]) -> Cells:
             *(cell["title"], ", ".join(ids) or OURS_ONLY, cell["data"] + _mark([cell]), real),
             *(f"{cell['synthetic_used']:,}", cell["trainer"], str(cell["eps"])),
             *(_tested(cell), str(cell["seeds"]), cell["network"]),
-            "not recorded" if parameters is None else f"{parameters:,}",
+            NOT_RECORDED if parameters is None else f"{parameters:,}",
         ]
     right = ("Real", "Synthetic", "Test images", "Seeds", "Parameters")
     return header, list(lines.values()), [name in right for name in header]
@@ -156,9 +156,10 @@ def caption(evaluations: tables.Evaluations, cells: Sequence[Row], *, comparable
         sentences.append("Paper: as printed (± standard deviation where given).")
     else:
         sentences.append("The paper prints no numbers of this experiment.")
+    counts = "seeds; synthetic images where their number is not the paper's" if printed else "seeds"
     sentences.append(
         "Ours: mean ± standard deviation over seeds [95% interval of seeds (t) and test images "
-        "(Wilson) together] (seeds; synthetic images where their number is not the paper's)."
+        f"(Wilson) together] ({counts})."
     )
     missing = sum(cell["arm"] is None for cell in printed)
     if missing:
@@ -166,23 +167,26 @@ def caption(evaluations: tables.Evaluations, cells: Sequence[Row], *, comparable
     for data, train, test, subset in dict.fromkeys(
         (cell["data"], cell["train"], cell["test"], cell["subset"]) for cell in run
     ):
-        counts = f"{'an unknown number of' if train is None else f'{train:,}'} training and "
-        counts += f"{test:,} test images"
+        counts = ("" if train is None else f"{train:,} training and ") + f"{test:,} test images"
         if subset == "yes":
             sentences.append(f"Subset: not all of {data} but a subset stood for it, with {counts}.")
         else:
             sentences.append(f"Data: {data}, {counts}.")
-    networks = dict.fromkeys((cell["network"], cell["parameters"]) for cell in run)
+    networks = dict.fromkeys(
+        (cell["network"], cell["parameters"]) for cell in run if cell["network"] != NOT_RECORDED
+    )
     if networks:
         words = (name + (f" ({n:,} parameters)" if n else "") for name, n in networks)
         sentences.append(f"Network: {' or '.join(words)}.")
     sentences += tables.describe_attacks(evaluations.values())
     reduced = any("reduced" in cell[f"{kind}_verdict"] for cell in printed for kind in MEASURES)
-    if reduced or (run and not comparable):
+    if reduced:
         sentences.append(
-            "Reduced settings or data: our values are not comparable with the paper's, only the "
-            "differences below are."
+            "Reduced settings or data: our values are not comparable with the paper's; only the "
+            "signs of the differences below are held against its own."
         )
+    elif run and not comparable:
+        sentences.append("Settings are reduced ones, not the paper's.")
     return " ".join(sentences)
 
 

@@ -18,7 +18,7 @@ REPORTED_COLUMNS = (
 REPORTED_TEXT = ("id", "table", "dataset", "arm", "synthetic", "text_version", "note")
 ROW_KEYS = (*tables.ARM_KEYS, "baseline", "reported")
 MEASURES = ("clean", "robust")
-NOT_RUN, OURS_ONLY, NOT_GIVEN = "not run", "ours only", "not given"
+NOT_RUN, OURS_ONLY, NOT_GIVEN, NOT_RECORDED = "not run", "ours only", "not given", "not recorded"
 USED = ("data", "subset", "train", "test", "network", "parameters")
 CELL_COLUMNS = (
     *("id", "method", "synthetic", "text_version"),
@@ -150,13 +150,13 @@ def used(evaluations: tables.Evaluations, row: Row) -> dict[str, Any]:
         content = evaluations[row["arm"], seed]
         data, network = content.get("data") or {}, dict(content.get("network") or {})
         parameters = network.pop("parameters", None)
-        words = [str(network.pop("architecture", "not recorded"))]
+        words = [str(network.pop("architecture", NOT_RECORDED))]
         words += [f"{key} {value}" for key, value in network.items()]
         subset = data.get("subset")
         found.append(
             {
                 "data": data.get("title", row["dataset"]),
-                "subset": "not recorded" if subset is None else "yes" if subset else "no",
+                "subset": NOT_RECORDED if subset is None else "yes" if subset else "no",
                 "train": data.get("train"),
                 "test": data.get("test", content["n_test"]),
                 "network": ", ".join(words),
