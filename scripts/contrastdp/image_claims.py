@@ -3,8 +3,8 @@
 Evidence of each is one entry: rows of make_paper_table's runs, one an arm and seed. A contest is an
 arm of one of `generators` against an arm of one of `rivals` that differs in nothing else: data set,
 eps, trainer, real and synthetic images, selection. The rival None has no synthetic images, and as
-many real ones as the arm's generator was trained on, or `real` of them. Importing this module
-enters its tests in claims.TESTS.
+many real ones as the arm's generator was trained on, or `real` of them; the rival 'baseline' is
+the arm's own baseline. Importing this module enters its tests in claims.TESTS.
 """
 
 import math
@@ -28,6 +28,7 @@ __all__ = ["TESTS", "gains_everywhere", "gains_in_most"]
 Run = Mapping[str, str]
 ALIKE = ("dataset", "eps", "trainer")
 ALIKE_SYNTHETIC = ("real", "synthetic", "selection", "train_on")
+BASELINE = "baseline"
 MIXTURES = {"mixed": "", "synthetic": "synthetic"}
 
 
@@ -138,14 +139,17 @@ def _contests(
         for one in arms.values()
         for other in arms.values()
         if one[0]["generator"] in generators
-        and (other[0]["generator"] or None) in rivals
-        and _fit(one[0], other[0], real)
+        and _rival(one[0], other[0], rivals, real)
         and (eps is None or Fraction(one[0]["eps"]) == Fraction(eps))
         and (train_on is None or one[0]["train_on"] == MIXTURES[train_on])
     ]
 
 
-def _fit(one: Run, other: Run, real: int | None) -> bool:
+def _rival(one: Run, other: Run, rivals: Sequence[str | None], real: int | None) -> bool:
+    if BASELINE in rivals and one["baseline"] == other["arm"]:
+        return True
+    if (other["generator"] or None) not in rivals:
+        return False
     if any(one[key] != other[key] for key in ALIKE):
         return False
     if other["generator"]:

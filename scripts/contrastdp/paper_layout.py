@@ -169,7 +169,7 @@ def caption(evaluations: tables.Evaluations, cells: Sequence[Row], *, comparable
     ):
         counts = ("" if train is None else f"{train:,} training and ") + f"{test:,} test images"
         if subset == "yes":
-            sentences.append(f"Subset: not all of {data} but a subset stood for it, with {counts}.")
+            sentences.append(f"Subset: a part of {data} stood for the whole, {counts}.")
         else:
             sentences.append(f"Data: {data}, {counts}.")
     networks = dict.fromkeys(

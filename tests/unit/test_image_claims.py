@@ -139,6 +139,14 @@ def test_synthetic_images_against_real_ones():
     assert (alone.effect, alone.verdict) == (pytest.approx(1.0), "reproduced")
 
 
+def test_each_arm_may_be_held_against_its_own_baseline():
+    runs = [run | {"baseline": "plain40"} for run in contest(SURE)]
+    runs += contest(LOSS, synthetic="41")  # without a baseline: not compared
+    found = judge("gains_everywhere", runs, rivals=["baseline"])
+    assert (found.effect, found.verdict) == (pytest.approx(2.0), "reproduced")
+    assert "2 of 2" in found.evidence
+
+
 def test_one_eps_can_be_chosen():
     runs = contest(SURE, eps="1/10") + contest(LOSS)
     assert judge("gains_everywhere", runs).verdict == "not reproduced"

@@ -367,7 +367,7 @@ def test_the_caption_says_what_was_used(reported):
         study.found, list(study.cells(reported, comparable=False).values()), comparable=False
     )
     assert "4 of the paper's 5 cells were not run" in text
-    assert "subset stood for it, with 400 training and 200 test images" in text
+    assert "Subset: a part of CIFAR-10 stood for the whole, 400 training and 200 test" in text
     assert "Network: wide_resnet (1,234 parameters)" in text
     assert "eps = 8/255" in text
     assert "not comparable" in text
