@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from contrastdp import mnist_cnn
+from contrastdp.mnist_cnn import convolution_matrix, pooled_convolution
 from contrastdp.networks import build_network
 from contrastdp.records import InputError
 
@@ -39,6 +41,57 @@ def test_same_function_as_in_the_papers_order(channels, side):
     expected = torch.autograd.grad(logits.square().sum(), wanted)
     found = torch.autograd.grad(network(x).square().sum(), wanted)
     torch.testing.assert_close(found, expected)
+
+
+def test_batches_of_any_size(monkeypatch):
+    network = build_network("mnist_cnn", **SIZES)
+    x = torch.rand(7, 1, 28, 28)
+    expected = network(x)
+    monkeypatch.setattr(mnist_cnn, "IMAGES_AT_ONCE", 3)
+    torch.testing.assert_close(network(x), expected)
+    assert network(x[:0]).shape == (0, 10)
+
+
+def test_without_columns_under_autocast():
+    network = build_network("mnist_cnn", **SIZES)
+    x = torch.rand(3, 1, 28, 28, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z = network(x)
+    assert z.dtype == torch.bfloat16
+    torch.testing.assert_close(z.float(), network(x), rtol=0.05, atol=0.02)
+    z.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------- convolutions in columns
+def test_pooled_convolution_passes_gradcheck():
+    generator = torch.Generator().manual_seed(3)
+    x, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.double, requires_grad=True)
+        for shape in ((1, 2, 2, 4, 4, 2), (12, 16), (3,))
+    )
+    assert torch.autograd.gradcheck(lambda *a: pooled_convolution(*a, 2), (x, weight, bias))
+
+
+def test_the_first_of_equal_values_takes_the_gradient():
+    # an even image makes every window's four values equal
+    network = build_network("mnist_cnn", **SIZES)
+    x = torch.zeros(2, 1, 28, 28, requires_grad=True)
+    (expected,) = torch.autograd.grad(in_the_papers_order(network, x)[1][:, 3].sum(), x)
+    (found,) = torch.autograd.grad(network(x)[:, 3].sum(), x)
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(found, expected)
+
+
+def test_convolution_matrix_is_the_convolution():
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(3, 2, 5, 5, generator=generator)
+    x = torch.randn(1, 2, 8, 8, generator=generator)
+    expected = F.conv2d(x, weight)  # (1, 3, 4, 4)
+    found = (convolution_matrix(weight, 8) @ x.flatten()).view(2, 2, 3, 2, 2)
+    for row in range(2):
+        for column in range(2):
+            torch.testing.assert_close(found[row, column], expected[0, :, row::2, column::2])
 
 
 def test_images_too_small():
