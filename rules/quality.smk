@@ -1,0 +1,47 @@
+# How good each generator's images are: measured against held-out images, and put in a table.
+
+
+rule measure_samples:
+    input:
+        unpack(quality_inputs),
+    output:
+        measures=f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}.json",
+    log:
+        f"{RESULTS}/logs/measure_samples/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_samples/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code("measure_samples"),
+        identity=quality_identity,
+        settings=setting("quality"),
+    script:
+        "../scripts/measure_samples.py"
+
+
+rule make_quality_table:
+    input:
+        measures=quality_files,
+    output:
+        csv=f"{TABLES}/quality_{{dataset}}.csv",
+        markdown=f"{TABLES}/quality_{{dataset}}.md",
+    log:
+        f"{RESULTS}/logs/make_quality_table/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_quality_table/{{dataset}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("make_quality_table"),
+        titles=quality_titles,
+    script:
+        "../scripts/make_quality_table.py"
