@@ -1,5 +1,6 @@
 """The training loop: schedule, batches, weight decay, validation, reproducibility, bad input."""
 
+from contextlib import contextmanager
 from itertools import combinations, islice
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from contrastdp import augmentation
+from contrastdp import augmentation, robust_training
 from contrastdp.adversarial import pgd_loss, trades_loss
 from contrastdp.averaging import STATISTICS
 from contrastdp.networks import build_network
@@ -173,12 +174,22 @@ def test_micro_batches_give_the_same_loss_and_gradient(loss, mixed):
             torch.testing.assert_close(one, two, rtol=1e-7, atol=1e-9)
 
 
-def test_training_draws_the_same_whatever_the_micro_batch():
-    seen = {}
+def test_training_draws_the_same_whatever_the_micro_batch(monkeypatch):
+    drawn = {}
     for micro_batch in (None, 4):
-        result = train(micro_batch=micro_batch, steps=3, shift=1, flip=True, cutmix=1.0)
-        seen[micro_batch] = result.last.logits.weight
-    torch.testing.assert_close(seen[None], seen[4], atol=2e-4, rtol=0)
+        kept = drawn.setdefault(micro_batch, [])
+
+        def watch(loss, network, x, y, start, kept=kept, **options):
+            kept.extend((x, y, start))
+            return accumulate_gradient(loss, network, x, y, start, **options)
+
+        monkeypatch.setattr(robust_training, "accumulate_gradient", watch)
+        train(micro_batch=micro_batch, steps=3, shift=1, flip=True, cutmix=1.0)
+    assert len(drawn[4]) == 9
+    for one, two in zip(drawn[None], drawn[4], strict=True):
+        assert torch.equal(one, two)
+    # and another start every step
+    assert not torch.equal(drawn[4][2], drawn[4][5])
 
 
 def test_statistics_are_those_of_a_micro_batch():
@@ -226,7 +237,29 @@ def test_layout_and_compiler_change_nothing_but_rounding(change):
     assert other.passes == plain.passes | change
 
 
-def test_training_in_low_precision_learns_and_validates_in_float32():
+@contextmanager
+def watched(kind, look):
+    """The list of look(module, output) of every pass through a module of `kind`."""
+    seen = []
+
+    def hook(module, given, output):
+        if isinstance(module, kind):
+            seen.append(look(module, output))
+
+    handle = nn.modules.module.register_module_forward_hook(hook)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def test_training_in_low_precision_validates_in_float32():
+    with watched(nn.Conv2d, lambda module, out: (module.training, out.dtype)) as seen:
+        normed(precision="bfloat16")
+    assert set(seen) == {(True, torch.bfloat16), (False, torch.float32)}
+
+
+def test_training_in_low_precision_learns():
     result = train(steps=60, validate_every=25, beta=1.0, precision="bfloat16")
     assert summary(result)["last_validation_clean"] > 0.9
     assert result.passes["precision"] == "bfloat16"
@@ -285,6 +318,10 @@ def test_first_step_replaces_the_initial_statistics():
         network = train(NORMED, steps=1, batch=8, first_norm_momentum=first).last
         seen[first] = first_norm(network).running_mean
         assert first_norm(network).momentum == 0.01
+    with watched(nn.BatchNorm2d, lambda module, out: (module.training, module.momentum)) as found:
+        train(NORMED, steps=3, batch=8, attack_steps=1, first_norm_momentum=0.5)
+    momenta = [momentum for training, momentum in found if training]
+    assert momenta == [0.5] * (len(momenta) // 3) + [0.01] * (len(momenta) // 3 * 2)
     # the two passes of a TRADES step see nearly the same images
     torch.testing.assert_close(seen[None], seen[1.0] * (1 - 0.99**2), rtol=0.2, atol=1e-3)
 
