@@ -1,10 +1,9 @@
-"""Images as tensors: conversion, subsets of real images, augmentation and batches."""
+"""Images as tensors: conversion, subsets of real images and batches."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from contrastdp.noise import derive_seed
 from contrastdp.records import InputError, read_images
@@ -71,23 +70,6 @@ def read_tensors(
 def shape_of(x: torch.Tensor) -> tuple[int, int, int]:
     """(H, W, C), as image files have it, of images (N, C, H, W)."""
     return x.shape[2], x.shape[3], x.shape[1]
-
-
-# ---------------------------------------------------------------- augmentation
-def shift(x: torch.Tensor, pixels: int, generator: torch.Generator | None) -> torch.Tensor:
-    """Move every image by its own random whole number of pixels, up to `pixels` in each direction.
-
-    x: (N, C, H, W); what moves in from outside is 0 (black). The generator lives on the CPU, so a
-    seed draws the same shifts on every device.
-    """
-    if pixels == 0:
-        return x
-    n, _, height, width = x.shape
-    moves = torch.randint(0, 2 * pixels + 1, (2, n), generator=generator).to(x.device)
-    padded = F.pad(x, (pixels, pixels, pixels, pixels))
-    # every window of the padded image: (N, C, 2p+1, 2p+1, H, W), of which one an image is taken
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    return windows[torch.arange(n, device=x.device), :, moves[0], moves[1]]
 
 
 # ---------------------------------------------------------------- batches

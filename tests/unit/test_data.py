@@ -1,4 +1,4 @@
-"""Images as tensors: conversion, subsets, shifts, batches."""
+"""Images as tensors: conversion, subsets, batches."""
 
 from itertools import islice
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from contrastdp.data import batches, draw_subset, epochs, shift, to_tensor, to_uint8
+from contrastdp.data import batches, draw_subset, epochs, to_tensor, to_uint8
 from contrastdp.records import InputError
 
 
@@ -46,24 +46,6 @@ def test_subset_fills_from_other_classes_where_one_is_short():
 def test_subset_of_too_many(count):
     with pytest.raises(InputError, match="the training split has 10"):
         draw_subset(np.zeros(10, np.int64), count, seed=0)
-
-
-def test_shift_agrees_with_a_loop_and_covers_every_move():
-    x = torch.rand(200, 2, 5, 4)
-    moved = shift(x, 1, torch.Generator().manual_seed(0))
-    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    seen = set()
-    for i in range(len(x)):
-        found = [
-            (dy, dx)
-            for dy in range(3)
-            for dx in range(3)
-            if np.array_equal(moved[i].numpy(), padded[i, :, dy : dy + 5, dx : dx + 4])
-        ]
-        assert len(found) == 1
-        seen.add(found[0])
-    assert len(seen) == 9
-    assert shift(x, 0, None) is x
 
 
 def test_batches_cover_everything_once():
