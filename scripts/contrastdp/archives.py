@@ -139,7 +139,7 @@ class _Limited:
         self.path, self.file, self.limit, self.left = path, file, limit, limit
 
     def read(self, size: int) -> bytes:
-        content = self.file.read(min(size, self.left + 1))
+        content = self.file.read(size)
         self.left -= len(content)
         if self.left < 0:
             raise InputError(f"{self.path}: unpacks to more than {self.limit} bytes; {ELSEWHERE}")

@@ -88,7 +88,9 @@ def signs(classes=(0, 7), tracks=2, frames=2, side=32):
         names = [f"{t:05d}_{f:05d}.ppm" for t in range(tracks) for f in range(frames)]
         for name in names:
             pictures[f"{ROOT}/{c:05d}/{name}"] = rng.integers(0, 256, (side, side, 3), np.uint8)
-        entries.append((f"{ROOT}/{c:05d}/GT-{c:05d}.csv", table([(name, c) for name in names])))
+        entries.append(
+            (f"{ROOT}/{c:05d}/GT-{c:05d}.csv", table([(name, c) for name in names[::-1]]))
+        )
     entries += [(name, ppm(picture)) for name, picture in reversed(pictures.items())]
     return [("GTSRB/", b""), ("GTSRB/Readme-Images.txt", b"read me"), *entries], pictures
 
@@ -167,6 +169,8 @@ def broken_cifar10():
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     device = tarfile.TarInfo("cifar-10-batches-bin/device")
     device.type = tarfile.CHRTYPE
+    sparse = tarfile.TarInfo("cifar-10-batches-bin/sparse")
+    sparse.type = tarfile.GNUTYPE_SPARSE
     return {
         "parent": ([("../evil", b"x"), *entries], "leads out"),
         "inner parent": ([("cifar-10-batches-bin/../../evil", b"x"), *entries], "leads out"),
@@ -175,6 +179,7 @@ def broken_cifar10():
         "backslash": ([("..\\evil", b"x"), *entries], "leads out"),
         "link": ([(link, b""), *entries], "no plain file"),
         "device": ([(device, b""), *entries], "no plain file"),
+        "sparse": ([(sparse, b""), *entries], "no plain file"),
         "missing": (entries[1:], f"has no entry '{first}'"),
         "twice": ([*entries, (first, content)], "there twice"),
         "part of a record": ([(first, content[:-1]), *entries[1:]], "6145 bytes"),
@@ -192,6 +197,15 @@ def test_cifar10_refused(tmp_path, monkeypatch, fault):
     with pytest.raises(InputError, match=message) as caught:
         read_cifar10(tar_gz(tmp_path / "c.tar.gz", entries))
     assert "\n" not in str(caught.value)
+
+
+def test_cifar10_refuses_a_wrong_checksum(tmp_path):
+    path = tar_gz(tmp_path / "c.tar.gz", batches()[0])
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of gzip: CRC, then length
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged.*CRC"):
+        read_cifar10(path)
 
 
 def test_cifar10_refuses_a_name_that_unpacks_without_end(tmp_path, monkeypatch):
@@ -252,6 +266,8 @@ def broken_gtsrb():
     rest = entries[:csv_place] + entries[csv_place + 1 :]
     link = zipfile.ZipInfo(f"{ROOT}/00000/00009_00000.ppm")
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    nul = zipfile.ZipInfo("x")
+    nul.filename = "GTSRB/\0x"
     bzip = zipfile.ZipInfo("GTSRB/odd")
     bzip.compress_type = zipfile.ZIP_BZIP2
     wide = b"P6\n100000 100000\n255\n" + bytes(100)
@@ -270,6 +286,7 @@ def broken_gtsrb():
         "parent": ([("../evil.ppm", b"x"), *entries], "leads out"),
         "absolute": ([("/evil.ppm", b"x"), *entries], "leads out"),
         "backslash": ([("GTSRB\\..\\..\\evil", b"x"), *entries], "leads out"),
+        "nul": ([(nul, b"x"), *entries], "leads out"),
         "link": ([(link, b"/etc/passwd"), *entries], "no plain file"),
         "twice": ([*entries, (picture, content)], "there twice"),
         "large": ([*entries, ("GTSRB/zeros", bytes(2**20 + 1))], "at most 1048576"),
