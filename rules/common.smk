@@ -40,6 +40,7 @@ try:
         folder=BASE / "config",
         command_line=typed(dict(config)),
     )
+    config["mirror"] = PLAN.mirror  # what download_data reads; the one setting that is no parameter
     THEORY_SETTINGS = experiments.theory(load_yaml, folder=BASE / "config")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.
@@ -57,6 +58,7 @@ LABELLED = f"{RESULTS}/{{dataset}}/labelled/{{generator}}/n{{real}}/seed{{seed}}
 SELECTED = f"{RESULTS}/{{dataset}}/selected/{{arm}}/seed{{seed}}"
 ROBUST = f"{RESULTS}/{{dataset}}/robust/{{arm}}/seed{{seed}}"
 ATTACKS = f"{RESULTS}/{{dataset}}/attacks/{{arm}}/seed{{seed}}"
+QUALITY = f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}"
 FIGURES = f"{RESULTS}/figures"
 TABLES = f"{RESULTS}/tables"
 
@@ -134,7 +136,7 @@ def image_shape(wildcards):
 
 def denoiser_setting(key):
     """Parameter function: a setting of the denoiser that the wildcard names."""
-    return lambda w: PLAN.datasets[w.dataset]["denoisers"][w.denoiser][key]
+    return lambda w: PLAN.datasets[w.dataset]["denoisers"][w.denoiser].get(key)
 
 
 def edge(length, offset):
@@ -188,6 +190,54 @@ def training_inputs(wildcards):
     if PLAN.arms[wildcards.arm]["synthetic"]:
         inputs["synthetic"] = f"{SELECTED}/images.npz".format(**wildcards)
     return inputs
+
+
+def quality_inputs(wildcards):
+    """The generator's first shards, real images, and the networks that look at both."""
+    size = PLAN.datasets[wildcards.dataset]["sampling"]["shard"]
+    limit = PLAN.datasets[wildcards.dataset]["quality"]["images"]
+    sampled = max(
+        len(PLAN.sample_shards(arm))
+        for arm, row in PLAN.arms.items()
+        if (row["dataset"], row["generator"]) == (wildcards.dataset, wildcards.generator)
+        and row["real"] == int(wildcards.real)
+    )
+    shards = range(min(-(-limit // size), sampled))
+    networks = {
+        name: f"{CLASSIFIER}/model.safetensors".format(classifier=name, **wildcards)
+        for name in ("encoder", "labeler")
+    }
+    images = {name: split(name).format(**wildcards) for name in ("train", "test")}
+    return {
+        "shards": [f"{LABELLED}/shard{shard}.npz".format(**wildcards) for shard in shards],
+        **networks,
+        **images,
+    }
+
+
+def quality_identity(wildcards):
+    """Parameter function: whose images are measured."""
+    numbers = {"real": int(wildcards.real), "seed": int(wildcards.seed)}
+    return {"dataset": wildcards.dataset, "generator": wildcards.generator} | numbers
+
+
+def quality_files(wildcards):
+    """Measurements of every generator, number of real images and seed of a table."""
+    rows = [PLAN.arms[arm] for arm in PLAN.table(wildcards.paper_table)]
+    found = [
+        f"{QUALITY}.json".format(**row, seed=seed)
+        for row in rows
+        if row["generator"]
+        for seed in PLAN.seeds(row["arm"])
+    ]
+    return list(dict.fromkeys(found))
+
+
+def quality_titles(wildcards):
+    """Parameter function: titles of a table's generators, in the order of its arms."""
+    rows = [PLAN.arms[arm] for arm in PLAN.table(wildcards.paper_table)]
+    names = [row["generator"] for row in rows if row["generator"]]
+    return {name: PLAN.generators[name]["title"] for name in names}
 
 
 def attack_shards(wildcards):
@@ -263,10 +313,10 @@ def tables_of(table):
     if table == "guidance":
         named["Size of the guidance"] = "guidance_size"
     if table in PAPER_TABLES:
-        named = {"Beside the paper": f"{table}_paper"}
-        for dataset in PLAN.of_dataset(table):
-            title = PLAN.datasets[dataset]["title"]
-            named[f"{title}: quality of the synthetic images"] = f"quality_{dataset}"
+        named = {
+            "Beside the paper": f"{table}_paper",
+            "Quality of the synthetic images": f"{table}_quality",
+        }
     found = [
         {"title": title, "csv": f"{TABLES}/{name}.csv", "markdown": f"{TABLES}/{name}.md"}
         for title, name in named.items()
@@ -318,6 +368,19 @@ def figures_of(table):
         shown["mnist_fig3"] = [sheet, real_sizes, samples, tsne]
         found += shown.get(table, [sizes])
     return found + (THEORY_SHOWN if with_theory(table) else [])
+
+
+def real_size_rows(dataset):
+    """Rows of Figure 3: the arms of a data set with several numbers of real images."""
+    return [row for row in PLAN.paper_rows("mnist_fig3") if row["dataset"] == dataset]
+
+
+def paper_layout(table):
+    """Ids of the printed rows of a table, in the paper's order; none for a figure."""
+    dataset, _, number = table.partition("_table")
+    printed = read_csv(BASE / "config" / "reported" / "contrastive_dp.csv")
+    wanted = {"dataset": dataset, "table": number, "text_version": "v2"}
+    return [row["id"] for row in printed if wanted.items() <= row.items()]
 
 
 def guidance_arms():

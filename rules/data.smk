@@ -29,7 +29,6 @@ rule download_data:
             for archive in PLAN.datasets[w.dataset]["archives"].values()
             if archive["file"] == w.file
         ),
-        mirror=PLAN.mirror,
     script:
         "../scripts/download_data.py"
 

@@ -26,6 +26,7 @@ rule train_diffusion:
         conditional=denoiser_setting("conditional"),
         network=denoiser_setting("network"),
         training=denoiser_setting("training"),
+        pretrained=denoiser_setting("pretrained"),
         schedule=setting("noise_schedule"),
     script:
         "../scripts/train_diffusion.py"

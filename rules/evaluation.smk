@@ -31,6 +31,7 @@ rule gather_attacks:
     input:
         shards=attack_shards,
         training=f"{ROBUST}/training.json",
+        origin=f"{RESULTS}/{{dataset}}/data/origin.json",
     output:
         evaluation=f"{ATTACKS}/evaluation.json",
         outcomes=f"{ATTACKS}/outcomes.csv",

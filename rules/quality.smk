@@ -5,7 +5,7 @@ rule measure_samples:
     input:
         unpack(quality_inputs),
     output:
-        measures=f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}.json",
+        measures=f"{QUALITY}.json",
     log:
         f"{RESULTS}/logs/measure_samples/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}.log",
     benchmark:
@@ -28,12 +28,12 @@ rule make_quality_table:
     input:
         measures=quality_files,
     output:
-        csv=f"{TABLES}/quality_{{dataset}}.csv",
-        markdown=f"{TABLES}/quality_{{dataset}}.md",
+        csv=f"{TABLES}/{{paper_table}}_quality.csv",
+        markdown=f"{TABLES}/{{paper_table}}_quality.md",
     log:
-        f"{RESULTS}/logs/make_quality_table/{{dataset}}.log",
+        f"{RESULTS}/logs/make_quality_table/{{paper_table}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/make_quality_table/{{dataset}}.tsv"
+        f"{RESULTS}/benchmarks/make_quality_table/{{paper_table}}.tsv"
     conda:
         "../envs/report.yaml"
     threads: 1

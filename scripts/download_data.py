@@ -29,5 +29,7 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         file=snakemake.output.file,
         origin=snakemake.output.origin,
+        # No parameter: the same archive from another place asks for nothing to be made again.
+        mirror=snakemake.config["mirror"],
         **snakemake.params,
     )

@@ -17,6 +17,7 @@ def gather_attacks(
     *,
     shards: Sequence[str],
     training: str,
+    origin: str,
     identity: Mapping[str, Any],
     evaluation: str,
     outcomes: str,
@@ -24,7 +25,8 @@ def gather_attacks(
     """Write evaluation (JSON: accuracies as fractions) and outcomes (CSV: one row a test image).
 
     shards: JSON files of attack_shard, which must cover the test split once; training: the arm's
-    training.json, copied in; identity: the row of arms.tsv and the seed, with the keys of IDENTITY.
+    training.json, copied in; origin: the data set's origin.json; identity: the row of arms.tsv and
+    the seed, with the keys of IDENTITY.
     Raises InputError in one line for shards that do not fit together.
     """
     if set(identity) != set(IDENTITY):
@@ -38,6 +40,8 @@ def gather_attacks(
     for _, shard in parts:
         for name, value in shard["seconds"].items():
             seconds[name] = seconds.get(name, 0.0) + value
+    trained, data = read_json(training), read_json(origin)
+    network = trained["provenance"]["settings"]["network"] | {"parameters": trained["parameters"]}
     write_csv(outcomes, images, attacked.IMAGE_FIELDS)
     write_json(
         evaluation,
@@ -47,9 +51,11 @@ def gather_attacks(
             "clean_accuracy": clean,
             "robust_accuracy": robust,
             "attack": attack,
+            "data": {name: data[name] for name in ("title", "subset", "train", "test")},
+            "network": network,
             "accuracy_after": after,
             "seconds": seconds,
-            "training": read_json(training),
+            "training": trained,
             "provenance": attacked.join_provenance(parts) | {"seed": identity["seed"]},
         },
     )
@@ -62,6 +68,7 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         shards=list(snakemake.input.shards),
         training=snakemake.input.training,
+        origin=snakemake.input.origin,
         evaluation=snakemake.output.evaluation,
         outcomes=snakemake.output.outcomes,
         **snakemake.params,

@@ -25,7 +25,8 @@ def train_classifier(
 ) -> None:
     """Train on `real` images of the training split; write the network and its accuracy.
 
-    settings: architecture and its sizes, steps, batch, learning_rate, weight_decay, shift, flip.
+    settings: network (architecture and its sizes), steps, batch, learning_rate, weight_decay,
+    shift, flip.
     """
     place = resolve(device)
     x, y = read_tensors(train, classes=classes, device=place, real=real, seed=seed)

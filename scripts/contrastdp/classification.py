@@ -1,6 +1,6 @@
 """Ordinary (non-robust) training of the labeler and of the feature extractor, and prediction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ def train_classifier_network(
     x: torch.Tensor,
     y: torch.Tensor,
     *,
+    network: Mapping[str, Any],
     classes: int,
     steps: int,
     batch: int,
@@ -27,38 +28,37 @@ def train_classifier_network(
     flip: bool = False,
     seed: int,
     progress: Iterable[int] | None = None,
-    **architecture: Any,
 ) -> tuple[nn.Module, float]:
     """Build and train a classifier of images x (N, C, H, W) in [0, 1] with labels y (N,).
 
     AdamW, cosine from learning_rate to 0, cross entropy, images shifted by up to `shift` pixels
     and, with flip, mirrored half the time.
-    architecture: its name and sizes, for build_network. Returns the network, in evaluation mode,
-    and its last training loss. Raises InputError for a loss that is not finite.
+    network: its architecture and sizes, for build_network. Returns the trained one, in evaluation
+    mode, and its last training loss. Raises InputError for a loss that is not finite.
     """
-    network = build_network(
-        **architecture, channels=x.shape[1], classes=classes, image_size=x.shape[-1], seed=seed
+    trained = build_network(
+        **network, channels=x.shape[1], classes=classes, image_size=x.shape[-1], seed=seed
     ).to(x.device)
     stream = generator(seed, "batches")
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=learning_rate, weight_decay=weight_decay, foreach=True
+        trained.parameters(), lr=learning_rate, weight_decay=weight_decay, foreach=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     order = epochs(len(y), batch, stream)
-    network.train()
+    trained.train()
     value = float("nan")
     for step in progress if progress is not None else range(steps):
         chosen = next(order).to(x.device)
         images = augmentation.shift(x[chosen], shift, stream)
         if flip:
             images = augmentation.flip(images, stream)
-        loss = F.cross_entropy(network(images), y[chosen])
+        loss = F.cross_entropy(trained(images), y[chosen])
         value = finite(loss.item(), "training loss", step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
-    return network.eval(), value
+    return trained.eval(), value
 
 
 @torch.no_grad()

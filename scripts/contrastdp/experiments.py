@@ -74,7 +74,8 @@ PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
 class Plan:
     """A scale's data sets (name -> resolved settings), generators and arms (name -> row).
 
-    pages: tables whose pages the scale's main target makes; mirror: where archives are fetched.
+    pages: tables whose pages the scale's main target makes; mirror: where archives are fetched;
+    comparable: whether every setting is the paper's, so that its numbers may be held against ours.
     """
 
     scale: str
@@ -83,6 +84,7 @@ class Plan:
     arms: dict[str, Row]
     pages: list[str] = field(default_factory=list)
     mirror: dict[str, Any] | None = None
+    comparable: bool = False
 
     def table(self, name: str) -> list[str]:
         """Arms of a table, in the order of arms.tsv."""
@@ -191,7 +193,8 @@ class Plan:
         return [
             row
             | {
-                "baseline": self.arms[row["arm"]]["baseline"],
+                **{name: self.arms[row["arm"]][name] for name in ("baseline", "train_on")},
+                "eps": self.attack(row["arm"])["eps"],
                 "reported": (self.arms[row["arm"]]["reported"] or "").split(),
             }
             for row in self.laid_out(table)
@@ -264,6 +267,7 @@ def plan(
     scale = load_yaml(folder / "scales" / f"{scale_name}.yaml")
     chosen = dict(scale.pop("datasets", None) or {})
     scale.pop("title", None)
+    comparable = scale.pop("comparable", False)
     pages = scale.pop("pages", None) or []
     for page in pages:
         choose(page, TABLES, "table", f"{where}, pages")
@@ -284,7 +288,7 @@ def plan(
         datasets[dataset] = settings
     generators = _generators(load_rows(folder / "generators.tsv"), datasets)
     arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
-    found = Plan(scale_name, datasets, generators, arms, pages, mirror)
+    found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable)
     for dataset in datasets:
         _check_report(found, dataset, f"data set {dataset}, report")
     return found

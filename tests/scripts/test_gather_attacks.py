@@ -14,6 +14,10 @@ ATTACK = {"version": "standard", "attacks": ["apgd-ce", "square"], "eps": "1/10"
 # Ten images: two misclassified, three broken by the first attack, one by the second, four robust.
 BROKEN = ["", "clean", "apgd-ce", "", "square", "apgd-ce", "", "clean", "", "apgd-ce"]
 
+TRAINING = {"best_step": 40, "parameters": 18224}
+TRAINING |= {"provenance": {"settings": {"network": {"architecture": "mnist_cnn"}}}}
+DATA = {"title": "MNIST", "subset": True, "train": 30, "test": 10}
+
 
 def make_shards():
     shards = []
@@ -36,10 +40,12 @@ def gather(folder, shards, identity=IDENTITY):
     for number, shard in enumerate(shards):
         paths.append(str(folder / f"shard{number}.json"))
         write_json(paths[-1], shard)
-    write_json(folder / "training.json", {"best_step": 40})
+    write_json(folder / "training.json", TRAINING)
+    write_json(folder / "origin.json", DATA | {"archives": [], "validation": 5})
     gather_attacks(
         shards=paths,
         training=str(folder / "training.json"),
+        origin=str(folder / "origin.json"),
         identity=identity,
         evaluation=str(folder / "evaluation.json"),
         outcomes=str(folder / "outcomes.csv"),
@@ -55,7 +61,9 @@ def test_counts_are_those_taken_by_eye(tmp_path, order):
     assert (found["n_test"], found["clean_accuracy"], found["robust_accuracy"]) == (10, 0.8, 0.4)
     assert found["accuracy_after"] == {"apgd-ce": 0.5, "square": 0.4}
     assert found["seconds"] == {"apgd-ce": 4.5, "square": 6.0}
-    assert found["training"] == {"best_step": 40}
+    assert found["training"] == TRAINING
+    assert found["data"] == DATA
+    assert found["network"] == {"architecture": "mnist_cnn", "parameters": 18224}
     assert found["attack"] == ATTACK
     assert found["provenance"]["device"] == "gpu0, gpu4, gpu8"
     assert found["provenance"]["versions"] == {"torch": "2.13.0"}

@@ -23,7 +23,8 @@ from select_images import select_images
 from train_classifier import train_classifier
 from train_robust import train_robust
 
-CLASSIFIER = {"architecture": "small_cnn", "width": 8, "features": 24, "steps": 100, "batch": 32}
+CLASSIFIER = {"network": {"architecture": "small_cnn", "width": 8, "features": 24}, "steps": 100}
+CLASSIFIER |= {"batch": 32}
 CLASSIFIER |= {"learning_rate": 1e-2, "weight_decay": 0.01, "shift": 1}
 TRAINING = {"network": {"architecture": "small_cnn", "width": 4, "features": 8}, "steps": 8}
 TRAINING |= {"batch": 20, "synthetic_share": 0.5, "learning_rate": 0.1, "momentum": 0.9}

@@ -10,7 +10,7 @@ from contrastdp.labelling import label_with
 from contrastdp.networks import SmallCNN
 from contrastdp.records import InputError
 
-NETWORK = {"architecture": "small_cnn", "width": 4, "features": 8}
+NETWORK = {"network": {"architecture": "small_cnn", "width": 4, "features": 8}}
 RECIPE = {"classes": 3, "batch": 20, "learning_rate": 1e-2, "weight_decay": 0.01, "shift": 0}
 
 
