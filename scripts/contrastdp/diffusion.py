@@ -13,6 +13,7 @@ from contrastdp.records import InputError, finite
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 DECAYS = ("cosine", "constant")
+WEIGHTINGS = ("noise", "velocity")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -23,15 +24,21 @@ def noise_prediction_loss(
     timestep: Tensor,
     abar: Tensor,
     label: Tensor | None,
+    weighting: str = "noise",
 ) -> Tensor:
     """Mean squared error of the predicted noise (section 2.2).
 
     x0, noise: (N, C, H, W) or (N, D), images in [-1, 1]; timestep: (N,) int64; abar: (T,)
-    cumulative products.
+    cumulative products. weighting: 'noise' is that; 'velocity' divides each image's error by
+    abar_t, which makes it the error of v = sqrt(abar_t) e - sqrt(1 - abar_t) x_0 (Salimans & Ho
+    2022) and gives the noisy timesteps, where an image's class and shape are decided, more weight.
     """
     a = abar[timestep].view(-1, *[1] * (x0.ndim - 1))
     noisy = a.sqrt() * x0 + (1 - a).sqrt() * noise
-    return F.mse_loss(denoiser(noisy, timestep, class_labels=label).sample, noise)
+    predicted = denoiser(noisy, timestep, class_labels=label).sample
+    if weighting == "velocity":
+        return ((predicted - noise).square() / a).mean()
+    return F.mse_loss(predicted, noise)
 
 
 def train_denoiser(
@@ -52,6 +59,7 @@ def train_denoiser(
     optimiser: str = "adamw",
     weight_decay: float = 0.0,
     decay: str = "cosine",
+    weighting: str = "noise",
     micro_batch: int | None = None,
     precision: str = "float32",
     channels_last: bool = False,
@@ -62,7 +70,8 @@ def train_denoiser(
 
     image: (N, C, H, W) in [0, 1]; label: (N,) int64 for a class-conditional denoiser, else None;
     abar: (T,). optimiser: 'adamw' or 'adam'; linear warm-up of the learning rate, then, as `decay`
-    says, 'cosine' to 0 or 'constant'; gradients clipped to clip_norm. averaging: largest decay of
+    says, 'cosine' to 0 or 'constant'; gradients clipped to clip_norm. weighting: of
+    noise_prediction_loss. averaging: largest decay of
     the averaged weights. shift: pixels of augmentation; flip: mirror half of the images, left to
     right. generator: on the CPU, draws batches, shifts, flips, timesteps and noise; dropout, where
     a denoiser has it, draws from torch's global one.
@@ -76,6 +85,7 @@ def train_denoiser(
     for what, value, known in (
         ("optimiser", optimiser, OPTIMISERS),
         ("decay", decay, DECAYS),
+        ("weighting", weighting, WEIGHTINGS),
         ("precision", precision, PRECISIONS),
     ):
         if value not in known:
@@ -114,7 +124,7 @@ def train_denoiser(
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 classes = None if chosen is None else chosen[piece]
                 loss = noise_prediction_loss(
-                    predictor, x0[piece], noise[piece], timestep[piece], abar, classes
+                    predictor, x0[piece], noise[piece], timestep[piece], abar, classes, weighting
                 )
             loss = loss * (len(x0[piece]) / batch)
             loss.backward()

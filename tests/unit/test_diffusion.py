@@ -32,6 +32,23 @@ def test_the_loss_is_the_mean_squared_noise_error():
     assert got.item() == pytest.approx(total, rel=1e-4)
 
 
+def test_the_velocity_s_weighting_is_the_error_of_v():
+    """v of what is predicted from e and x_t, against v of the noise and the image themselves."""
+    model = build()
+    x0, noise = torch.rand(3, 1, 8, 8) * 2 - 1, torch.randn(3, 1, 8, 8)
+    t = torch.tensor([3, 500, 900])
+    a = ABAR[t].view(-1, 1, 1, 1)
+    noisy = a.sqrt() * x0 + (1 - a).sqrt() * noise
+    predicted = (model(noisy, t).sample - (1 - a).sqrt() * noisy) / a.sqrt()
+    expected = (predicted - (a.sqrt() * noise - (1 - a).sqrt() * x0)).pow(2).mean()
+    got = noise_prediction_loss(model, x0, noise, t, ABAR, None, "velocity")
+    assert got.item() == pytest.approx(expected.item(), rel=1e-4)
+    first, second = build(), build()
+    train(first, steps=4)
+    train(second, steps=4, weighting="velocity")
+    assert difference(first, second) > 1e-4
+
+
 def train(model, seed=0, label=None, **changes):
     settings = {
         "abar": ABAR,
@@ -173,7 +190,8 @@ def test_how_it_is_run_changes_rounding_alone(options, tolerance):
 
 
 @pytest.mark.parametrize(
-    "options", [{"optimiser": "sgd"}, {"decay": "linear"}, {"precision": "float16"}]
+    "options",
+    [{"optimiser": "sgd"}, {"decay": "linear"}, {"weighting": "snr"}, {"precision": "float16"}],
 )
 def test_an_unknown_choice_is_told_in_one_line(options):
     with pytest.raises(InputError, match=f"{next(iter(options))} is .*; choose"):
