@@ -90,13 +90,15 @@ def ascend(
     low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
     x_adv = start.detach().clamp(low, high)
     first, second = torch.zeros_like(x), torch.zeros_like(x)
-    found, fooled = x_adv.clone(), torch.zeros_like(y, dtype=torch.bool)
+    found, fooled = torch.empty_like(x_adv), torch.zeros_like(y, dtype=torch.bool)
     for step in range(steps + 1):
         x_adv.requires_grad_(step < steps)
         with torch.set_grad_enabled(step < steps):
             z = function(x_adv)
-        found[~fooled] = x_adv.detach()[~fooled]
-        fooled |= z.detach().argmax(dim=1) != y
+        new = (z.detach().argmax(dim=1) != y) & ~fooled
+        if new.any():
+            found[new] = x_adv.detach()[new]
+            fooled |= new
         if step == steps or fooled.all():
             break
         (g,) = torch.autograd.grad(z, x_adv, logit_gradient(z.detach()))
@@ -108,4 +110,5 @@ def ascend(
         rate = [value for share, value in RATES if step >= share * steps][-1]
         rate /= 1 - BETAS[0] ** (step + 1)
         x_adv = x_adv.detach().addcdiv_(first, scale, value=rate).clamp_(low, high)
+    found[~fooled] = x_adv.detach()[~fooled]
     return found
