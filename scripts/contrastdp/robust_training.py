@@ -117,7 +117,10 @@ class TrainingPass(nn.Module):
         super().__init__()
         self.network = network
         self._dtype = PRECISIONS[precision]
-        self._call = torch.compile(network.forward, backend=compiled) if compiled else network
+        self._call = network.forward
+        if compiled:
+            # batches have few sizes; a graph for all sizes is slower, and not always to be had
+            self._call = torch.compile(network.forward, backend=compiled, dynamic=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) in float32 of images in float32."""
@@ -133,11 +136,11 @@ def training_pass(network: nn.Module, *, precision: str, compiled: str | None) -
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision '{precision}': unknown; use {' or '.join(PRECISIONS)}")
-    known = torch.compiler.list_backends(exclude_tags=())
-    if compiled is not None and compiled not in known:
-        raise InputError(f"compiled '{compiled}': unknown; this torch has {', '.join(known)}")
-    if precision == "float32" and compiled is None:
+    if compiled is None and precision == "float32":
         return network
+    # only now, for the compiler takes long to import
+    if compiled and compiled not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise InputError(f"compiled '{compiled}': unknown; this torch has {', '.join(known)}")
     return TrainingPass(network, precision=precision, compiled=compiled)
 
 
