@@ -281,6 +281,15 @@ def page(table):
     return value
 
 
+def recorded_files(table):
+    """The files of a table that the repository keeps."""
+    if table not in PAPER_TABLES:
+        return [path for shown in tables_of(table) for path in (shown["csv"], shown["markdown"])]
+    paper = ("paper.md", "paper_cells.csv", "paper_comparisons.csv", "paper_runs.csv")
+    quality = ("quality.csv", "quality.md")
+    return [f"{TABLES}/{table}_{name}" for name in (*paper, *quality)]
+
+
 def first_shards(dataset, generator):
     """The first shard, of seed 0, of a generator, at the reference arm's number of real images."""
     row = PLAN.arms[PLAN.datasets[dataset]["report"]["reference"]]

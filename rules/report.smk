@@ -207,3 +207,27 @@ rule record_reference:
         readme="README.md",
     script:
         "../scripts/record_reference.py"
+
+
+rule record_table:
+    input:
+        tables=lambda w: recorded_files(w.table),
+        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.table)),
+        page=lambda w: page(w.table)(w),
+    output:
+        folder=directory(f"results/reference/{PLAN.scale}/{{table}}"),
+    log:
+        f"{RESULTS}/logs/record_table/{{table}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/record_table/{{table}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("record_table"),
+        benchmarks=f"{RESULTS}/benchmarks",
+    script:
+        "../scripts/record_table.py"

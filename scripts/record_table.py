@@ -1,0 +1,40 @@
+"""Record one table of a run for the repository: its files, evaluations, times and machine."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from contrastdp import reference, report
+from contrastdp.job import run
+from contrastdp.machine import describe_machine
+from contrastdp.records import read_json, replacing_folder, write_csv, write_json
+
+
+def record_table(
+    *, tables: Sequence[str], evaluations: Sequence[str], benchmarks: str, folder: str
+) -> None:
+    """Write copies of `tables`, evaluations.json, times.csv and machine.json to `folder`.
+
+    tables: the table's CSV and Markdown files; evaluations: the evaluation.json files behind it;
+    benchmarks: folder of Snakemake's benchmark files, of all that was run at the scale.
+    """
+    times = reference.times_of(report.sum_benchmarks(report.find_benchmarks(benchmarks)))
+    with replacing_folder(folder) as temporary:
+        temporary.mkdir(parents=True, exist_ok=True)
+        for path in tables:
+            shutil.copyfile(path, temporary / Path(path).name)
+        write_json(temporary / "evaluations.json", [read_json(path) for path in evaluations])
+        write_csv(temporary / "times.csv", times, list(times[0]))
+        write_json(temporary / "machine.json", describe_machine())
+
+
+if "snakemake" in globals():
+    run(
+        record_table,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        tables=list(snakemake.input.tables),
+        evaluations=list(snakemake.input.evaluations),
+        folder=snakemake.output.folder,
+        **snakemake.params,
+    )
