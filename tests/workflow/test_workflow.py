@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from job_counts import planned
 
 from contrastdp.records import read_csv, read_json
 
@@ -15,13 +16,6 @@ def edit(path, old, new):
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def planned(output):
-    """Rules and numbers of jobs of a dry run."""
-    table = output.split("\ncount")[-1] if "\ncount" in output else output
-    found = dict(re.findall(r"^(\w+)\s+(\d+)$", table, flags=re.MULTILINE))
-    return {rule: int(count) for rule, count in found.items()}
 
 
 def dry_run(workflow, *arguments):
