@@ -11,8 +11,8 @@ include: "rules/diffusion.smk"
 include: "rules/synthesis.smk"
 include: "rules/evaluation.smk"
 include: "rules/theory.smk"
-include: "rules/quality.smk"
 include: "rules/paper.smk"
+include: "rules/quality.smk"
 include: "rules/report.smk"
 
 

@@ -251,6 +251,7 @@ def attack_shards(wildcards):
 # ---------------------------------------------------------------- tables, figures and pages
 PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
 PAPER_TABLES = experiments.PAPER_TABLES
+CLAIMED = {claim["scope"] for claim in load_yaml(BASE / "config" / "claims.yaml")["claims"]}
 RECORD = {
     "table": "robustness.csv",
     "ablations": "ablations.csv",
@@ -286,8 +287,8 @@ def recorded_files(table):
     if table not in PAPER_TABLES:
         return [path for shown in tables_of(table) for path in (shown["csv"], shown["markdown"])]
     paper = ("paper.md", "paper_cells.csv", "paper_comparisons.csv", "paper_runs.csv")
-    quality = ("quality.csv", "quality.md")
-    return [f"{TABLES}/{table}_{name}" for name in (*paper, *quality)]
+    rest = ("quality.csv", "quality.md", *(("claims.csv", "claims.md") if table in CLAIMED else ()))
+    return [f"{TABLES}/{table}_{name}" for name in (*paper, *rest)]
 
 
 def first_shards(dataset, generator):
@@ -453,6 +454,8 @@ def report_inputs(wildcards):
     }
     if with_theory(table):
         inputs["claims"] = f"{THEORY}/claims.csv"
+    elif table in CLAIMED:
+        inputs["claims"] = f"{TABLES}/{table}_claims.csv"
     return inputs
 
 

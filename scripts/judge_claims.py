@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from contrastdp.claims import COLUMNS, judge, markdown
+from contrastdp.image_claims import TESTS
 from contrastdp.job import run
 from contrastdp.records import InputError, read_csv, read_json, replacing, write_csv
 
@@ -36,7 +37,7 @@ def judge_claims(
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{claims}: holds no list 'claims' ({reason}); restore it") from None
-    rows = judge(listed, content, scopes=scopes)
+    rows = judge(listed, content, scopes=scopes, tests=TESTS)
     write_csv(csv, rows, COLUMNS)
     with replacing(md) as temporary:
         temporary.write_text(markdown(rows), encoding="utf-8")
