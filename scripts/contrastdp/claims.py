@@ -18,6 +18,7 @@ from contrastdp.records import InputError
 from contrastdp.toy_measures import GAUSSIAN_CV, of_panel, resampled_batches
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+NOT_RUN = "not run"
 COLUMNS = (
     *("id", "scope", "statement", "source", "test"),
     *("effect", "low", "high", "unit", "threshold", "verdict", "evidence"),
@@ -30,7 +31,8 @@ class Verdict:
     """What a test found: an effect with its interval [low, high], and the decision.
 
     unit: what the effect counts; threshold: the value it was held against; verdict: reproduced,
-    not reproduced or inconclusive; evidence: in words, what was compared and where it is worst.
+    not reproduced, inconclusive, or not run (effect and interval are NaN then); evidence: in words,
+    what was compared and where it is worst.
     """
 
     effect: float
@@ -133,7 +135,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The judged claims as Markdown: a count of the verdicts, then one row a claim."""
     counts = [
         f"{sum(row['verdict'] == verdict for row in rows)} {verdict}"
-        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
+        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)
+        if verdict != NOT_RUN or any(row["verdict"] == NOT_RUN for row in rows)
     ]
     lines = [
         f"Of {len(rows)} claims: {', '.join(counts)}.",
@@ -142,11 +145,12 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
+        effect = f"{row['effect']:g} [{row['low']:g}, {row['high']:g}] {row['unit']}"
         cells = [
             row["statement"],
             row["source"],
             f"**{row['verdict']}**",
-            f"{row['effect']:g} [{row['low']:g}, {row['high']:g}] {row['unit']}",
+            "–" if row["verdict"] == NOT_RUN else effect,
             f"{row['threshold']:g}",
             row["evidence"],
         ]

@@ -15,6 +15,7 @@ from typing import Any
 from contrastdp.claims import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
+    NOT_RUN,
     REPRODUCED,
     TESTS,
     Verdict,
@@ -51,8 +52,8 @@ def gains_everywhere(
     train_on: 'mixed' or 'synthetic' arms only. The effect is the smallest mean difference in
     points, paired over seeds, with its t interval at `level`. Reproduced where every such interval
     lies above `threshold`; not reproduced where one of k lies below it even at the level
-    1 - (1 - level) / k, so that many contests do not make a loss by chance; else inconclusive, as
-    where nothing was run.
+    1 - (1 - level) / k, so that many contests do not make a loss by chance; else inconclusive, and
+    not run where there is no such contest.
     """
     contests = _contests(evidence, generators, rivals, real=real, eps=eps, train_on=train_on)
     found = [(a, b, kind, *_gain(a, b, kind, level)) for a, b in contests for kind in measures]
@@ -190,6 +191,6 @@ def _name(runs: Sequence[Run]) -> str:
 
 def _not_run(generators: Sequence[str], rivals: Sequence[str | None], threshold: float) -> Verdict:
     names = " or ".join(name or "no synthetic images" for name in rivals)
-    said = f"not run: no arm of {' or '.join(generators)} beside one of {names}"
+    said = f"no arm of {' or '.join(generators)} beside one of {names}"
     nothing = math.nan
-    return Verdict(nothing, nothing, nothing, "points", threshold, INCONCLUSIVE, said)
+    return Verdict(nothing, nothing, nothing, "points", threshold, NOT_RUN, said)

@@ -319,9 +319,10 @@ def show_claims(path: str, folder: Path) -> dict[str, Any]:
         if missing:
             raise InputError(f"{path}, line {number}: lacks '{missing[0]}'; judge the claims again")
         effect = f"{_short(row['effect'])} [{_short(row['low'])}, {_short(row['high'])}]"
+        effect = "–" if row["effect"] == "nan" else f"{effect} {row['unit']}"
         rows.append(
             (
-                *(row["statement"], row["source"], row["verdict"], f"{effect} {row['unit']}"),
+                *(row["statement"], row["source"], row["verdict"], effect),
                 *(_short(row["threshold"]), row["evidence"]),
             )
         )

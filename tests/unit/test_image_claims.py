@@ -120,8 +120,8 @@ def test_only_arms_alike_are_compared(change):
     apart = [run | change if run["generator"] == "guided" else run for run in runs]
     found = judge("gains_everywhere", apart)
     assert math.isnan(found.effect)
-    assert found.evidence == "not run: no arm of guided beside one of plain"
-    assert found.verdict == "inconclusive"
+    assert found.verdict == "not run"
+    assert found.evidence == "no arm of guided beside one of plain"
 
 
 def test_synthetic_images_against_real_ones():
@@ -161,3 +161,14 @@ def test_bad_evidence_is_refused_in_one_line():
     runs = [run | {"seed": run["generator"] + run["seed"]} for run in contest(SURE)]
     with pytest.raises(InputError, match="arms guided40 and plain40 share no seed"):
         judge("gains_everywhere", runs)
+
+
+def test_a_claim_that_was_not_run_says_so_without_numbers():
+    parameters = {"generators": ["guided"], "rivals": ["plain"], "measures": ["robust"]}
+    parameters |= {"threshold": 0.0, "level": 0.95}
+    claim = {"id": "a", "scope": "t", "statement": "guided is better", "source": "Table 0"}
+    claim |= {"test": "gains_everywhere", "evidence": ["t"], "parameters": parameters}
+    text = claims.markdown(claims.judge([claim], {"t": []}, scopes=["t"], tests=TESTS))
+    assert "1 not run" in text
+    assert "| **not run** | – | 0 |" in text
+    assert "nan" not in text
