@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import logging
@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from contrastdp.checkpoint import load_network, save_network
-from contrastdp.denoisers import load_denoiser
+from contrastdp.denoisers import fit_odd_sides, load_denoiser
 from contrastdp.guidance import Guidance, build_guidance
 from contrastdp.networks import ARCHITECTURES
 from contrastdp.records import InputError
@@ -49,6 +49,8 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
 
     def __init__(self, unet: nn.Module, scheduler: SchedulerMixin, encoder: object = None):
         super().__init__()
+        if isinstance(unet, UNet2DModel):
+            fit_odd_sides(unet)
         self.register_modules(unet=unet, scheduler=scheduler)
         self.encoder = encoder
 

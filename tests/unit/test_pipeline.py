@@ -472,3 +472,16 @@ def test_the_example_of_the_documentation_runs(root, tmp_path, monkeypatch):
     assert len(found["images"]) == 16
     assert isinstance(found["images"][0], Image.Image)
     assert not np.array_equal(np.stack(found["images"]), np.stack(found["plain"]))
+
+
+def test_a_side_that_the_halvings_do_not_divide_survives_the_files(tmp_path):
+    """6 pixels halve to 3 and 1, and 1 doubles to 2: padded alike before saving and after loading."""
+    change = {"sample_size": 6, "block_out_channels": (8, 8, 8)}
+    change |= {"down_block_types": ("DownBlock2D",) * 3, "up_block_types": ("UpBlock2D",) * 3}
+    change |= {"downsample_padding": 0, "downsample_type": "resnet", "upsample_type": "resnet"}
+    pipeline = ContrastiveGuidancePipeline(make_unet(**change), DDIMScheduler())
+    before = sample(pipeline, num_inference_steps=2)
+    pipeline.save_pretrained(tmp_path / "saved")
+    loaded = ContrastiveGuidancePipeline.from_pretrained(tmp_path / "saved")
+    assert before.shape[-2:] == (6, 6)
+    assert torch.equal(sample(loaded, num_inference_steps=2), before)
