@@ -475,7 +475,7 @@ def test_the_example_of_the_documentation_runs(root, tmp_path, monkeypatch):
 
 
 def test_a_side_that_the_halvings_do_not_divide_survives_the_files(tmp_path):
-    """6 pixels halve to 3 and 1, and 1 doubles to 2: padded alike before saving and after loading."""
+    """6 pixels halve to 3 and 1, and 1 doubles to 2: padded before saving and after loading."""
     change = {"sample_size": 6, "block_out_channels": (8, 8, 8)}
     change |= {"down_block_types": ("DownBlock2D",) * 3, "up_block_types": ("UpBlock2D",) * 3}
     change |= {"downsample_padding": 0, "downsample_type": "resnet", "upsample_type": "resnet"}
