@@ -86,7 +86,7 @@ rule plot_data:
 use rule judge_claims as judge_table_claims with:
     input:
         claims="config/claims.yaml",
-        evidence=f"{TABLES}/{{paper_table}}_paper_runs.csv",
+        evidence=[f"{TABLES}/{{paper_table}}_paper_runs.csv"],
     output:
         csv=f"{TABLES}/{{paper_table}}_claims.csv",
         md=f"{TABLES}/{{paper_table}}_claims.md",

@@ -407,7 +407,8 @@ def _real_size_legend(
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=2 if len(panels) == 1 else 3,
+        # two names of generators side by side do not fit the width of a column
+        ncols=1 if len(panels) == 1 else 3,
         title=what,
         title_fontsize=7,
     )
