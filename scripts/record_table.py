@@ -13,17 +13,20 @@ from contrastdp.records import read_json, replacing_folder, write_csv, write_jso
 def record_table(
     *, tables: Sequence[str], evaluations: Sequence[str], benchmarks: str, folder: str
 ) -> None:
-    """Write copies of `tables`, evaluations.json, times.csv and machine.json to `folder`.
+    """Write copies of `tables`, runs.csv, shared.json, times.csv and machine.json to `folder`.
 
-    tables: the table's CSV and Markdown files; evaluations: the evaluation.json files behind it;
+    tables: the table's CSV and Markdown files; evaluations: the evaluation.json files behind it,
+    one or more; what they all say goes to shared.json, the rest to runs.csv, a row each;
     benchmarks: folder of Snakemake's benchmark files, of all that was run at the scale.
     """
     times = reference.times_of(report.sum_benchmarks(report.find_benchmarks(benchmarks)))
+    shared, runs = reference.split_shared([read_json(path) for path in evaluations])
     with replacing_folder(folder) as temporary:
         temporary.mkdir(parents=True, exist_ok=True)
         for path in tables:
             shutil.copyfile(path, temporary / Path(path).name)
-        write_json(temporary / "evaluations.json", [read_json(path) for path in evaluations])
+        write_json(temporary / "shared.json", shared)
+        write_csv(temporary / "runs.csv", runs, list(runs[0]))
         write_csv(temporary / "times.csv", times, list(times[0]))
         write_json(temporary / "machine.json", describe_machine())
 

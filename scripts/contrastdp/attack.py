@@ -3,7 +3,7 @@
 AA+MT is the evaluation of Gowal et al. (2020, arXiv 2010.03593) and of the paper's first version
 and ablations ('worst of AutoAttack and AA+MT'): AutoPGD on the cross entropy with 5 restarts of 100
 steps, AutoPGD on the difference of logits ratio with 5 restarts of 100 steps, and MultiTargeted on
-the margin with 10 restarts of 200 steps.
+the margin with 10 restarts of 200 steps. These counts were not looked up in that paper's text.
 """
 
 import logging
@@ -24,7 +24,8 @@ from contrastdp.records import InputError
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 TARGETS = 9
-# ASSUME: of AA+MT, the official code has nothing, and Gowal et al. (2020) no released code. We take
+# ASSUME: of AA+MT, the official code has nothing, and Gowal et al. (2020) no released code.
+# Restarts and steps are what is commonly said of it, not looked up in that paper's text. We take
 # the DLR loss to be untargeted, and the union 'worst' to attack what AutoAttack left.
 AA_MT = ("apgd-ce-restarts", "apgd-dlr-restarts", "mt")
 VERSIONS = {"standard": STANDARD, "aa+mt": AA_MT, "worst": STANDARD + AA_MT}

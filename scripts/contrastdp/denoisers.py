@@ -184,6 +184,7 @@ def build_denoiser(
                 **sizes,
             )
             return fit_odd_sides(unet)
+    # diffusers has NotImplementedError for an unknown beta_schedule
     except (TypeError, NotImplementedError) as error:
         raise InputError(f"denoiser '{architecture}': {error}; correct its settings") from None
     except ValueError as error:  # diffusers' own checks, such as block lists of unequal length

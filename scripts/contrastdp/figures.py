@@ -44,6 +44,15 @@ def style() -> Any:
     return matplotlib.rc_context(STYLE)
 
 
+def told_apart(names: Sequence[Any], among: Sequence[str]) -> dict[Any, str]:
+    """A colour or marker of its own for each name; InputError where there are too few of them."""
+    if len(names) > len(among):
+        raise InputError(
+            f"{len(names)} lines in one figure, of which {len(among)} can be told apart; draw fewer"
+        )
+    return dict(zip(names, among[: len(names)], strict=True))
+
+
 def save(figure: Figure, *, png: str | Path, pdf: str | Path) -> None:
     """Write a figure as PNG (200 dpi) and PDF; the same figure gives the same bytes."""
     undated = {"CreationDate": None, "Producer": None, "Creator": None}
@@ -323,8 +332,9 @@ def real_size_curves(
         for line in panel.values()
         for seeds in line.values()
     }
-    colours = dict(zip([n for n in names if n != alone], COLOURS, strict=False)) | {alone: "0.35"}
-    markers = dict(zip([n for n in names if n != alone], MARKERS, strict=False)) | {alone: "v"}
+    others = [name for name in names if name != alone]
+    colours = told_apart(others, COLOURS) | {alone: "0.35"}
+    markers = told_apart(others, MARKERS) | {alone: "v"}
     width = SINGLE if len(panels) == 1 else DOUBLE
     with style():
         figure = Figure(figsize=(width, 4.3), layout="constrained")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
-from contrastdp.figures import COLOURS, MARKERS, SINGLE, style
+from contrastdp.figures import COLOURS, MARKERS, SINGLE, style, told_apart
 from contrastdp.gaussian import mean_vector
 from contrastdp.records import InputError
 
@@ -92,6 +92,7 @@ def proposition(rows: Sequence[Mapping[str, Any]]) -> Figure:
     counts = sorted({int(row["real"]) for row in rows})
     lengths = sorted({float(row["c"]) for row in rows})
     shown = lengths[:1] + lengths[1::2] if len(lengths) > 4 else lengths
+    colours = told_apart(shown, COLOURS)
     finite = next(row["synthetic"] for row in rows if row["model"] == "finite")
 
     def values(error: str, model: str, real: int, **fixed: float) -> tuple[list, list]:
@@ -114,7 +115,7 @@ def proposition(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ):
             left, right = line
             left.plot(*values(error, "proof", counts[-1], c=lengths[0]), color="0.45", lw=1, ls=":")
-            for colour, c in zip(COLOURS, shown, strict=False):
+            for c, colour in colours.items():
                 left.plot(*values(error, "limit", counts[-1], c=c), color=colour, lw=1.2)
             left.set_xlabel(f"angle of $\\tilde\\mu$ to ${reference}$ (°)")
             left.set_ylabel(f"{error} error (%)")
@@ -130,7 +131,7 @@ def proposition(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 axes.set_axisbelow(True)
         handles = [
             Line2D([], [], color=colour, lw=1.2, label=f"$c$ = {c:g}")
-            for colour, c in zip(COLOURS, shown, strict=False)
+            for c, colour in colours.items()
         ]
         handles.append(Line2D([], [], color="0.45", lw=1, ls=":", label="proof's limit"))
         handles += [

@@ -1,7 +1,7 @@
 """MultiTargeted PGD (Gowal et al. 2019, arXiv 1910.09338): every wrong class is a target in turn.
 
-AA+MT of Gowal et al. (2020, arXiv 2010.03593) runs it last: on the margin loss, 10 restarts of 200
-steps. The optimiser is that of the attack in the code released with that paper (deepmind-research,
+AA+MT of Gowal et al. (2020, arXiv 2010.03593) runs it last, on the margin loss. The optimiser is
+that of the attack in the code released with that paper (deepmind-research,
 adversarial_robustness/jax/experiment.py, 40 steps): Adam at a rate of 0.1, 0.01 from half of the
 steps on and 0.0001 from three quarters on, from a uniform start in the ball.
 """

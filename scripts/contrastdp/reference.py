@@ -1,5 +1,6 @@
 """The README's part that is rendered from the record of one run in results/reference."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,38 @@ def between_marks(text: str, part: str, where: str) -> str:
     if not (found_begin and found_end):
         raise InputError(f"{where}: lacks the lines '{BEGIN}' and '{END}'; put them back")
     return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}"
+
+
+def split_shared(
+    records: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What all records say alike, once, and a row of the rest of each; nothing is lost.
+
+    records: nested mappings. Keys of the result lead to the value, joined by dots; a list in a row
+    is text, as JSON; a row has None where its record lacks the key.
+    """
+    flat = [_flattened(record) for record in records]
+    keys = list(dict.fromkeys(key for record in flat for key in record))
+    shared = {
+        key: flat[0][key]
+        for key in keys
+        if all(key in record and record[key] == flat[0][key] for record in flat)
+    }
+    rows = []
+    for record in flat:
+        rest = {key: record.get(key) for key in keys if key not in shared}
+        rows.append({k: json.dumps(v) if isinstance(v, list) else v for k, v in rest.items()})
+    return shared, rows
+
+
+def _flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            found |= _flattened(inner, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = inner
+    return found
 
 
 def times_of(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def panels(
         height = lines * (width / columns + 0.32) + 0.4
         figure = Figure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-        for axes, name in zip(grid.flat, drawn, strict=False):
+        for axes, name in zip(list(grid.flat)[: len(drawn)], drawn, strict=True):
             place, label = drawn[name]
             for c, (colour, marker) in enumerate(CLASSES):
                 own = place[label == c]

@@ -4,29 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from figure_files import files
 from matplotlib.image import imread
 
 from contrastdp import figures
 from contrastdp.records import InputError, write_images, write_json
 from plot_data import plot_data
 from plot_real_sizes import plot_real_sizes
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Figures in the order in which they were saved."""
-    kept, save = [], figures.save
-
-    def keep(figure, **paths):
-        kept.append(figure)
-        save(figure, **paths)
-
-    monkeypatch.setattr(figures, "save", keep)
-    return kept
-
-
-def files(folder, name="figure"):
-    return {"png": str(folder / f"{name}.png"), "pdf": str(folder / f"{name}.pdf")}
 
 
 # ---------------------------------------------------------------- Figure 3

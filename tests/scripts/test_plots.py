@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from figure_files import files
 from matplotlib.image import imread
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -13,23 +14,6 @@ from contrastdp.tables import COLUMNS
 from plot_samples import plot_samples
 from plot_sizes import plot_sizes
 from plot_tsne import plot_tsne
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Figures in the order in which they were saved."""
-    kept, save = [], figures.save
-
-    def keep(figure, **paths):
-        kept.append(figure)
-        save(figure, **paths)
-
-    monkeypatch.setattr(figures, "save", keep)
-    return kept
-
-
-def files(folder, name="figure"):
-    return {"png": str(folder / f"{name}.png"), "pdf": str(folder / f"{name}.pdf")}
 
 
 def texts(figure):

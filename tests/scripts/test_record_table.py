@@ -12,7 +12,8 @@ def test_a_record_holds_the_files_and_where_they_were_made(tmp_path):
         made[name] = text
         (tmp_path / name).write_text(text)
     for seed in (0, 1):
-        (tmp_path / f"evaluation{seed}.json").write_text(json.dumps({"seed": seed}))
+        content = {"seed": seed, "attack": {"eps": "1/10", "steps": [1, 2]}}
+        (tmp_path / f"evaluation{seed}.json").write_text(json.dumps(content))
     header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
     for rule, seconds in (("train_robust", (10.0, 4.5)), ("make_table", (1.5,))):
         (tmp_path / "benchmarks" / rule).mkdir(parents=True)
@@ -30,10 +31,11 @@ def test_a_record_holds_the_files_and_where_they_were_made(tmp_path):
         folder=str(folder),
     )
     assert {name: (folder / name).read_text() for name in made} == made
-    assert [found["seed"] for found in read_json(folder / "evaluations.json")] == [0, 1]
+    assert read_json(folder / "shared.json") == {"attack.eps": "1/10", "attack.steps": [1, 2]}
+    assert [row["seed"] for row in read_csv(folder / "runs.csv")] == ["0", "1"]
     times = {row["rule"]: row for row in read_csv(folder / "times.csv")}
     assert (times["train_robust"]["jobs"], float(times["train_robust"]["seconds"])) == ("2", 14.5)
     assert {path.name for path in folder.iterdir()} == {
         *made,
-        *("evaluations.json", "times.csv", "machine.json"),
+        *("shared.json", "runs.csv", "times.csv", "machine.json"),
     }

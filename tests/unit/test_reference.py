@@ -46,3 +46,18 @@ def test_the_machine_is_described_without_its_name():
     assert machine["cores"] >= 1
     assert machine["memory_gib"] >= 1
     assert platform.node() not in machine.values()
+
+
+def test_shared_and_rest_hold_all_that_the_records_said():
+    records = [
+        {"arm": "a", "attack": {"eps": "1/10", "after": {"x": 0.5}}, "list": [1, 2]},
+        {"arm": "b", "attack": {"eps": "1/10", "after": {"x": 0.25}}, "list": [1, 3]},
+        {"arm": "c", "attack": {"eps": "1/10"}, "list": [1, 2], "more": {}},
+    ]
+    shared, rows = reference.split_shared(records)
+    assert shared == {"attack.eps": "1/10"}
+    assert rows == [
+        {"arm": "a", "attack.after.x": 0.5, "list": "[1, 2]", "more": None},
+        {"arm": "b", "attack.after.x": 0.25, "list": "[1, 3]", "more": None},
+        {"arm": "c", "attack.after.x": None, "list": "[1, 2]", "more": {}},
+    ]
