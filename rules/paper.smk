@@ -27,6 +27,7 @@ rule make_paper_table:
         arms=lambda w: PLAN.paper_rows(w.paper_table),
         layout=lambda w: paper_layout(w.paper_table),
         comparable=PLAN.comparable,
+        version=lambda w: PLAN.version(w.paper_table),
     script:
         "../scripts/make_paper_table.py"
 

@@ -16,6 +16,7 @@ def make_paper_table(
     arms: Sequence[Mapping[str, Any]],
     layout: Sequence[str],
     comparable: bool,
+    version: str,
     csv: str,
     markdown: str,
     latex: str,
@@ -28,12 +29,13 @@ def make_paper_table(
     evaluations: evaluation.json files, one for each arm and seed; reported: CSV of the paper's
     values; arms: rows as make_table's, with baseline (an arm or None), reported (a list of ids) and
     perhaps eps and train_on; layout: ids of the paper's table in printed order, empty where it
-    prints none; comparable: whether this scale's settings are the paper's. cells: one row a
+    prints none; comparable: whether this scale's settings are the paper's; version: of the attack,
+    as outcomes.as_version says. cells: one row a
     reported cell or arm; comparisons: one an arm, its baseline and a measure; runs: one an arm and
     seed. Raises InputError in one line as paper_tables.check_plan and tables.check_evaluations do.
     """
     known = paper_tables.read_reported(reported)
-    found = tables.read_evaluations(evaluations)
+    found = tables.read_evaluations(evaluations, version)
     rows = paper_tables.cell_rows(found, arms, known, layout, comparable=comparable)
     pairs = paper_tables.comparison_rows(found, arms, known, layout, comparable=comparable)
     write_csv(cells, rows, paper_tables.CELL_COLUMNS)

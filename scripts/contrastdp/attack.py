@@ -19,16 +19,12 @@ from torch import nn
 
 from contrastdp.multi_targeted import multi_targeted
 from contrastdp.networks import frozen
-from contrastdp.outcomes import MISCLASSIFIED, ROBUST
+from contrastdp.outcomes import AA_MT, MISCLASSIFIED, ROBUST, VERSIONS
 from contrastdp.records import InputError
 
-STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 TARGETS = 9
 # ASSUME: of AA+MT, the official code has nothing, and Gowal et al. (2020) no released code.
-# Restarts and steps are what is commonly said of it, not looked up in that paper's text. We take
-# the DLR loss to be untargeted, and the union 'worst' to attack what AutoAttack left.
-AA_MT = ("apgd-ce-restarts", "apgd-dlr-restarts", "mt")
-VERSIONS = {"standard": STANDARD, "aa+mt": AA_MT, "worst": STANDARD + AA_MT}
+# Restarts and steps are what is commonly said of it, not looked up in that paper's text.
 BUDGET = {"apgd_restarts": 5, "apgd_steps": 100, "mt_restarts": 10, "mt_steps": 200}
 
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from contrastdp.outcomes import VERSIONS
 from contrastdp.records import InputError
 from contrastdp.settings import Row, choose, fraction, merge, parse_rows, validate
 
@@ -18,6 +19,7 @@ PAPER_TABLES = (
     *("mnist_fig3", "gtsrb_table3", "cifar10_table2"),
     *("cifar10_table8", "cifar10_table9", "cifar10_table10", "cifar10_table11"),
 )
+ABLATIONS = PAPER_TABLES[-4:]
 TABLES = ("robustness", "ablations", "guidance", *PAPER_TABLES)
 SELECTIONS = ("none", "separability", "gradient_norm", "robust_gradient_norm", "entropy")
 GENERATOR_COLUMNS = {
@@ -128,13 +130,26 @@ class Plan:
         return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
 
     def attack(self, arm: str) -> dict[str, Any]:
-        """The data set's attack, at the arm's own eps where it has one, with the step in ratio."""
+        """The data set's attack, at the arm's own eps where it has one, with the step in ratio.
+
+        An arm of an ablation table is attacked by the ablations' version.
+        """
         row = self.arms[arm]
-        attack = self.datasets[row["dataset"]]["attack"]
+        attack = dict(self.datasets[row["dataset"]]["attack"])
+        ablations = attack.pop("ablations")
+        if set(row["tables"].split()) & set(ABLATIONS):
+            attack["version"] = ablations
+        if attack["version"] == "standard":
+            attack.pop("budget", None)
         if row["eps"] is None:
             return attack
         step = Fraction(attack["step"]) / Fraction(attack["eps"]) * Fraction(row["eps"])
         return attack | {"eps": row["eps"], "step": str(step)}
+
+    def version(self, table: str) -> str:
+        """The attack's version that a table of one data set shows."""
+        attack = self.datasets[next(iter(self.of_dataset(table)))]["attack"]
+        return attack["ablations" if table in ABLATIONS else "version"]
 
     def training(self, arm: str) -> dict[str, Any]:
         """Settings of an arm's robust training, epochs counted out as steps of its batch."""
@@ -343,6 +358,12 @@ def _check_dataset(settings: Mapping[str, Any], where: str) -> None:
     attack, sampling = settings["attack"], settings["sampling"]
     fraction(attack["eps"], f"{where}, attack.eps")
     fraction(attack["step"], f"{where}, attack.step")
+    first, ablations = VERSIONS[attack["version"]], attack["ablations"]
+    if VERSIONS[ablations][: len(first)] != first:
+        raise InputError(
+            f"{where}, attack.ablations: {ablations} does not begin with the attacks of version "
+            f"{attack['version']}, whose tables hold some of the same arms; use worst"
+        )
     if sampling["shard"] % sampling["batch"]:
         raise InputError(
             f"{where}: sampling.shard {sampling['shard']} is no multiple of sampling.batch "

@@ -9,6 +9,11 @@ from contrastdp.records import InputError, read_json
 IMAGE_FIELDS = ("index", "label", "clean_prediction", "broken_by")
 SHARD_FIELDS = ("start", "stop", "n_test", "attack", "images", "seconds", "provenance")
 ROBUST, MISCLASSIFIED = "", "clean"
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+# ASSUME: we take the DLR loss of AA+MT to be untargeted, and the union 'worst' to attack what
+# AutoAttack left, so that each version's result is also that of the versions it begins with.
+AA_MT = ("apgd-ce-restarts", "apgd-dlr-restarts", "mt")
+VERSIONS = {"standard": STANDARD, "aa+mt": AA_MT, "worst": STANDARD + AA_MT}
 
 
 def read_shards(paths: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -75,6 +80,30 @@ def count_outcomes(
         left -= broken[attack]
         after[attack] = left / len(images)
     return clean, broken[ROBUST] / len(images), after
+
+
+def as_version(evaluation: Mapping[str, Any], version: str) -> Mapping[str, Any]:
+    """An evaluation as if only the attacks of `version` had run, which must be its first ones.
+
+    evaluation: of gather_attacks. So one evaluation by 'worst' serves a table by 'standard', too.
+    Raises InputError in one line for an evaluation that did not begin with these attacks.
+    """
+    attack = evaluation["attack"]
+    if attack["version"] == version:
+        return evaluation
+    wanted = list(VERSIONS[version])
+    if attack["attacks"][: len(wanted)] != wanted:
+        raise InputError(
+            f"arm {evaluation['arm']}, seed {evaluation['seed']}: was attacked by "
+            f"{attack['version']}, which does not begin with the attacks of {version}; run it again"
+        )
+    kept = {key: value for key, value in attack.items() if key != "budget" or "mt" in wanted}
+    return dict(evaluation) | {
+        "robust_accuracy": evaluation["accuracy_after"][wanted[-1]],
+        "accuracy_after": {name: evaluation["accuracy_after"][name] for name in wanted},
+        "seconds": {name: evaluation["seconds"][name] for name in wanted},
+        "attack": kept | {"version": version, "attacks": wanted},
+    }
 
 
 def join_provenance(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

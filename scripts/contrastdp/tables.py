@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from contrastdp.outcomes import difference
+from contrastdp.outcomes import as_version, difference
 from contrastdp.records import InputError, read_csv, read_json
 from contrastdp.statistics import mean_interval, paired_difference, wilson_interval
 
@@ -31,8 +31,10 @@ Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 # ---------------------------------------------------------------- reading
-def read_evaluations(paths: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Read evaluation files, by (arm, seed).
+def read_evaluations(
+    paths: Iterable[str], version: str | None = None
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Read evaluation files, by (arm, seed); version: of the attack, as outcomes.as_version says.
 
     Raises InputError in one line for a file that lacks a key, an accuracy outside [0, 1], an
     empty test split, or a second file for the same arm and seed.
@@ -55,7 +57,8 @@ def read_evaluations(paths: Iterable[str]) -> dict[tuple[str, int], dict[str, An
                 f"{path}: arm {name[0]}, seed {name[1]} was already given by {origin[name]}; "
                 "give each evaluation once"
             )
-        found[name], origin[name] = content, path
+        found[name] = as_version(content, version) if version else content
+        origin[name] = path
     return found
 
 

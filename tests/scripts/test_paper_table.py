@@ -36,7 +36,7 @@ def study(tmp_path):
     files = {name: str(tmp_path / f"out_{name}") for name in FILES}
     layout = ["plain_1k", "guided_1k", "guided_2k"]
     given = {"evaluations": paths, "reported": str(reported), "arms": arms, "layout": layout}
-    return given | {"comparable": False} | files
+    return given | {"version": "standard", "comparable": False} | files
 
 
 def test_every_file_tells_the_same(study):

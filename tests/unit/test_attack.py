@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from contrastdp import attack
+from contrastdp import attack, outcomes
 from contrastdp.attack import Remembered, autoattack, identity
 from contrastdp.records import InputError
 from contrastdp.robust_training import train_robust_network
@@ -155,7 +155,7 @@ def test_aa_mt_restarts_are_autoattack_s_own_bit_for_bit(network, monkeypatch):
     import pyautoattack
 
     monkeypatch.setattr(attack, "frozen", lambda given: given)
-    monkeypatch.setitem(attack.VERSIONS, "aa+mt", attack.AA_MT[:2])
+    monkeypatch.setitem(attack.VERSIONS, "aa+mt", outcomes.AA_MT[:2])
     monkeypatch.setattr(attack, "_budget", lambda *_: dict(attack.BUDGET))
     x, y = images(8, 2)
     outcome = autoattack(network, x, y, eps=0.05, seed=3, batch=5, version="aa+mt")
@@ -204,8 +204,8 @@ def test_worst_is_the_union_and_leaves_the_standard_part_as_it_is(network, short
     standard = autoattack(network, x, y, **options)
     worst = autoattack(network, x, y, **options, version="worst", budget=SHORT)
     for one, other in zip(standard.broken_by, worst.broken_by, strict=True):
-        assert other == one or (one == "" and other in attack.AA_MT)
-    assert list(worst.seconds) == [*attack.STANDARD, *attack.AA_MT]
+        assert other == one or (one == "" and other in outcomes.AA_MT)
+    assert list(worst.seconds) == [*outcomes.STANDARD, *outcomes.AA_MT]
     assert attack.identity(norm="Linf", eps="1/9", seed=3, version="worst", shard=1, batch=1)[
         "attacks"
     ] == list(worst.seconds)

@@ -249,6 +249,25 @@ def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
     assert found.attack("other")["version"] == "standard"
 
 
+def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):
+    add_arm(folder, arm="both", tables="cifar10_table2 cifar10_table9")
+    budget = {"mt_steps": 3}
+    found = plan(folder, attack={"ablations": "worst", "budget": budget})
+    assert found.attack("both")["version"] == "worst"
+    assert found.attack("both")["budget"] == budget
+    assert found.attack("no_synthetic")["version"] == "standard"
+    assert not {"budget", "ablations"} & set(found.attack("no_synthetic"))
+    assert found.version("cifar10_table9") == "worst"
+    assert found.version("cifar10_table2") == "standard"
+
+
+def test_the_ablations_version_begins_with_the_version(folder):
+    with pytest.raises(
+        InputError, match=r"attack\.ablations: aa\+mt does not begin with .*use worst"
+    ):
+        plan(folder, attack={"ablations": "aa+mt"})
+
+
 def test_epochs_are_counted_out_in_steps_of_the_arms_batch(folder):
     add_arm(folder, arm="other", batch="300")
     settings = {"epochs": 150, "epoch_images": 5000, "batch": 1024}

@@ -1,0 +1,47 @@
+"""Tests of outcomes: an evaluation by more attacks read as one by the first of them."""
+
+import pytest
+
+from contrastdp.outcomes import AA_MT, STANDARD, as_version
+from contrastdp.records import InputError
+
+
+def evaluation(attacks, version, broken):
+    """Ten images, one unattacked error; broken: how many each attack breaks."""
+    left, after = 9, {}
+    for name, count in zip(attacks, broken, strict=True):
+        left -= count
+        after[name] = left / 10
+    return {
+        "arm": "a",
+        "seed": 3,
+        "clean_accuracy": 0.9,
+        "robust_accuracy": left / 10,
+        "accuracy_after": after,
+        "seconds": dict.fromkeys(attacks, 1.0),
+        "attack": {
+            "version": version,
+            "attacks": list(attacks),
+            "eps": "8/255",
+            **({"budget": {"mt_steps": 20}} if "mt" in attacks else {}),
+        },
+    }
+
+
+def test_the_worst_case_holds_the_standard_result():
+    worst = evaluation(STANDARD + AA_MT, "worst", [2, 1, 0, 1, 1, 0, 2])
+    assert as_version(worst, "standard") == evaluation(STANDARD, "standard", [2, 1, 0, 1])
+    assert worst["robust_accuracy"] == 0.2  # untouched
+
+
+def test_a_version_is_itself():
+    standard = evaluation(STANDARD, "standard", [2, 1, 0, 1])
+    assert as_version(standard, "standard") is standard
+
+
+@pytest.mark.parametrize(("have", "version"), [("standard", "worst"), ("worst", "aa+mt")])
+def test_attacks_that_did_not_run_first_are_refused(have, version):
+    attacks = {"standard": STANDARD, "worst": STANDARD + AA_MT}[have]
+    content = evaluation(attacks, have, [0] * len(attacks))
+    with pytest.raises(InputError, match=f"arm a, seed 3: was attacked by {have}, .*run it again"):
+        as_version(content, version)
