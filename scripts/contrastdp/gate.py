@@ -291,8 +291,7 @@ def _quantised(seen: _Subject) -> int:
     # A generic place inside a quantum of 1/255, where few pixels lie near an edge; a step that, at
     # this many levels, carries no pixel of about half the images over one, yet is several units in
     # the last place of a float32.
-    x = x + seen.uniform(x.shape, "place") / 510
-    x = x.clamp(1 / 1020, 1 - 1 / 1020)
+    x = (x + seen.uniform(x.shape, "place") / 510).clamp(0, 1)
     step = max(min(1e-5, 1 / (500 * values)), 3e-7)
     z = seen.logits(x)
     still = (seen.logits(x + step) == z).all(dim=1)
