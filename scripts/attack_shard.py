@@ -9,10 +9,12 @@ from contrastdp.adversarial import parse_fraction
 from contrastdp.checkpoint import load_network
 from contrastdp.data import to_tensor
 from contrastdp.device import device as resolve
+from contrastdp.gate import check_network, exact_arithmetic
 from contrastdp.job import run
 from contrastdp.records import InputError, provenance, read_images, write_json
 
 
+@exact_arithmetic()
 def attack_shard(
     *,
     model: str,
@@ -27,7 +29,8 @@ def attack_shard(
     """Attack test images start to stop - 1 (or the split's end) and write their outcomes as JSON.
 
     attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch, and budget
-    where a version other than standard is not to run with its own.
+    where a version other than standard is not to run with its own. The gate of
+    contrastdp.gate runs first: it raises GateError, or its warnings are kept.
     """
     data = read_images(test, classes=classes)
     total = len(data["label"])
@@ -38,6 +41,7 @@ def attack_shard(
     network = load_network(model, place)
     x = to_tensor(data["image"][start:stop]).to(place)
     y = torch.from_numpy(data["label"][start:stop]).to(place)
+    gate = check_network(network, x, y, batch=attack["batch"], seed=attack["seed"])
     named = {key: attack[key] for key in ("norm", "version", "seed")}
     named["budget"] = attack.get("budget")
     outcome = attacks.autoattack(
@@ -53,7 +57,7 @@ def attack_shard(
         "broken_by": outcome.broken_by,
     }
     content = {"start": start, "stop": stop, "n_test": total, "attack": identity, "images": images}
-    content |= {"seconds": outcome.seconds, "warnings": outcome.warnings}
+    content |= {"seconds": outcome.seconds, "warnings": outcome.warnings, "gate": gate}
     made = provenance(seed=attack["seed"], settings=attack, device=str(place))
     write_json(shard, content | {"provenance": made})
 

@@ -7,7 +7,10 @@ from typing import Any
 from contrastdp.records import InputError, read_json
 
 IMAGE_FIELDS = ("index", "label", "clean_prediction", "broken_by")
-SHARD_FIELDS = ("start", "stop", "n_test", "attack", "images", "seconds", "provenance")
+SHARD_FIELDS = (
+    *("start", "stop", "n_test", "attack", "images", "gate"),
+    *("seconds", "provenance"),
+)
 ROBUST, MISCLASSIFIED = "", "clean"
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 # ASSUME: we take the DLR loss of AA+MT to be untargeted, and the union 'worst' to attack what
@@ -104,6 +107,32 @@ def as_version(evaluation: Mapping[str, Any], version: str) -> Mapping[str, Any]
         "seconds": {name: evaluation["seconds"][name] for name in wanted},
         "attack": kept | {"version": version, "attacks": wanted},
     }
+
+
+def sum_seconds(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, float]:
+    """Seconds that each attack took on all shards together."""
+    total: Counter[str] = Counter()
+    for _, shard in shards:
+        total.update(shard["seconds"])
+    return dict(total)
+
+
+def join_gate(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Each warning of the shards' gates once, in the order of the shards.
+
+    A warning has name, says, and images, of: on how many of the images that the gate looked at,
+    None where that means nothing. They are added up over the shards that warn.
+    """
+    joined: dict[tuple[str, str], dict[str, Any]] = {}
+    for _, shard in shards:
+        for warning in shard["gate"]:
+            known = joined.get((warning["name"], warning["says"]))
+            if known is None:
+                joined[warning["name"], warning["says"]] = dict(warning)
+            elif known["of"] is not None:
+                known["images"] += warning["images"]
+                known["of"] += warning["of"]
+    return list(joined.values())
 
 
 def join_provenance(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

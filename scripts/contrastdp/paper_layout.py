@@ -179,6 +179,7 @@ def caption(evaluations: tables.Evaluations, cells: Sequence[Row], *, comparable
         words = (name + (f" ({n:,} parameters)" if n else "") for name, n in networks)
         sentences.append(f"Network: {' or '.join(words)}.")
     sentences += tables.describe_attacks(evaluations.values())
+    sentences += tables.gate_warnings(evaluations, {cell["arm"]: cell["title"] for cell in run})
     reduced = any("reduced" in cell[f"{kind}_verdict"] for cell in printed for kind in MEASURES)
     if reduced:
         sentences.append(

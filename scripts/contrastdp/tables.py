@@ -255,6 +255,24 @@ def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(said))
 
 
+def gate_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list[str]:
+    """A sentence for each arm and warning of the gate before its attack, with the seeds.
+
+    titles: of the arms by name; other arms are left out. Evaluations that were recorded without a
+    gate say nothing.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for (arm, seed), content in sorted(evaluations.items()):
+        for warning in content.get("gate", ()) if arm in titles else ():
+            count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
+            told = found.setdefault((arm, warning["name"], warning["says"]), [])
+            told.append(f"{seed}{count}")
+    return [
+        f"Warning of {titles[arm]}, {name}: {says} (seed {'; '.join(told)})."
+        for (arm, name, says), told in found.items()
+    ]
+
+
 def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
     """The table's caption: what the numbers are, test images, seeds, attack, reference."""
     counts = sorted({row["seeds"] for row in rows})
@@ -267,6 +285,7 @@ def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
     sentences = [f"Accuracy in percent, {spread}."]
     shown = {row["arm"] for row in rows}
     sentences += describe_attacks(c for c in evaluations.values() if c["arm"] in shown)
+    sentences += gate_warnings(evaluations, {row["arm"]: row["title"] for row in rows})
     half = max((row["robust_wilson_high"] - row["robust_wilson_low"]) / 2 for row in rows)
     sentences.append(
         f"Another test split of this size could move a robust accuracy by up to {half:.1f} points "
