@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from contrastdp.records import InputError, read_json
+from contrastdp.records import InputError, read_csv, read_json
 
 IMAGE_FIELDS = ("index", "label", "clean_prediction", "broken_by")
 SHARD_FIELDS = ("start", "stop", "n_test", "attack", "images", "seconds", "provenance")
@@ -57,6 +57,27 @@ def join_images(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[st
         dict(zip(IMAGE_FIELDS, values, strict=True))
         for _, shard in shards
         for values in zip(*(shard["images"][field] for field in IMAGE_FIELDS), strict=True)
+    ]
+
+
+def read_images(path: str) -> list[dict[str, Any]]:
+    """Read what join_images gave and gather_attacks wrote as CSV: one row a test image.
+
+    Raises InputError in one line for other columns, no images, an index that is not 0, 1, ... in
+    order, or a class that is no whole number.
+    """
+    rows = read_csv(path)
+    if not rows or set(rows[0]) != set(IMAGE_FIELDS):
+        raise InputError(f"{path}: expected images with {', '.join(IMAGE_FIELDS)}; gather it again")
+    try:
+        images = [{key: int(row[key]) for key in IMAGE_FIELDS[:3]} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}; gather it again") from None
+    if [image["index"] for image in images] != list(range(len(images))):
+        raise InputError(f"{path}: index is not 0 to {len(images) - 1} in order; gather it again")
+    return [
+        image | {"broken_by": row["broken_by"] or ROBUST}
+        for image, row in zip(images, rows, strict=True)
     ]
 
 
