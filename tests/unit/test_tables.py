@@ -59,7 +59,7 @@ def test_rows_hold_percentages_worked_out_by_hand():
     assert (none["pairs"], none["reference"], none["synthetic"]) == (3, "ddim", 0)
     assert hnm["difference"] == pytest.approx((2 - 1 - 2) / 3, abs=1e-4)
     assert hnm["difference_low"] < 0 < hnm["difference_high"]
-    # Differences -5 -4 -5 are all of a sign: 2 of 8 patterns. No sum of ±2 ±1 ±2 is nearer to 0 than 1.
+    # -5 -4 -5 are of one sign: 2 of 8 patterns. No sum of ±2 ±1 ±2 is nearer to 0 than 1.
     assert (none["sign_flip_p"], hnm["sign_flip_p"]) == (0.25, 1.0)
     assert (none["holm_p"], hnm["holm_p"], ddim["holm_p"]) == (0.5, 1.0, None)
     assert none["images_won"] is none["mcnemar_p"] is None
