@@ -4,6 +4,7 @@
 rule make_paper_table:
     input:
         evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.paper_table)),
+        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", PLAN.table(w.paper_table)),
         reported="config/reported/contrastive_dp.csv",
     output:
         csv=f"{TABLES}/{{paper_table}}_paper.csv",
@@ -28,6 +29,7 @@ rule make_paper_table:
         layout=lambda w: paper_layout(w.paper_table),
         comparable=PLAN.comparable,
         version=lambda w: PLAN.version(w.paper_table),
+        mixed_attacks=lambda w: PLAN.mixed_attacks(w.paper_table),
     script:
         "../scripts/make_paper_table.py"
 

@@ -25,6 +25,8 @@ from contrastdp.records import InputError
 TARGETS = 9
 # ASSUME: of AA+MT, the official code has nothing, and Gowal et al. (2020) no released code.
 # Restarts and steps are what is commonly said of it, not looked up in that paper's text.
+# Steps of each restart or target, for Square queries, as pyautoattack's 'standard' has them.
+ITERATIONS = {"apgd-ce": 100, "apgd-t": 100, "fab-t": 100, "square": 5000}
 BUDGET = {"apgd_restarts": 5, "apgd_steps": 100, "mt_restarts": 10, "mt_steps": 200}
 
 
@@ -51,11 +53,15 @@ def identity(
 ) -> dict[str, Any]:
     """What makes two attacks the same one, as every shard states it.
 
-    budget: of AA+MT, as autoattack says; AutoAttack's own is part of its version.
+    budget: of AA+MT, as autoattack says; AutoAttack's own is part of its version. iterations: of
+    each attack, steps in each restart or target (Square: queries).
     """
+    spent = _budget(version, budget)
+    own = {name: spent["mt_steps" if name == "mt" else "apgd_steps"] for name in AA_MT if spent}
     named = {
         "version": version,
         "attacks": list(_attacks(version)),
+        "iterations": {name: (ITERATIONS | own)[name] for name in _attacks(version)},
         "norm": norm,
         "eps": str(eps),
         "seed": seed,
@@ -64,7 +70,6 @@ def identity(
         "precision": "float32",
         "package": f"pyautoattack {metadata.version('pyautoattack')}",
     }
-    spent = _budget(version, budget)
     return named | ({"budget": spent} if spent else {})
 
 

@@ -92,6 +92,11 @@ class Plan:
         """Arms of a table, in the order of arms.tsv."""
         return [arm for arm, row in self.arms.items() if name in row["tables"].split()]
 
+    def mixed_attacks(self, table: str) -> list[str]:
+        """Data sets of a table whose arms may be attacked in different ways."""
+        names = {self.arms[arm]["dataset"] for arm in self.table(table)}
+        return sorted(name for name in names if self.datasets[name]["report"]["mixed_attacks"])
+
     def seeds(self, arm: str) -> range:
         """Seeds of an arm: each covers data subset, diffusion, sampling and training."""
         return range(self.arms[arm]["seeds"])

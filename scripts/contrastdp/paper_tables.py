@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import tables
+from contrastdp import comparisons, tables
 from contrastdp.claims import INCONCLUSIVE, decide
 from contrastdp.records import InputError
 from contrastdp.statistics import Estimate, mean_interval, paired_difference, wilson_interval
@@ -32,8 +32,10 @@ CELL_COLUMNS = (
 COMPARISON_COLUMNS = (
     *("id", "baseline_id", "arm", "baseline", "title", "baseline_title", "measure"),
     *("paper_difference", "paper_std", "difference", "low", "high", "pairs"),
+    *comparisons.COLUMNS,
     *("subset", "settings", "verdict"),
 )
+COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
     *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
     *("trainer", "eps", "baseline", "clean", "robust", "n_test"),
@@ -197,6 +199,7 @@ def cell_rows(
     layout: Sequence[str],
     *,
     comparable: bool,
+    mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row a reported cell, in the order of `layout`, then one for each arm without a cell.
 
@@ -207,7 +210,7 @@ def cell_rows(
     the reason where data or settings are not the paper's. A cell without arm is 'not run', an arm
     without cell 'ours only'.
     """
-    tables.check_evaluations(evaluations, rows)
+    tables.check_evaluations(evaluations, rows, mixed_attacks)
     check_plan(rows, reported, layout)
     owner = {name: row for row in rows for name in row["reported"]}
     shown = {owner[name]["arm"] for name in layout if name in owner}
@@ -279,6 +282,8 @@ def comparison_rows(
     layout: Sequence[str],
     *,
     comparable: bool,
+    outcomes: comparisons.Outcomes | None = None,
+    mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Each arm against its baseline, clean and robust: the paper's difference, ours, a verdict.
 
@@ -288,9 +293,11 @@ def comparison_rows(
     verdict is about the sign: reproduced where the interval lies on the paper's side of 0, not
     reproduced on the other, inconclusive otherwise, with fewer than two pairs, without width, or
     where the paper finds no difference. Without a difference in the paper: 'ours only' and what
-    ours is. Rows have the keys of COMPARISON_COLUMNS.
+    ours is. Beside it stand the exact tests over seeds, adjusted for all of the table's pairs of
+    arms and both measures, and McNemar's where outcomes has the images. Rows have the keys of
+    COMPARISON_COLUMNS.
     """
-    tables.check_evaluations(evaluations, rows)
+    tables.check_evaluations(evaluations, rows, mixed_attacks)
     check_plan(rows, reported, layout)
     by_name = {row["arm"]: row for row in rows}
     found = []
@@ -299,6 +306,10 @@ def comparison_rows(
             continue
         base = by_name[row["baseline"]]
         cells = [name for name in layout if name in row["reported"]] or [None]
+        tested = {
+            kind: comparisons.compare(row, base, kind, evaluations, outcomes or {})
+            for kind in MEASURES
+        }
         for name in cells:
             twin = _twin(name, base, reported)
             for kind in MEASURES:
@@ -323,8 +334,9 @@ def comparison_rows(
                         "settings": "the paper's" if comparable else "reduced",
                         "verdict": _relative(paper, ours),
                     }
+                    | tested[kind]
                 )
-    return found
+    return comparisons.adjusted(found, COMPARED)
 
 
 def _twin(name: str | None, base: Row, reported: Mapping[str, Row]) -> str | None:

@@ -139,6 +139,22 @@ def test_identity_names_what_decides_an_outcome():
     assert found["package"].startswith("pyautoattack 0")
 
 
+def test_iterations_are_those_that_pyautoattack_runs():
+    from pyautoattack import AutoAttack
+
+    made = AutoAttack(Flat(), norm="Linf", eps=0.1, seed=0, version="standard", device="cpu")
+    found = identity(norm="Linf", eps="8/255", seed=1, version="worst", shard=500, batch=250)
+    assert found["iterations"] == {
+        "apgd-ce": made.apgd.n_iter,
+        "apgd-t": made.apgd_targeted.n_iter,
+        "fab-t": made.fab.n_iter,
+        "square": made.square.n_queries,
+        "apgd-ce-restarts": found["budget"]["apgd_steps"],
+        "apgd-dlr-restarts": found["budget"]["apgd_steps"],
+        "mt": found["budget"]["mt_steps"],
+    }
+
+
 def test_unknown_version():
     with pytest.raises(InputError, match="plus"):
         autoattack(
