@@ -3,7 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from contrastdp.outcomes import MISCLASSIFIED, ROBUST, count_outcomes, read_images
+from contrastdp.outcomes import (
+    MISCLASSIFIED,
+    ROBUST,
+    count_outcomes,
+    images_as_version,
+    read_images,
+)
 from contrastdp.records import InputError
 from contrastdp.statistics import holm, mcnemar_test, sign_flip_test
 

@@ -106,6 +106,7 @@ def robust(at, **change):
 def attacked(at, start, stop, **change):
     options = {"model": at("best.safetensors"), "test": at("test.npz"), "attack": ATTACK}
     options |= {"classes": 10, "start": start, "stop": stop, "shard": at(f"shard{start}.json")}
+    options |= {"adversarial": at(f"shard{start}_adversarial.npz")}
     attack_shard(**options | change)
 
 
