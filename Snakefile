@@ -13,6 +13,7 @@ include: "rules/evaluation.smk"
 include: "rules/theory.smk"
 include: "rules/paper.smk"
 include: "rules/quality.smk"
+include: "rules/audit.smk"
 include: "rules/report.smk"
 
 

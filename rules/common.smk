@@ -58,6 +58,7 @@ LABELLED = f"{RESULTS}/{{dataset}}/labelled/{{generator}}/n{{real}}/seed{{seed}}
 SELECTED = f"{RESULTS}/{{dataset}}/selected/{{arm}}/seed{{seed}}"
 ROBUST = f"{RESULTS}/{{dataset}}/robust/{{arm}}/seed{{seed}}"
 ATTACKS = f"{RESULTS}/{{dataset}}/attacks/{{arm}}/seed{{seed}}"
+AUDIT = f"{RESULTS}/{{dataset}}/audit/{{arm}}/seed{{seed}}"
 QUALITY = f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}"
 FIGURES = f"{RESULTS}/figures"
 TABLES = f"{RESULTS}/tables"
@@ -240,6 +241,45 @@ def quality_titles(wildcards):
     return {name: PLAN.generators[name]["title"] for name in names}
 
 
+def transfer_arm(arm, seed):
+    """The arm whose adversarial images an audit tries on `arm`; None where there is none.
+
+    Of the arms of this data set and eps that have the seed and stand in every table of `arm`, so
+    that no table needs another's networks: the data set's reference, else the next row.
+    """
+    row = PLAN.arms[arm]
+    names = list(PLAN.arms)
+    place = names.index(arm)
+    alike = [
+        name
+        for name in names[place + 1 :] + names[:place]
+        if PLAN.arms[name]["dataset"] == row["dataset"]
+        and PLAN.attack(name)["eps"] == PLAN.attack(arm)["eps"]
+        and seed in PLAN.seeds(name)
+        and set(row["tables"].split()) <= set(PLAN.arms[name]["tables"].split())
+    ]
+    reference = PLAN.datasets[row["dataset"]]["report"]["reference"]
+    return reference if reference in alike else next(iter(alike), None)
+
+
+def audit_inputs(wildcards):
+    """A robust network, the other arm's from which images are transferred, and validation images."""
+    inputs = {"model": f"{ROBUST}/best.safetensors", "validation": split("validation")}
+    found = {name: path.format(**wildcards) for name, path in inputs.items()}
+    other = transfer_arm(wildcards.arm, int(wildcards.seed))
+    if other:
+        names = {"dataset": wildcards.dataset, "arm": other, "seed": wildcards.seed}
+        found["other"] = inputs["model"].format(**names)
+    return found
+
+
+def audit_identity(wildcards):
+    """Parameter function: whose network is audited, and with whose images."""
+    seed = int(wildcards.seed)
+    other = transfer_arm(wildcards.arm, seed)
+    return {"dataset": wildcards.dataset, "arm": wildcards.arm, "seed": seed, "other": other}
+
+
 def attack_shards(wildcards):
     """The arm's shards of attacked test images."""
     return [
@@ -251,6 +291,7 @@ def attack_shards(wildcards):
 # ---------------------------------------------------------------- tables, figures and pages
 PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
 PAPER_TABLES = experiments.PAPER_TABLES
+AUDITED = ("robustness", *PAPER_TABLES)
 CLAIMED = {claim["scope"] for claim in load_yaml(BASE / "config" / "claims.yaml")["claims"]}
 RECORD = {
     "table": "robustness.csv",
@@ -287,7 +328,8 @@ def recorded_files(table):
     if table not in PAPER_TABLES:
         return [path for shown in tables_of(table) for path in (shown["csv"], shown["markdown"])]
     paper = ("paper.md", "paper_cells.csv", "paper_comparisons.csv", "paper_runs.csv")
-    rest = ("quality.csv", "quality.md", *(("claims.csv", "claims.md") if table in CLAIMED else ()))
+    rest = ("quality.csv", "quality.md", "audit.csv", "audit.md")
+    rest += ("claims.csv", "claims.md") if table in CLAIMED else ()
     return [f"{TABLES}/{table}_{name}" for name in (*paper, *rest)]
 
 
@@ -327,6 +369,8 @@ def tables_of(table):
             "Beside the paper": f"{table}_paper",
             "Quality of the synthetic images": f"{table}_quality",
         }
+    if table in AUDITED:
+        named["Audit for false robustness"] = f"{table}_audit"
     found = [
         {"title": title, "csv": f"{TABLES}/{name}.csv", "markdown": f"{TABLES}/{name}.md"}
         for title, name in named.items()

@@ -100,6 +100,8 @@ def test_the_promised_files_are_there(smoke):
             for table in ("robustness", "ablations", "guidance")
             for kind in ("csv", "md", "tex")
         ),
+        "tables/robustness_audit.csv",
+        "tables/robustness_audit.md",
         *(
             f"figures/{name}.{kind}"
             for name in ("samples_digits", "tsne_digits", "guidance_digits")
