@@ -14,6 +14,7 @@ include: "rules/theory.smk"
 include: "rules/paper.smk"
 include: "rules/quality.smk"
 include: "rules/audit.smk"
+include: "rules/trace.smk"
 include: "rules/report.smk"
 
 
@@ -71,6 +72,11 @@ rule cifar10_table11:
 rule figures:
     input:
         [figure["png"] for table in PLAN.pages for figure in figures_of(table)],
+
+
+rule trace:
+    input:
+        traced,
 
 
 rule theory:

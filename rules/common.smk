@@ -1,5 +1,6 @@
 # Merged settings, experiment rows, paths and input functions; nothing runs here.
 import sys
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +61,7 @@ ROBUST = f"{RESULTS}/{{dataset}}/robust/{{arm}}/seed{{seed}}"
 ATTACKS = f"{RESULTS}/{{dataset}}/attacks/{{arm}}/seed{{seed}}"
 AUDIT = f"{RESULTS}/{{dataset}}/audit/{{arm}}/seed{{seed}}"
 QUALITY = f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}"
+TRACE = f"{RESULTS}/{{dataset}}/traces/{{arm}}/seed{{seed}}/image{{image}}"
 FIGURES = f"{RESULTS}/figures"
 TABLES = f"{RESULTS}/tables"
 
@@ -73,6 +75,7 @@ wildcard_constraints:
     real=r"\d+",
     seed=r"\d+",
     shard=r"\d+",
+    image=r"\d+",
     table="|".join(experiments.TABLES),
     paper_table="|".join(experiments.PAPER_TABLES),
     page="|".join(("report", *experiments.TABLES[1:])),
@@ -155,16 +158,21 @@ def archive_files(wildcards):
 
 def sample_inputs(wildcards):
     """The generator's diffusion model, and what its guidance reads."""
-    row = PLAN.generators[wildcards.generator]
+    return generator_files(**wildcards)
+
+
+def generator_files(dataset, generator, **names):
+    """Files of a generator by name; names: real and seed."""
+    row = PLAN.generators[generator]
     places = {
         "encoder": f"{CLASSIFIER.replace('{classifier}', 'encoder')}/model.safetensors",
         "labeler": f"{CLASSIFIER.replace('{classifier}', 'labeler')}/model.safetensors",
         "train": split("train"),
     }
     inputs = {"denoiser": f"{DIFFUSION.replace('{denoiser}', row['denoiser'])}/model"}
-    for name in PLAN.guidance_files(wildcards.dataset, wildcards.generator):
+    for name in PLAN.guidance_files(dataset, generator):
         inputs[name] = places[name]
-    return {name: path.format(**wildcards) for name, path in inputs.items()}
+    return {name: path.format(dataset=dataset, **names) for name, path in inputs.items()}
 
 
 def classifier_of_arm(wildcards, classifier):
@@ -278,6 +286,62 @@ def audit_identity(wildcards):
     seed = int(wildcards.seed)
     other = transfer_arm(wildcards.arm, seed)
     return {"dataset": wildcards.dataset, "arm": wildcards.arm, "seed": seed, "other": other}
+
+
+def traced(wildcards):
+    """The trace that --config asks for; one line where it asks for none."""
+    if PLAN.trace is None:
+        raise WorkflowError(
+            "say which synthetic image: "
+            """--config 'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
+        )
+    dataset = PLAN.arms[PLAN.trace["arm"]]["dataset"]
+    return [f"{TRACE}.{kind}".format(dataset=dataset, **PLAN.trace) for kind in ("json", "png")]
+
+
+def trace_inputs(wildcards):
+    """The arm's synthetic images, and whatever they were made, labelled and chosen by."""
+    row = PLAN.arms[wildcards.arm]
+    names = {name: row[name] for name in ("dataset", "generator", "real")}
+    chosen_by = {k: v for k, v in select_inputs(wildcards).items() if k != "shards"}
+    return {
+        "selected": f"{SELECTED}/images.npz".format(**wildcards),
+        "train": split("train").format(**wildcards),
+        "labeler": classifier_of_arm(wildcards, "labeler"),
+        **generator_files(**names, seed=wildcards.seed),
+        **chosen_by,
+    }
+
+
+def trace_identity(wildcards):
+    """Parameter function: which image is traced, and how its arm came to it."""
+    row = PLAN.arms[wildcards.arm]
+    cells = {name: row[name] for name in ("dataset", "arm", "generator", "selection")}
+    numbers = {"seed": int(wildcards.seed), "image": int(wildcards.image)}
+    own_label = PLAN.conditional(row["dataset"], row["generator"])
+    return {"scale": PLAN.scale, **cells, **numbers, "own_label": own_label}
+
+
+def traced_generator(wildcards):
+    """Parameter function: settings of the arm's generator, as sample_images has them."""
+    row = PLAN.arms[wildcards.arm]
+    return {
+        "sampler": PLAN.sampler(row["dataset"], row["generator"]),
+        "guidance": PLAN.guidance(row["dataset"], row["generator"]),
+        "shape": image_shape(wildcards),
+        "classes": setting("classes")(wildcards),
+        "real": row["real"],
+        "batch": setting("sampling", "batch")(wildcards),
+        "execution": setting("sampling", "execution")(wildcards),
+    }
+
+
+def asked_now(rule):
+    """Parameter function: code(rule) and the time, so that the job runs whenever it is asked for.
+
+    A trace checks the files as they are, and prints.
+    """
+    return lambda wildcards: f"{code(rule)}, asked for at {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
 
 
 def attack_shards(wildcards):

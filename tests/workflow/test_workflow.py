@@ -165,6 +165,21 @@ def test_guided_and_plain_images_start_from_the_same_noise(smoke):
         assert 0 < same < other
 
 
+def test_a_trace_is_made_and_told_whenever_it_is_asked_for(smoke):
+    arm = "contrastive_hnm_separability"
+    asked = ("--config", "scale=smoke", f'trace={{"arm": "{arm}", "seed": 0, "image": 17}}')
+    for _ in range(2):
+        done = smoke.run("--cores", "1", "trace", *asked)
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert re.search(r"^made again +identical$", done.stdout, re.MULTILINE), done.stdout
+    folder = smoke.folder / RESULTS / "digits" / "traces" / arm / "seed0"
+    assert read_json(folder / "image17.json")["regenerated"]["identical"] is True
+    assert (folder / "image17.png").stat().st_size > 0
+    none = smoke.run("-n", "--cores", "1", "trace", "--config", "scale=smoke")
+    assert none.returncode != 0
+    assert "say which synthetic image" in none.stdout
+
+
 def test_a_second_run_has_nothing_to_do(smoke):
     done = smoke.run("-n", "--cores", "1", *TARGETS, "--config", "scale=smoke")
     assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
