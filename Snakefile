@@ -12,6 +12,7 @@ include: "rules/synthesis.smk"
 include: "rules/evaluation.smk"
 include: "rules/theory.smk"
 include: "rules/paper.smk"
+include: "rules/claims.smk"
 include: "rules/quality.smk"
 include: "rules/report.smk"
 
@@ -20,6 +21,12 @@ rule all:
     default_target: True
     input:
         [page(table) for table in PLAN.pages],
+        rules.gather_claims.output.md,
+
+
+rule claims:
+    input:
+        rules.gather_claims.output.md,
 
 
 rule ablations:

@@ -27,7 +27,9 @@ def study(tmp_path):
             write_json(path, content | {"robust_accuracy": robust[seed], "attack": attack})
             paths.append(str(path))
         arms.append(arm | {"seeds": [0, 1], "title": f"{name.upper()} images"})
-    files = {kind: str(tmp_path / f"table.{kind[:2]}") for kind in ("csv", "markdown", "latex")}
+    files = {
+        kind: str(tmp_path / f"table.{kind[:2]}") for kind in ("csv", "markdown", "latex", "runs")
+    }
     return {"evaluations": paths, "arms": arms, "reference": "ddim", **files}
 
 
