@@ -50,6 +50,16 @@ def test_the_promised_columns_come_first_and_hold_percent(study):
     assert (ddim["difference"], ddim["difference_low"]) == ("", "")
 
 
+def test_the_runs_stand_one_a_seed(study):
+    make_table(**study)
+    runs = read(study["runs"])
+    assert [(run["arm"], run["seed"], run["robust"]) for run in runs] == [
+        *(("none", "0", "50.0"), ("none", "1", "60.0")),
+        *(("ddim", "0", "70.0"), ("ddim", "1", "75.0")),
+    ]
+    assert {(run["n_test"], run["eps"], run["printed"]) for run in runs} == {("20", "1/10", "")}
+
+
 def test_the_twins_agree_with_the_csv(study):
     make_table(**study)
     latex = Path(study["latex"]).read_text(encoding="utf-8")

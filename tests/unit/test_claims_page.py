@@ -82,9 +82,7 @@ def test_the_papers_figures_come_from_the_same_test():
     both = EVERYWHERE | {"rivals": [None], "measures": ["clean", "robust"]}
     listed = [
         make_claim("robust", scope),
-        make_claim(
-            "both", scope, **EVERYWHERE | {"rivals": [None], "measures": ["clean", "robust"]}
-        ),
+        make_claim("both", scope, **both),
         make_claim("large", scope, **EVERYWHERE | {"where": {"printed": ["1M"]}}),
         make_claim("absent", scope, **EVERYWHERE | {"generators": ["other"]}),
         make_claim("elsewhere", "toy"),
