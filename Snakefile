@@ -12,6 +12,7 @@ include: "rules/synthesis.smk"
 include: "rules/evaluation.smk"
 include: "rules/theory.smk"
 include: "rules/paper.smk"
+include: "rules/claims.smk"
 include: "rules/quality.smk"
 include: "rules/audit.smk"
 include: "rules/trace.smk"
@@ -22,6 +23,12 @@ rule all:
     default_target: True
     input:
         [page(table) for table in PLAN.pages],
+        rules.gather_claims.output.md,
+
+
+rule claims:
+    input:
+        rules.gather_claims.output.md,
 
 
 rule ablations:

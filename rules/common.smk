@@ -356,7 +356,8 @@ def attack_shards(wildcards):
 PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
 PAPER_TABLES = experiments.PAPER_TABLES
 AUDITED = ("robustness", *PAPER_TABLES)
-CLAIMED = {claim["scope"] for claim in load_yaml(BASE / "config" / "claims.yaml")["claims"]}
+CLAIMS = load_yaml(BASE / "config" / "claims.yaml")["claims"]
+CLAIMED = [table for table in experiments.TABLES if table in {c["scope"] for c in CLAIMS}]
 RECORD = {
     "table": "robustness.csv",
     "ablations": "ablations.csv",
@@ -565,6 +566,36 @@ def report_inputs(wildcards):
     elif table in CLAIMED:
         inputs["claims"] = f"{TABLES}/{table}_claims.csv"
     return inputs
+
+
+def runs_file(table):
+    """Runs of a table, one an arm and seed."""
+    return (
+        f"{TABLES}/{table}_paper_runs.csv"
+        if table in PAPER_TABLES
+        else f"{TABLES}/{table}_runs.csv"
+    )
+
+
+def claimed_pages():
+    """Tables of this scale's main target that claims are about."""
+    return [table for table in PLAN.pages if table in CLAIMED]
+
+
+def claim_files():
+    """Judged claims of this scale's main target."""
+    theory = [f"{THEORY}/claims.csv"] if any(map(with_theory, PLAN.pages)) else []
+    return theory + [f"{TABLES}/{table}_claims.csv" for table in claimed_pages()]
+
+
+def claim_links():
+    """What shows the evidence of each claimed scope, made with the claims or before them."""
+    shown = {
+        table: [tables_of(table)[0]["markdown"], f"{TABLES}/{table}_claims.md"]
+        for table in claimed_pages()
+    }
+    simulated = {"theory": f"{THEORY}/tables/gaussian.md", "toy": EVIDENCE["toy"]}
+    return shown | {scope: [path, f"{THEORY}/claims.md"] for scope, path in simulated.items()}
 
 
 # ---------------------------------------------------------------- theory (section 3)

@@ -84,20 +84,3 @@ rule plot_data:
         seed=0,
     script:
         "../scripts/plot_data.py"
-
-
-use rule judge_claims as judge_table_claims with:
-    input:
-        claims="config/claims.yaml",
-        evidence=[f"{TABLES}/{{paper_table}}_paper_runs.csv"],
-    output:
-        csv=f"{TABLES}/{{paper_table}}_claims.csv",
-        md=f"{TABLES}/{{paper_table}}_claims.md",
-    log:
-        f"{RESULTS}/logs/judge_claims/{{paper_table}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/judge_claims/{{paper_table}}.tsv"
-    params:
-        code=code("judge_claims"),
-        names=lambda w: [w.paper_table],
-        scopes=lambda w: [w.paper_table],

@@ -9,6 +9,7 @@ rule make_table:
         csv=f"{TABLES}/{{table}}.csv",
         markdown=f"{TABLES}/{{table}}.md",
         latex=f"{TABLES}/{{table}}.tex",
+        runs=f"{TABLES}/{{table}}_runs.csv",
     log:
         f"{RESULTS}/logs/make_table/{{table}}.log",
     benchmark:

@@ -45,7 +45,7 @@ def make_paper_table(
     pairs = paper_tables.comparison_rows(found, arms, known, layout, outcomes=images, **how)
     write_csv(cells, rows, paper_tables.CELL_COLUMNS)
     write_csv(comparisons, pairs, paper_tables.COMPARISON_COLUMNS)
-    write_csv(runs, paper_tables.run_rows(found, arms), paper_tables.RUN_COLUMNS)
+    write_csv(runs, paper_tables.run_rows(found, arms, known), paper_tables.RUN_COLUMNS)
     header, lines, _ = paper_layout.lay_out(rows)
     write_csv(csv, [dict(zip(header, line, strict=True)) for line in lines], header)
     given = (found, rows, pairs)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons, tables
+from contrastdp import comparisons, paper_tables, tables
 from contrastdp.job import run
 from contrastdp.records import replacing, write_csv
 
@@ -16,11 +16,12 @@ def make_table(
     csv: str,
     markdown: str,
     latex: str,
+    runs: str,
     reference: str | Sequence[str] | None = None,
     outcomes: Sequence[str] = (),
     mixed_attacks: Collection[str] = (),
 ) -> None:
-    """Write one row an arm, in the order of `arms`, to csv, markdown and latex.
+    """Write one row an arm, in the order of `arms`, to csv, markdown and latex; to runs one a seed.
 
     evaluations: evaluation.json files, one for each arm and seed; arms: rows of arms.tsv with the
     keys arm, dataset, generator, real, synthetic, selection, trainer, seeds (a list) and title;
@@ -38,6 +39,7 @@ def make_table(
     )
     caption = tables.caption(found, rows, tables.mixtures(found, arms))
     write_csv(csv, rows, tables.COLUMNS)
+    write_csv(runs, paper_tables.run_rows(found, arms), paper_tables.RUN_COLUMNS)
     for path, text in (
         (markdown, tables.markdown_table(rows, caption)),
         (latex, tables.latex_table(rows, caption, label=Path(latex).stem)),
@@ -53,8 +55,6 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         evaluations=list(snakemake.input.evaluations),
         outcomes=list(snakemake.input.outcomes),
-        csv=snakemake.output.csv,
-        markdown=snakemake.output.markdown,
-        latex=snakemake.output.latex,
+        **snakemake.output,
         **snakemake.params,
     )

@@ -39,6 +39,7 @@ COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
     *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
     *("trainer", "eps", "baseline", "clean", "robust", "n_test"),
+    *("printed", "data", "subset"),
 )
 Row = Mapping[str, Any]
 
@@ -174,8 +175,14 @@ def used(evaluations: tables.Evaluations, row: Row) -> dict[str, Any]:
     return found[0]
 
 
-def run_rows(evaluations: tables.Evaluations, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent."""
+def run_rows(
+    evaluations: tables.Evaluations, rows: Sequence[Row], reported: Mapping[str, Row] | None = None
+) -> list[dict[str, Any]]:
+    """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent.
+
+    printed: the number of synthetic images that the paper prints for the arm, such as 50K, which a
+    reduced arm stands for; None without `reported` rows of the arm.
+    """
     return [
         {key: row.get(key) for key in RUN_COLUMNS}
         | {
@@ -184,11 +191,19 @@ def run_rows(evaluations: tables.Evaluations, rows: Sequence[Row]) -> list[dict[
             "clean": round(100 * content["clean_accuracy"], 4),
             "robust": round(100 * content["robust_accuracy"], 4),
             "n_test": content["n_test"],
+            "printed": _printed_size(row, reported or {}),
         }
+        | {key: about[key] for key in ("data", "subset")}
         for row in rows
+        for about in [used(evaluations, row)]
         for seed in row["seeds"]
         for content in [evaluations[row["arm"], seed]]
     ]
+
+
+def _printed_size(row: Row, reported: Mapping[str, Row]) -> str | None:
+    sizes = [reported[name]["synthetic"] for name in row.get("reported", ()) if name in reported]
+    return sizes[0] if sizes else None
 
 
 # ---------------------------------------------------------------- cells and their verdicts

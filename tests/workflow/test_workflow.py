@@ -28,7 +28,7 @@ def dry_run(workflow, *arguments):
 
 # ---------------------------------------------------------------- dry runs
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("target", ["all", "ablations", "guidance", "theory"])
+@pytest.mark.parametrize("target", ["all", "claims", "ablations", "guidance", "theory"])
 def test_every_scale_and_target_plans(workflow_copy, tmp_path, scale, target):
     workflow = workflow_copy(tmp_path)
     done = workflow.run("-n", "--cores", "1", target, "--config", f"scale={scale}")
