@@ -70,7 +70,6 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         model=snakemake.input.model,
         test=snakemake.input.test,
-        shard=snakemake.output.shard,
-        adversarial=snakemake.output.adversarial,
+        **snakemake.output,
         **snakemake.params,
     )

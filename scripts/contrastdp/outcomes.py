@@ -132,9 +132,7 @@ def as_version(evaluation: Mapping[str, Any], version: str) -> Mapping[str, Any]
     }
 
 
-def images_as_version(
-    images: Iterable[Mapping[str, Any]], version: str
-) -> list[Mapping[str, Any]]:
+def images_as_version(images: Iterable[Mapping[str, Any]], version: str) -> list[Mapping[str, Any]]:
     """Rows of outcomes as as_version: an image broken by a later attack counts as robust."""
     possible = {ROBUST, MISCLASSIFIED, *VERSIONS[version]}
     return [
