@@ -37,6 +37,7 @@ def study():
     evaluations = {
         name: {
             "n_test": len(letters),
+            "attack": {"version": "standard"},
             "clean_accuracy": 1 - letters.count("m") / len(letters),
             "robust_accuracy": letters.count("r") / len(letters),
         }
