@@ -12,7 +12,10 @@ include: "rules/synthesis.smk"
 include: "rules/evaluation.smk"
 include: "rules/theory.smk"
 include: "rules/paper.smk"
+include: "rules/claims.smk"
 include: "rules/quality.smk"
+include: "rules/audit.smk"
+include: "rules/trace.smk"
 include: "rules/report.smk"
 
 
@@ -20,6 +23,12 @@ rule all:
     default_target: True
     input:
         [page(table) for table in PLAN.pages],
+        rules.gather_claims.output.md,
+
+
+rule claims:
+    input:
+        rules.gather_claims.output.md,
 
 
 rule ablations:
@@ -70,6 +79,11 @@ rule cifar10_table11:
 rule figures:
     input:
         [figure["png"] for table in PLAN.pages for figure in figures_of(table)],
+
+
+rule trace:
+    input:
+        traced,
 
 
 rule theory:

@@ -1,5 +1,6 @@
 # Merged settings, experiment rows, paths and input functions; nothing runs here.
 import sys
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +59,9 @@ LABELLED = f"{RESULTS}/{{dataset}}/labelled/{{generator}}/n{{real}}/seed{{seed}}
 SELECTED = f"{RESULTS}/{{dataset}}/selected/{{arm}}/seed{{seed}}"
 ROBUST = f"{RESULTS}/{{dataset}}/robust/{{arm}}/seed{{seed}}"
 ATTACKS = f"{RESULTS}/{{dataset}}/attacks/{{arm}}/seed{{seed}}"
+AUDIT = f"{RESULTS}/{{dataset}}/audit/{{arm}}/seed{{seed}}"
 QUALITY = f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}"
+TRACE = f"{RESULTS}/{{dataset}}/traces/{{arm}}/seed{{seed}}/image{{image}}"
 FIGURES = f"{RESULTS}/figures"
 TABLES = f"{RESULTS}/tables"
 
@@ -72,6 +75,7 @@ wildcard_constraints:
     real=r"\d+",
     seed=r"\d+",
     shard=r"\d+",
+    image=r"\d+",
     table="|".join(experiments.TABLES),
     paper_table="|".join(experiments.PAPER_TABLES),
     page="|".join(("report", *experiments.TABLES[1:])),
@@ -154,16 +158,21 @@ def archive_files(wildcards):
 
 def sample_inputs(wildcards):
     """The generator's diffusion model, and what its guidance reads."""
-    row = PLAN.generators[wildcards.generator]
+    return generator_files(**wildcards)
+
+
+def generator_files(dataset, generator, **names):
+    """Files of a generator by name; names: real and seed."""
+    row = PLAN.generators[generator]
     places = {
         "encoder": f"{CLASSIFIER.replace('{classifier}', 'encoder')}/model.safetensors",
         "labeler": f"{CLASSIFIER.replace('{classifier}', 'labeler')}/model.safetensors",
         "train": split("train"),
     }
     inputs = {"denoiser": f"{DIFFUSION.replace('{denoiser}', row['denoiser'])}/model"}
-    for name in PLAN.guidance_files(wildcards.dataset, wildcards.generator):
+    for name in PLAN.guidance_files(dataset, generator):
         inputs[name] = places[name]
-    return {name: path.format(**wildcards) for name, path in inputs.items()}
+    return {name: path.format(dataset=dataset, **names) for name, path in inputs.items()}
 
 
 def classifier_of_arm(wildcards, classifier):
@@ -240,6 +249,101 @@ def quality_titles(wildcards):
     return {name: PLAN.generators[name]["title"] for name in names}
 
 
+def transfer_arm(arm, seed):
+    """The arm whose adversarial images an audit tries on `arm`; None where there is none.
+
+    Of the arms of this data set and eps that have the seed and stand in every table of `arm`, so
+    that no table needs another's networks: the data set's reference, else the next row.
+    """
+    row = PLAN.arms[arm]
+    names = list(PLAN.arms)
+    place = names.index(arm)
+    alike = [
+        name
+        for name in names[place + 1 :] + names[:place]
+        if PLAN.arms[name]["dataset"] == row["dataset"]
+        and PLAN.attack(name)["eps"] == PLAN.attack(arm)["eps"]
+        and seed in PLAN.seeds(name)
+        and set(row["tables"].split()) <= set(PLAN.arms[name]["tables"].split())
+    ]
+    reference = PLAN.datasets[row["dataset"]]["report"]["reference"]
+    return reference if reference in alike else next(iter(alike), None)
+
+
+def audit_inputs(wildcards):
+    """A robust network, the other arm's from which images are transferred, and validation images."""
+    inputs = {"model": f"{ROBUST}/best.safetensors", "validation": split("validation")}
+    found = {name: path.format(**wildcards) for name, path in inputs.items()}
+    other = transfer_arm(wildcards.arm, int(wildcards.seed))
+    if other:
+        names = {"dataset": wildcards.dataset, "arm": other, "seed": wildcards.seed}
+        found["other"] = inputs["model"].format(**names)
+    return found
+
+
+def audit_identity(wildcards):
+    """Parameter function: whose network is audited, and with whose images."""
+    seed = int(wildcards.seed)
+    other = transfer_arm(wildcards.arm, seed)
+    return {"dataset": wildcards.dataset, "arm": wildcards.arm, "seed": seed, "other": other}
+
+
+def traced(wildcards):
+    """The trace that --config asks for; one line where it asks for none."""
+    if PLAN.trace is None:
+        raise WorkflowError(
+            "say which synthetic image: "
+            """--config 'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
+        )
+    dataset = PLAN.arms[PLAN.trace["arm"]]["dataset"]
+    return [f"{TRACE}.{kind}".format(dataset=dataset, **PLAN.trace) for kind in ("json", "png")]
+
+
+def trace_inputs(wildcards):
+    """The arm's synthetic images, and whatever they were made, labelled and chosen by."""
+    row = PLAN.arms[wildcards.arm]
+    names = {name: row[name] for name in ("dataset", "generator", "real")}
+    chosen_by = {k: v for k, v in select_inputs(wildcards).items() if k != "shards"}
+    return {
+        "selected": f"{SELECTED}/images.npz".format(**wildcards),
+        "train": split("train").format(**wildcards),
+        "labeler": classifier_of_arm(wildcards, "labeler"),
+        **generator_files(**names, seed=wildcards.seed),
+        **chosen_by,
+    }
+
+
+def trace_identity(wildcards):
+    """Parameter function: which image is traced, and how its arm came to it."""
+    row = PLAN.arms[wildcards.arm]
+    cells = {name: row[name] for name in ("dataset", "arm", "generator", "selection")}
+    numbers = {"seed": int(wildcards.seed), "image": int(wildcards.image)}
+    own_label = PLAN.conditional(row["dataset"], row["generator"])
+    return {"scale": PLAN.scale, **cells, **numbers, "own_label": own_label}
+
+
+def traced_generator(wildcards):
+    """Parameter function: settings of the arm's generator, as sample_images has them."""
+    row = PLAN.arms[wildcards.arm]
+    return {
+        "sampler": PLAN.sampler(row["dataset"], row["generator"]),
+        "guidance": PLAN.guidance(row["dataset"], row["generator"]),
+        "shape": image_shape(wildcards),
+        "classes": setting("classes")(wildcards),
+        "real": row["real"],
+        "batch": setting("sampling", "batch")(wildcards),
+        "execution": setting("sampling", "execution")(wildcards),
+    }
+
+
+def asked_now(rule):
+    """Parameter function: code(rule) and the time, so that the job runs whenever it is asked for.
+
+    A trace checks the files as they are, and prints.
+    """
+    return lambda wildcards: f"{code(rule)}, asked for at {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
+
+
 def attack_shards(wildcards):
     """The arm's shards of attacked test images."""
     return [
@@ -251,7 +355,9 @@ def attack_shards(wildcards):
 # ---------------------------------------------------------------- tables, figures and pages
 PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
 PAPER_TABLES = experiments.PAPER_TABLES
-CLAIMED = {claim["scope"] for claim in load_yaml(BASE / "config" / "claims.yaml")["claims"]}
+AUDITED = ("robustness", *PAPER_TABLES)
+CLAIMS = load_yaml(BASE / "config" / "claims.yaml")["claims"]
+CLAIMED = [table for table in experiments.TABLES if table in {c["scope"] for c in CLAIMS}]
 RECORD = {
     "table": "robustness.csv",
     "ablations": "ablations.csv",
@@ -287,7 +393,8 @@ def recorded_files(table):
     if table not in PAPER_TABLES:
         return [path for shown in tables_of(table) for path in (shown["csv"], shown["markdown"])]
     paper = ("paper.md", "paper_cells.csv", "paper_comparisons.csv", "paper_runs.csv")
-    rest = ("quality.csv", "quality.md", *(("claims.csv", "claims.md") if table in CLAIMED else ()))
+    rest = ("quality.csv", "quality.md", "audit.csv", "audit.md")
+    rest += ("claims.csv", "claims.md") if table in CLAIMED else ()
     return [f"{TABLES}/{table}_{name}" for name in (*paper, *rest)]
 
 
@@ -327,6 +434,8 @@ def tables_of(table):
             "Beside the paper": f"{table}_paper",
             "Quality of the synthetic images": f"{table}_quality",
         }
+    if table in AUDITED:
+        named["Audit for false robustness"] = f"{table}_audit"
     found = [
         {"title": title, "csv": f"{TABLES}/{name}.csv", "markdown": f"{TABLES}/{name}.md"}
         for title, name in named.items()
@@ -457,6 +566,36 @@ def report_inputs(wildcards):
     elif table in CLAIMED:
         inputs["claims"] = f"{TABLES}/{table}_claims.csv"
     return inputs
+
+
+def runs_file(table):
+    """Runs of a table, one an arm and seed."""
+    return (
+        f"{TABLES}/{table}_paper_runs.csv"
+        if table in PAPER_TABLES
+        else f"{TABLES}/{table}_runs.csv"
+    )
+
+
+def claimed_pages():
+    """Tables of this scale's main target that claims are about."""
+    return [table for table in PLAN.pages if table in CLAIMED]
+
+
+def claim_files():
+    """Judged claims of this scale's main target."""
+    theory = [f"{THEORY}/claims.csv"] if any(map(with_theory, PLAN.pages)) else []
+    return theory + [f"{TABLES}/{table}_claims.csv" for table in claimed_pages()]
+
+
+def claim_links():
+    """What shows the evidence of each claimed scope, made with the claims or before them."""
+    shown = {
+        table: [tables_of(table)[0]["markdown"], f"{TABLES}/{table}_claims.md"]
+        for table in claimed_pages()
+    }
+    simulated = {"theory": f"{THEORY}/tables/gaussian.md", "toy": EVIDENCE["toy"]}
+    return shown | {scope: [path, f"{THEORY}/claims.md"] for scope, path in simulated.items()}
 
 
 # ---------------------------------------------------------------- theory (section 3)

@@ -7,6 +7,7 @@ rule attack_shard:
         test=split("test"),
     output:
         shard=f"{ATTACKS}/shard{{shard}}.json",
+        adversarial=f"{ATTACKS}/shard{{shard}}_adversarial.npz",
     log:
         f"{RESULTS}/logs/attack_shard/{{dataset}}/{{arm}}/seed{{seed}}/shard{{shard}}.log",
     benchmark:

@@ -4,6 +4,7 @@
 rule make_paper_table:
     input:
         evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.paper_table)),
+        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", PLAN.table(w.paper_table)),
         reported="config/reported/contrastive_dp.csv",
     output:
         csv=f"{TABLES}/{{paper_table}}_paper.csv",
@@ -28,6 +29,7 @@ rule make_paper_table:
         layout=lambda w: paper_layout(w.paper_table),
         comparable=PLAN.comparable,
         version=lambda w: PLAN.version(w.paper_table),
+        mixed_attacks=lambda w: PLAN.mixed_attacks(w.paper_table),
     script:
         "../scripts/make_paper_table.py"
 
@@ -82,20 +84,3 @@ rule plot_data:
         seed=0,
     script:
         "../scripts/plot_data.py"
-
-
-use rule judge_claims as judge_table_claims with:
-    input:
-        claims="config/claims.yaml",
-        evidence=[f"{TABLES}/{{paper_table}}_paper_runs.csv"],
-    output:
-        csv=f"{TABLES}/{{paper_table}}_claims.csv",
-        md=f"{TABLES}/{{paper_table}}_claims.md",
-    log:
-        f"{RESULTS}/logs/judge_claims/{{paper_table}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/judge_claims/{{paper_table}}.tsv"
-    params:
-        code=code("judge_claims"),
-        names=lambda w: [w.paper_table],
-        scopes=lambda w: [w.paper_table],

@@ -4,10 +4,12 @@
 rule make_table:
     input:
         evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.table)),
+        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", PLAN.table(w.table)),
     output:
         csv=f"{TABLES}/{{table}}.csv",
         markdown=f"{TABLES}/{{table}}.md",
         latex=f"{TABLES}/{{table}}.tex",
+        runs=f"{TABLES}/{{table}}_runs.csv",
     log:
         f"{RESULTS}/logs/make_table/{{table}}.log",
     benchmark:
@@ -22,6 +24,7 @@ rule make_table:
         code=code("make_table"),
         arms=lambda w: PLAN.laid_out(w.table),
         reference=lambda w: PLAN.references(w.table),
+        mixed_attacks=lambda w: PLAN.mixed_attacks(w.table),
     script:
         "../scripts/make_table.py"
 

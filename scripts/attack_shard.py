@@ -9,10 +9,13 @@ from contrastdp.adversarial import parse_fraction
 from contrastdp.checkpoint import load_network
 from contrastdp.data import to_tensor
 from contrastdp.device import device as resolve
+from contrastdp.evidence import write_evidence
+from contrastdp.gate import check_network, exact_arithmetic
 from contrastdp.job import run
 from contrastdp.records import InputError, provenance, read_images, write_json
 
 
+@exact_arithmetic()
 def attack_shard(
     *,
     model: str,
@@ -22,12 +25,15 @@ def attack_shard(
     start: int,
     stop: int,
     shard: str,
+    adversarial: str,
     device: str = "auto",
 ) -> None:
     """Attack test images start to stop - 1 (or the split's end) and write their outcomes as JSON.
 
-    attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch, and budget
-    where a version other than standard is not to run with its own.
+    attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch, budget where
+    a version other than standard is not to run with its own, and micro_batch where fewer images
+    than a batch are to pass the network at once. adversarial: npz of the images that were broken.
+    The gate of contrastdp.gate runs first: it raises GateError, or its warnings are kept.
     """
     data = read_images(test, classes=classes)
     total = len(data["label"])
@@ -38,14 +44,12 @@ def attack_shard(
     network = load_network(model, place)
     x = to_tensor(data["image"][start:stop]).to(place)
     y = torch.from_numpy(data["label"][start:stop]).to(place)
-    named = {key: attack[key] for key in ("norm", "version", "seed")}
+    gate = check_network(network, x, y, batch=attack["batch"], seed=attack["seed"])
+    named = {key: attack[key] for key in ("norm", "version", "seed", "batch")}
     named["budget"] = attack.get("budget")
-    outcome = attacks.autoattack(
-        network, x, y, eps=parse_fraction(attack["eps"]), batch=attack["batch"], **named
-    )
-    identity = attacks.identity(
-        eps=attack["eps"], shard=attack["shard"], batch=attack["batch"], **named
-    )
+    limit, at_once = parse_fraction(attack["eps"]), attack.get("micro_batch")
+    outcome = attacks.autoattack(network, x, y, eps=limit, micro_batch=at_once, **named)
+    identity = attacks.identity(eps=attack["eps"], shard=attack["shard"], **named)
     images = {
         "index": list(range(start, stop)),
         "label": y.tolist(),
@@ -53,7 +57,8 @@ def attack_shard(
         "broken_by": outcome.broken_by,
     }
     content = {"start": start, "stop": stop, "n_test": total, "attack": identity, "images": images}
-    content |= {"seconds": outcome.seconds, "warnings": outcome.warnings}
+    content |= {"seconds": outcome.seconds, "warnings": outcome.warnings, "gate": gate}
+    content |= write_evidence(adversarial, images, outcome.x_adv, model, identity, total)
     made = provenance(seed=attack["seed"], settings=attack, device=str(place))
     write_json(shard, content | {"provenance": made})
 
@@ -65,6 +70,6 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         model=snakemake.input.model,
         test=snakemake.input.test,
-        shard=snakemake.output.shard,
+        **snakemake.output,
         **snakemake.params,
     )

@@ -36,10 +36,6 @@ def gather_attacks(
     images = attacked.join_images(parts)
     attack = parts[0][1]["attack"]
     clean, robust, after = attacked.count_outcomes(images, attack["attacks"])
-    seconds: dict[str, float] = {}
-    for _, shard in parts:
-        for name, value in shard["seconds"].items():
-            seconds[name] = seconds.get(name, 0.0) + value
     trained, data = read_json(training), read_json(origin)
     network = trained["provenance"]["settings"]["network"] | {"parameters": trained["parameters"]}
     write_csv(outcomes, images, attacked.IMAGE_FIELDS)
@@ -51,10 +47,11 @@ def gather_attacks(
             "clean_accuracy": clean,
             "robust_accuracy": robust,
             "attack": attack,
+            "gate": attacked.join_gate(parts),
             "data": {name: data[name] for name in ("title", "subset", "train", "test")},
             "network": network,
             "accuracy_after": after,
-            "seconds": seconds,
+            "seconds": attacked.sum_seconds(parts),
             "training": trained,
             "provenance": attacked.join_provenance(parts) | {"seed": identity["seed"]},
         },

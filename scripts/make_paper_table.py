@@ -1,9 +1,10 @@
 """Set a table of the paper beside ours: its layout, comparisons with verdicts, and what was run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contrastdp import comparisons as compared
 from contrastdp import paper_layout, paper_tables, tables
 from contrastdp.job import run
 from contrastdp.records import replacing, write_csv
@@ -23,6 +24,8 @@ def make_paper_table(
     cells: str,
     comparisons: str,
     runs: str,
+    outcomes: Sequence[str] = (),
+    mixed_attacks: Collection[str] = (),
 ) -> None:
     """Write the table in the paper's layout (csv, markdown, latex) and its parts as long CSV.
 
@@ -30,23 +33,26 @@ def make_paper_table(
     values; arms: rows as make_table's, with baseline (an arm or None), reported (a list of ids) and
     perhaps eps and train_on; layout: ids of the paper's table in printed order, empty where it
     prints none; comparable: whether this scale's settings are the paper's; version: of the attack,
-    as outcomes.as_version says. cells: one row a
-    reported cell or arm; comparisons: one an arm, its baseline and a measure; runs: one an arm and
-    seed. Raises InputError in one line as paper_tables.check_plan and tables.check_evaluations do.
+    as outcomes.as_version says. cells: one row a reported cell or arm; comparisons: one an arm, its
+    baseline and a measure; runs: one an arm and seed; outcomes, mixed_attacks: as make_table's.
+    Raises InputError in one line as paper_tables.check_plan and tables.check_evaluations do.
     """
     known = paper_tables.read_reported(reported)
     found = tables.read_evaluations(evaluations, version)
-    rows = paper_tables.cell_rows(found, arms, known, layout, comparable=comparable)
-    pairs = paper_tables.comparison_rows(found, arms, known, layout, comparable=comparable)
+    images = compared.read_outcomes(outcomes, found) if outcomes else {}
+    how = {"comparable": comparable, "mixed_attacks": mixed_attacks}
+    rows = paper_tables.cell_rows(found, arms, known, layout, **how)
+    pairs = paper_tables.comparison_rows(found, arms, known, layout, outcomes=images, **how)
     write_csv(cells, rows, paper_tables.CELL_COLUMNS)
     write_csv(comparisons, pairs, paper_tables.COMPARISON_COLUMNS)
-    write_csv(runs, paper_tables.run_rows(found, arms), paper_tables.RUN_COLUMNS)
+    write_csv(runs, paper_tables.run_rows(found, arms, known), paper_tables.RUN_COLUMNS)
     header, lines, _ = paper_layout.lay_out(rows)
     write_csv(csv, [dict(zip(header, line, strict=True)) for line in lines], header)
     given = (found, rows, pairs)
+    shown = {"comparable": comparable, "notes": tables.mixtures(found, arms)}
     texts = {
-        markdown: paper_layout.markdown(*given, comparable=comparable),
-        latex: paper_layout.latex(*given, comparable=comparable, label=Path(latex).stem),
+        markdown: paper_layout.markdown(*given, **shown),
+        latex: paper_layout.latex(*given, **shown, label=Path(latex).stem),
     }
     for path, text in texts.items():
         with replacing(path) as temporary:
@@ -59,6 +65,7 @@ if "snakemake" in globals():
         log=snakemake.log[0],
         threads=snakemake.threads,
         evaluations=list(snakemake.input.evaluations),
+        outcomes=list(snakemake.input.outcomes),
         reported=snakemake.input.reported,
         **snakemake.output,
         **snakemake.params,

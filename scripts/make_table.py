@@ -1,10 +1,10 @@
 """Make a robustness table from evaluations: CSV for programs, Markdown and LaTeX for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import tables
+from contrastdp import comparisons, paper_tables, tables
 from contrastdp.job import run
 from contrastdp.records import replacing, write_csv
 
@@ -16,21 +16,30 @@ def make_table(
     csv: str,
     markdown: str,
     latex: str,
+    runs: str,
     reference: str | Sequence[str] | None = None,
+    outcomes: Sequence[str] = (),
+    mixed_attacks: Collection[str] = (),
 ) -> None:
-    """Write one row an arm, in the order of `arms`, to csv, markdown and latex.
+    """Write one row an arm, in the order of `arms`, to csv, markdown and latex; to runs one a seed.
 
     evaluations: evaluation.json files, one for each arm and seed; arms: rows of arms.tsv with the
     keys arm, dataset, generator, real, synthetic, selection, trainer, seeds (a list) and title;
     reference: the arm (or one a data set) that differences in robust accuracy are taken against,
-    paired over seeds. Accuracies are in percent, std with ddof = 1, intervals 95%.
+    paired over seeds; outcomes: the evaluations' outcomes.csv files in their order, or none, which
+    leaves McNemar's test out; mixed_attacks: data sets whose arms may be attacked in different
+    ways, which the caption then says. Accuracies are in percent, std with ddof = 1, intervals 95%.
     Raises InputError in one line where evaluations are missing, double, of another arm's
     settings, or attacked in different ways.
     """
     found = tables.read_evaluations(evaluations)
-    rows = tables.robustness_rows(found, arms, reference)
-    caption = tables.caption(found, rows)
+    images = comparisons.read_outcomes(outcomes, found) if outcomes else {}
+    rows = tables.robustness_rows(
+        found, arms, reference, outcomes=images, mixed_attacks=mixed_attacks
+    )
+    caption = tables.caption(found, rows, tables.mixtures(found, arms))
     write_csv(csv, rows, tables.COLUMNS)
+    write_csv(runs, paper_tables.run_rows(found, arms), paper_tables.RUN_COLUMNS)
     for path, text in (
         (markdown, tables.markdown_table(rows, caption)),
         (latex, tables.latex_table(rows, caption, label=Path(latex).stem)),
@@ -45,8 +54,7 @@ if "snakemake" in globals():
         log=snakemake.log[0],
         threads=snakemake.threads,
         evaluations=list(snakemake.input.evaluations),
-        csv=snakemake.output.csv,
-        markdown=snakemake.output.markdown,
-        latex=snakemake.output.latex,
+        outcomes=list(snakemake.input.outcomes),
+        **snakemake.output,
         **snakemake.params,
     )

@@ -3,18 +3,9 @@
 from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-
-from contrastdp.data import to_uint8
-from contrastdp.denoisers import load_denoiser
-from contrastdp.device import device as resolve
-from contrastdp.generation import load_guidance
 from contrastdp.job import run, track
-from contrastdp.noise import derive_seed
 from contrastdp.records import write_images
-from contrastdp.sampling import sample_shard
-from contrastdp.schedulers import set_chain
+from contrastdp.shard import shard_images
 
 
 def sample_images(
@@ -38,24 +29,27 @@ def sample_images(
 ) -> None:
     """Write the images [start, stop) of a generator, with label -1 where it is unconditional.
 
-    denoiser: folder of the diffusion model; encoder, labeler, train: files, as its guidance needs;
-    sampler: of set_chain and sample_batch (steps, spacing, eta, ...); guidance: of build_guidance,
-    None for none; shape: (C, H, W); classes, real: of the data, as load_guidance says; batch:
-    images coupled by the guidance, whose members their indices fix; execution: micro_batch,
-    precision, channels_last, compiled; images: the npz, with each image's guidance_size.
+    images: the npz, with each image's guidance_size; the rest: of shard_images.
     """
-    place = resolve(device)
-    model, scheduler = load_denoiser(denoiser, place)
-    both = {"classes": classes, "batch": batch} | (execution or {})
-    known = {"real": real, "seed": seed, "abar": scheduler.abar, "device": place}
-    files = {"encoder": encoder, "labeler": labeler, "train": train}
-    guide = load_guidance(guidance, **files, **known, **both)
-    part = {"start": start, "stop": stop, "shape": shape, "seed": derive_seed(seed, "sample")}
-    part |= {"progress": partial(track, what="guidance batches"), "sizes": []}
-    part |= set_chain(scheduler, **sampler)
-    state, label = sample_shard(model, scheduler, guidance=guide, **part, **both)
-    record = {"index": np.arange(start, stop), "guidance_size": torch.cat(part["sizes"]).numpy()}
-    write_images(images, image=to_uint8((state + 1) / 2), label=label.numpy(), **record)
+    found = shard_images(
+        denoiser=denoiser,
+        encoder=encoder,
+        labeler=labeler,
+        train=train,
+        sampler=sampler,
+        guidance=guidance,
+        shape=shape,
+        classes=classes,
+        real=real,
+        start=start,
+        stop=stop,
+        batch=batch,
+        seed=seed,
+        execution=execution,
+        device=device,
+        progress=partial(track, what="guidance batches"),
+    )
+    write_images(images, **found)
 
 
 if "snakemake" in globals():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts" / "contrastdp"
+PROGRAMS = ("verify_adversarials",)  # for a person to run, by hand and elsewhere; of no rule
 
 
 def library_files() -> list[Path]:
@@ -18,7 +19,12 @@ def library_files() -> list[Path]:
 
 def script_files() -> list[Path]:
     """The scripts, one a rule."""
-    return sorted((ROOT / "scripts").glob("*.py"))
+    return sorted(p for p in (ROOT / "scripts").glob("*.py") if p.stem not in PROGRAMS)
+
+
+def program_files() -> list[Path]:
+    """The programs beside the scripts."""
+    return [ROOT / "scripts" / f"{name}.py" for name in PROGRAMS]
 
 
 def workflow_files() -> list[Path]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from contrastdp.multi_targeted import multi_targeted
 from contrastdp.networks import frozen
@@ -25,6 +26,8 @@ from contrastdp.records import InputError
 TARGETS = 9
 # ASSUME: of AA+MT, the official code has nothing, and Gowal et al. (2020) no released code.
 # Restarts and steps are what is commonly said of it, not looked up in that paper's text.
+# Steps of each restart or target, for Square queries, as pyautoattack's 'standard' has them.
+ITERATIONS = {"apgd-ce": 100, "apgd-t": 100, "fab-t": 100, "square": 5000}
 BUDGET = {"apgd_restarts": 5, "apgd_steps": 100, "mt_restarts": 10, "mt_steps": 200}
 
 
@@ -51,11 +54,15 @@ def identity(
 ) -> dict[str, Any]:
     """What makes two attacks the same one, as every shard states it.
 
-    budget: of AA+MT, as autoattack says; AutoAttack's own is part of its version.
+    budget: of AA+MT, as autoattack says; AutoAttack's own is part of its version. iterations: of
+    each attack, steps in each restart or target (Square: queries).
     """
+    spent = _budget(version, budget)
+    own = {name: spent["mt_steps" if name == "mt" else "apgd_steps"] for name in AA_MT if spent}
     named = {
         "version": version,
         "attacks": list(_attacks(version)),
+        "iterations": {name: (ITERATIONS | own)[name] for name in _attacks(version)},
         "norm": norm,
         "eps": str(eps),
         "seed": seed,
@@ -64,7 +71,6 @@ def identity(
         "precision": "float32",
         "package": f"pyautoattack {metadata.version('pyautoattack')}",
     }
-    spent = _budget(version, budget)
     return named | ({"budget": spent} if spent else {})
 
 
@@ -86,6 +92,27 @@ def _budget(version: str, given: Mapping[str, int] | None) -> dict[str, int]:
     if given:
         raise InputError(f"attack version '{version}': has no budget; remove it or use aa+mt")
     return {}
+
+
+class InParts(nn.Module):
+    """A network through which at most `size` images pass at once, forward and backward.
+
+    Where a gradient is asked for, a part's activations are computed again on the way back instead
+    of being kept, so memory is that of `size` images and a step costs one more forward pass.
+    """
+
+    def __init__(self, network: nn.Module, size: int):
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, classes) of x (N, C, H, W)."""
+        if len(x) <= self.size:
+            return self.network(x)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return torch.cat([self.network(part) for part in x.split(self.size)])
+        again = {"use_reentrant": False, "preserve_rng_state": False}
+        return torch.cat([checkpoint(self.network, part, **again) for part in x.split(self.size)])
 
 
 class Remembered(nn.Module):
@@ -164,29 +191,36 @@ def autoattack(
     norm: str = "Linf",
     version: str = "standard",
     budget: Mapping[str, int] | None = None,
+    micro_batch: int | None = None,
 ) -> Outcome:
     """Run a version's attacks one after another, each on the images that are still robust.
 
     x: (N, C, H, W) in [0, 1]; y: (N,) int64. version: 'standard' (AutoAttack), 'aa+mt', or 'worst',
     the worst case over both; budget: what of BUDGET is not to be AA+MT's own, apgd_restarts and
-    apgd_steps of its two AutoPGD attacks, mt_restarts (of each target) and mt_steps.
+    apgd_steps of its two AutoPGD attacks, mt_restarts (of each target) and mt_steps. batch: images
+    that are attacked together and share random draws; micro_batch: images that pass the network at
+    once, by default all of a batch, which changes nothing but float rounding.
 
     The attacks run one at a time, which gives what one run of AutoAttack's four gives, and says
     besides which attack broke an image first. The network is put in evaluation mode with frozen
     weights, and restored. With fewer than ten classes, AutoAttack's targeted attacks aim at all
     other classes. Every image reported as broken is one that the network itself misclassifies
-    within eps. Raises InputError for an unknown version or budget, and for AA+MT in another norm
-    than Linf.
+    within eps. Raises InputError for an unknown version or budget, a micro_batch below 1, and for
+    AA+MT in another norm than Linf.
     """
     from pyautoattack import AutoAttack
 
     attacks, spent = _attacks(version), _budget(version, budget)
     if spent and norm != "Linf":
         raise InputError(f"attack version '{version}': is for the norm Linf, not {norm}")
+    if micro_batch is not None and micro_batch < 1:
+        raise InputError(f"attack micro_batch: is {micro_batch}, give a whole number from 1")
     training = network.training
     trained = [p for p in network.parameters() if p.requires_grad]
     network.eval().requires_grad_(False)
-    function = frozen(network)
+    function, plain = frozen(network), network
+    if micro_batch:
+        function, plain = InParts(function, micro_batch), InParts(network, micro_batch)
     try:
         with _collected_warnings() as warnings:
             adversary = AutoAttack(
@@ -194,12 +228,12 @@ def autoattack(
             )
             if not x.is_cuda and x[0].numel() <= Remembered.LARGEST:
                 adversary.square.predict = Remembered(function)
-            outcome = _cascade(adversary, network, x, y, batch, attacks, spent, warnings)
+            outcome = _cascade(adversary, plain, x, y, batch, attacks, spent, warnings)
+            _check_adversarial(plain, x, y, outcome, eps)
     finally:
         network.train(training)
         for parameter in trained:
             parameter.requires_grad_(True)
-    _check_adversarial(network, x, y, outcome, eps)
     return outcome
 
 
@@ -283,10 +317,8 @@ def _check_adversarial(network: nn.Module, x, y, outcome: Outcome, eps: float) -
     found = outcome.x_adv[broken]
     inside = (found - x[broken]).abs().max() <= eps * (1 + 1e-4) + 1e-6
     inside = bool(inside and found.min() >= 0 and found.max() <= 1)
-    mode = network.training
     with torch.no_grad():
-        fooled = network.eval()(found).argmax(dim=1) != y[broken]
-    network.train(mode)
+        fooled = network(found).argmax(dim=1) != y[broken]
     if not inside:
         raise RuntimeError("an attacked image left the ball or the pixel range")
     if not fooled.all():

@@ -1,6 +1,5 @@
 """Noise predictors eps_theta(x_t, t): a small one for tiny images, and diffusers' UNet2DModel."""
 
-import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from contrastdp.records import InputError, read_json, replacing_folder
+from contrastdp.records import InputError, digest, read_json, replacing_folder
 from contrastdp.schedulers import SubsequenceScheduler
 
 # what fixes abar_t, in the order of the scheduler's arguments
@@ -298,9 +297,8 @@ def load_pretrained(
             f"{source}: was trained with {told}; set the same in noise_schedule, or name another "
             "model"
         )
-    with open(unet / WEIGHTS, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return denoiser, scheduler, {"source": source, "weights": WEIGHTS, "sha256": digest}
+    origin = {"source": source, "weights": WEIGHTS, "sha256": digest(unet / WEIGHTS)}
+    return denoiser, scheduler, origin
 
 
 def _local_folder(source: str) -> Path:

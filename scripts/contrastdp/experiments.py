@@ -77,7 +77,8 @@ class Plan:
     """A scale's data sets (name -> resolved settings), generators and arms (name -> row).
 
     pages: tables whose pages the scale's main target makes; mirror: where archives are fetched;
-    comparable: whether every setting is the paper's, so that its numbers may be held against ours.
+    comparable: whether every setting is the paper's, so that its numbers may be held against ours;
+    trace: the synthetic image to trace, by arm, seed and its place among the arm's, or None.
     """
 
     scale: str
@@ -87,10 +88,16 @@ class Plan:
     pages: list[str] = field(default_factory=list)
     mirror: dict[str, Any] | None = None
     comparable: bool = False
+    trace: dict[str, Any] | None = None
 
     def table(self, name: str) -> list[str]:
         """Arms of a table, in the order of arms.tsv."""
         return [arm for arm, row in self.arms.items() if name in row["tables"].split()]
+
+    def mixed_attacks(self, table: str) -> list[str]:
+        """Data sets of a table whose arms may be attacked in different ways."""
+        names = {self.arms[arm]["dataset"] for arm in self.table(table)}
+        return sorted(name for name in names if self.datasets[name]["report"]["mixed_attacks"])
 
     def seeds(self, arm: str) -> range:
         """Seeds of an arm: each covers data subset, diffusion, sampling and training."""
@@ -274,7 +281,9 @@ def plan(
     schema = load_yaml(folder / "schema.yaml")
     base = load_yaml(folder / "config.yaml")
     _check_layer(base, schema, ("scale",), "config/config.yaml")
-    _check_layer(command_line, schema, ("scale",), "--config or --configfile")
+    _check_layer(command_line, schema, ("scale", "trace"), "--config or --configfile")
+    trace = command_line.get("trace")
+    command_line = {key: value for key, value in command_line.items() if key != "trace"}
     known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
     name = merge(base, command_line).get("scale")
     scale_name = choose(str(name), known, "scale", "config/config.yaml or --config")
@@ -303,9 +312,11 @@ def plan(
         datasets[dataset] = settings
     generators = _generators(load_rows(folder / "generators.tsv"), datasets)
     arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
-    found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable)
+    found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable, trace)
     for dataset in datasets:
         _check_report(found, dataset, f"data set {dataset}, report")
+    if trace is not None:
+        _check_trace(found, "--config trace")
     return found
 
 
@@ -384,6 +395,23 @@ def _check_report(found: Plan, dataset: str, where: str) -> None:
     }
     for generator in (shown["plain"], *shown["guided"]):
         choose(generator, sampled, "generator among the arms", where)
+
+
+def _check_trace(found: Plan, where: str) -> None:
+    asked = found.trace or {}
+    for name in ("arm", "seed", "image"):
+        if name not in asked:
+            raise InputError(
+                f"{where}: {name} is missing; write "
+                """'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
+            )
+    images = {arm: row["synthetic"] for arm, row in found.arms.items() if row["synthetic"]}
+    arm = choose(asked["arm"], images, "arm with synthetic images", where)
+    for name, count in (("seed", found.arms[arm]["seeds"]), ("image", images[arm])):
+        if asked[name] >= count:
+            raise InputError(
+                f"{where}: {name} is {asked[name]}; arm '{arm}' has {name}s 0 to {count - 1}"
+            )
 
 
 # ---------------------------------------------------------------- rows

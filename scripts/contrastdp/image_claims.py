@@ -4,12 +4,14 @@ Evidence of each is one entry: rows of make_paper_table's runs, one an arm and s
 arm of one of `generators` against an arm of one of `rivals` that differs in nothing else: data set,
 eps, trainer, real and synthetic images, selection. The rival None has no synthetic images, and as
 many real ones as the arm's generator was trained on, or `real` of them; the rival 'baseline' is
-the arm's own baseline. Importing this module enters its tests in claims.TESTS.
+the arm's own baseline. `where` keeps the arms with one of the given values in a column of the runs
+({"printed": ["50K"]}). Importing this module enters its tests in claims.TESTS.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from contrastdp.claims import (
@@ -25,7 +27,7 @@ from contrastdp.claims import (
 from contrastdp.records import InputError
 from contrastdp.statistics import Estimate, paired_difference
 
-__all__ = ["TESTS", "gains_everywhere", "gains_in_most"]
+__all__ = ["TESTS", "gains_everywhere", "gains_in_most", "ordered_everywhere"]
 Run = Mapping[str, str]
 ALIKE = ("dataset", "eps", "trainer")
 ALIKE_SYNTHETIC = ("real", "synthetic", "selection", "train_on")
@@ -45,6 +47,7 @@ def gains_everywhere(
     real: int | None = None,
     eps: str | None = None,
     train_on: str | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> Verdict:
     """Whether some generators' arms beat their rivals' in every contest and measure.
 
@@ -55,27 +58,35 @@ def gains_everywhere(
     1 - (1 - level) / k, so that many contests do not make a loss by chance; else inconclusive, and
     not run where there is no such contest.
     """
-    contests = _contests(evidence, generators, rivals, real=real, eps=eps, train_on=train_on)
-    found = [(a, b, kind, *_gain(a, b, kind, level)) for a, b in contests for kind in measures]
-    if not found:
-        return _not_run(generators, rivals, threshold)
-    strict = 1 - (1 - level) / len(found)
-    lost = [item for item in found if _below(_gain(*item[:3], strict)[0], threshold)]
-    a, b, kind, worst, _ = min(found, key=lambda item: item[3].mean)
-    # An interval without width or of one pair tells nothing: it holds the threshold.
-    low, high = _bounds(worst, threshold)
-    certain = all(_bounds(item[3], threshold)[0] > threshold for item in found)
-    verdict = REPRODUCED if certain else NOT_REPRODUCED if lost else INCONCLUSIVE
-    won = sum(item[3].mean > threshold for item in found)
-    return Verdict(
-        worst.mean,
-        low,
-        high,
-        "points, smallest difference",
-        threshold,
-        verdict,
-        f"{won} of {len(found)} differences are above {threshold:g} in the mean over "
-        f"{_pairs(found)} pairs; smallest: {kind}, {_name(a)} against {_name(b)}",
+    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where}
+    contests = _contests(evidence, generators, rivals, **chosen)
+    found = _everywhere(contests, measures, threshold, level)
+    return found or _not_run(generators, rivals, threshold)
+
+
+@claim_test
+def ordered_everywhere(
+    evidence: Mapping[str, Any],
+    *,
+    generators: Sequence[str],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> Verdict:
+    """Whether each of `generators`, the best first, beats the next in every contest and measure.
+
+    Effect and verdict are gains_everywhere's, over the contests of neighbours; not run where one
+    pair of neighbours has no contest.
+    """
+    contests = []
+    for better, worse in pairwise(generators):
+        found = _contests(evidence, [better], [worse], where=where)
+        if not found:
+            return _not_run([better], [worse], threshold)
+        contests += found
+    return _everywhere(contests, measures, threshold, level) or _not_run(
+        generators[:1], generators[1:], threshold
     )
 
 
@@ -91,6 +102,7 @@ def gains_in_most(
     real: int | None = None,
     eps: str | None = None,
     train_on: str | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> Verdict:
     """Whether some generators' arms beat their rivals' in all measures at once in most contests.
 
@@ -98,7 +110,8 @@ def gains_in_most(
     Its low counts only contests whose t intervals at `level` are all above 0, its high all but
     those where one interval is below 0. Reproduced where even the low is above `threshold`.
     """
-    contests = _contests(evidence, generators, rivals, real=real, eps=eps, train_on=train_on)
+    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where}
+    contests = _contests(evidence, generators, rivals, **chosen)
     gains = [[_gain(a, b, kind, level)[0] for kind in measures] for a, b in contests]
     if not gains:
         return _not_run(generators, rivals, threshold)
@@ -112,20 +125,56 @@ def gains_in_most(
         "share of contests",
         threshold,
         decide(low, high, threshold, above=True),
-        f"{len(gains)} contests in {' and '.join(measures)} accuracy: certain of {low:.2f}, "
-        f"possible in {high:.2f}",
+        f"{round(share * len(gains))} of {len(gains)} contests gain in {' and '.join(measures)} "
+        f"accuracy; certain of {low:.2f}, possible in {high:.2f}",
     )
 
 
 # ---------------------------------------------------------------- contests
+def _everywhere(
+    contests: Sequence[tuple[list[Run], list[Run]]],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+) -> Verdict | None:
+    # The paper leaves single values out: no difference there.
+    found = [
+        (a, b, kind, *_gain(a, b, kind, level))
+        for a, b in contests
+        for kind in measures
+        if all(run[kind] != "" for run in (*a, *b))
+    ]
+    if not found:
+        return None
+    strict = 1 - (1 - level) / len(found)
+    lost = [item for item in found if _below(_gain(*item[:3], strict)[0], threshold)]
+    a, b, kind, worst, _ = min(found, key=lambda item: item[3].mean)
+    # An interval without width or of one pair tells nothing: it holds the threshold.
+    low, high = _bounds(worst, threshold)
+    certain = all(_bounds(item[3], threshold)[0] > threshold for item in found)
+    verdict = REPRODUCED if certain else NOT_REPRODUCED if lost else INCONCLUSIVE
+    won = sum(item[3].mean > threshold for item in found)
+    return Verdict(
+        worst.mean,
+        low,
+        high,
+        "points, smallest difference",
+        threshold,
+        verdict,
+        f"{won} of {len(found)} differences are above {threshold:g}{_over(found)}; "
+        f"smallest: {kind}, {_name(a)} against {_name(b)}",
+    )
+
+
 def _contests(
     evidence: Mapping[str, Any],
     generators: Sequence[str],
     rivals: Sequence[str | None],
     *,
-    real: int | None,
-    eps: str | None,
-    train_on: str | None,
+    real: int | None = None,
+    eps: str | None = None,
+    train_on: str | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> list[tuple[list[Run], list[Run]]]:
     """Pairs of arms' runs; real: of the rival without synthetic images; eps: of both."""
     if len(evidence) != 1:
@@ -143,7 +192,14 @@ def _contests(
         and _rival(one[0], other[0], rivals, real)
         and (eps is None or Fraction(one[0]["eps"]) == Fraction(eps))
         and (train_on is None or one[0]["train_on"] == MIXTURES[train_on])
+        and all(_cell(one[0], column) in values for column, values in (where or {}).items())
     ]
+
+
+def _cell(run: Run, column: str) -> str:
+    if column not in run:
+        raise InputError(f"image claim: the runs have no column '{column}'; make the table again")
+    return run[column]
 
 
 def _rival(one: Run, other: Run, rivals: Sequence[str | None], real: int | None) -> bool:
@@ -181,8 +237,11 @@ def _below(gain: Estimate, threshold: float) -> bool:
     return _bounds(gain, threshold)[1] < threshold
 
 
-def _pairs(found: Sequence[tuple]) -> str:
-    return " or ".join(str(count) for count in sorted({item[-1] for item in found}))
+def _over(found: Sequence[tuple]) -> str:
+    counts = sorted({item[-1] for item in found})
+    if counts == [1]:
+        return ", one pair each"
+    return f" in the mean over {' or '.join(map(str, counts))} pairs"
 
 
 def _name(runs: Sequence[Run]) -> str:

@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from contrastdp.records import InputError, read_json
+from contrastdp.records import InputError, read_csv, read_json
 
 IMAGE_FIELDS = ("index", "label", "clean_prediction", "broken_by")
-SHARD_FIELDS = ("start", "stop", "n_test", "attack", "images", "seconds", "provenance")
+SHARD_FIELDS = (
+    *("start", "stop", "n_test", "attack", "images", "gate"),
+    *("seconds", "provenance"),
+)
 ROBUST, MISCLASSIFIED = "", "clean"
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 # ASSUME: we take the DLR loss of AA+MT to be untargeted, and the union 'worst' to attack what
@@ -65,6 +68,27 @@ def join_images(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[st
     ]
 
 
+def read_images(path: str) -> list[dict[str, Any]]:
+    """Read what join_images gave and gather_attacks wrote as CSV: one row a test image.
+
+    Raises InputError in one line for other columns, no images, an index that is not 0, 1, ... in
+    order, or a class that is no whole number.
+    """
+    rows = read_csv(path)
+    if not rows or set(rows[0]) != set(IMAGE_FIELDS):
+        raise InputError(f"{path}: expected images with {', '.join(IMAGE_FIELDS)}; gather it again")
+    try:
+        images = [{key: int(row[key]) for key in IMAGE_FIELDS[:3]} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}; gather it again") from None
+    if [image["index"] for image in images] != list(range(len(images))):
+        raise InputError(f"{path}: index is not 0 to {len(images) - 1} in order; gather it again")
+    return [
+        image | {"broken_by": row["broken_by"] or ROBUST}
+        for image, row in zip(images, rows, strict=True)
+    ]
+
+
 def count_outcomes(
     images: Sequence[Mapping[str, Any]], attacks: Sequence[str]
 ) -> tuple[float, float, dict[str, float]]:
@@ -102,8 +126,45 @@ def as_version(evaluation: Mapping[str, Any], version: str) -> Mapping[str, Any]
         "robust_accuracy": evaluation["accuracy_after"][wanted[-1]],
         "accuracy_after": {name: evaluation["accuracy_after"][name] for name in wanted},
         "seconds": {name: evaluation["seconds"][name] for name in wanted},
-        "attack": kept | {"version": version, "attacks": wanted},
+        "attack": kept
+        | {"version": version, "attacks": wanted}
+        | {"iterations": {name: attack["iterations"][name] for name in wanted}},
     }
+
+
+def images_as_version(images: Iterable[Mapping[str, Any]], version: str) -> list[Mapping[str, Any]]:
+    """Rows of outcomes as as_version: an image broken by a later attack counts as robust."""
+    possible = {ROBUST, MISCLASSIFIED, *VERSIONS[version]}
+    return [
+        image if image["broken_by"] in possible else {**image, "broken_by": ROBUST}
+        for image in images
+    ]
+
+
+def sum_seconds(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, float]:
+    """Seconds that each attack took on all shards together."""
+    total: Counter[str] = Counter()
+    for _, shard in shards:
+        total.update(shard["seconds"])
+    return dict(total)
+
+
+def join_gate(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Each warning of the shards' gates once, in the order of the shards.
+
+    A warning has name, says, and images, of: on how many of the images that the gate looked at,
+    None where that means nothing. They are added up over the shards that warn.
+    """
+    joined: dict[tuple[str, str], dict[str, Any]] = {}
+    for _, shard in shards:
+        for warning in shard["gate"]:
+            known = joined.get((warning["name"], warning["says"]))
+            if known is None:
+                joined[warning["name"], warning["says"]] = dict(warning)
+            elif known["of"] is not None:
+                known["images"] += warning["images"]
+                known["of"] += warning["of"]
+    return list(joined.values())
 
 
 def join_provenance(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

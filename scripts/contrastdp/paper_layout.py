@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contrastdp import comparisons as tests
 from contrastdp import tables
 from contrastdp.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from contrastdp.paper_tables import MEASURES, NOT_GIVEN, NOT_RECORDED, NOT_RUN, OURS_ONLY
+from contrastdp.paper_tables import COMPARED, MEASURES, NOT_GIVEN, NOT_RECORDED, NOT_RUN, OURS_ONLY
 
 NONE = "–"  # a cell that neither the paper nor we have
 Row = Mapping[str, Any]
@@ -97,7 +98,8 @@ def _real(cell: Row) -> str:
 # ---------------------------------------------------------------- comparisons and runs
 def comparison_cells(comparisons: Sequence[Row]) -> Cells:
     """Each arm against its baseline: header, lines of text, columns set right."""
-    header = ["Arm", "Against", "Accuracy", "Paper", "Ours", "Pairs", "Run", "Verdict"]
+    header = ["Arm", "Against", "Accuracy", "Paper", "Ours", "Pairs", tests.HEADER]
+    header += ["Run", "Verdict"]
     lines = []
     for row in comparisons:
         paper, std = row["paper_difference"], row["paper_std"]
@@ -111,10 +113,10 @@ def comparison_cells(comparisons: Sequence[Row]) -> Cells:
         lines.append(
             [
                 *(row["title"], row["baseline_title"], row["measure"], said, ours),
-                *(str(row["pairs"]), how, row["verdict"]),
+                *(str(row["pairs"]), tests.p_text(row["holm_p"]), how, row["verdict"]),
             ]
         )
-    return header, lines, [name in ("Paper", "Ours", "Pairs") for name in header]
+    return header, lines, [name in ("Paper", "Ours", "Pairs", tests.HEADER) for name in header]
 
 
 def run_cells(cells: Sequence[Row]) -> Cells:
@@ -147,8 +149,14 @@ def _tested(cell: Row) -> str:
 
 
 # ---------------------------------------------------------------- captions and files
-def caption(evaluations: tables.Evaluations, cells: Sequence[Row], *, comparable: bool) -> str:
-    """The caption: what the numbers are, what was not run, which data and networks, the attack."""
+def caption(
+    evaluations: tables.Evaluations,
+    cells: Sequence[Row],
+    *,
+    comparable: bool,
+    notes: Sequence[str] = (),
+) -> str:
+    """The caption: what the numbers are, what was not run, data, networks, the attack, notes."""
     printed = [cell for cell in cells if cell["id"] is not None]
     run = [cell for cell in cells if cell["arm"] is not None]
     sentences = ["Accuracy in percent."]
@@ -179,6 +187,8 @@ def caption(evaluations: tables.Evaluations, cells: Sequence[Row], *, comparable
         words = (name + (f" ({n:,} parameters)" if n else "") for name, n in networks)
         sentences.append(f"Network: {' or '.join(words)}.")
     sentences += tables.describe_attacks(evaluations.values())
+    sentences += tables.gate_warnings(evaluations, {cell["arm"]: cell["title"] for cell in run})
+    sentences += notes
     reduced = any("reduced" in cell[f"{kind}_verdict"] for cell in printed for kind in MEASURES)
     if reduced:
         sentences.append(
@@ -203,8 +213,9 @@ def comparison_caption(comparisons: Sequence[Row]) -> str:
         "interval]. The verdict is about the sign; one pair, or pairs that are all alike, tell "
         "nothing: "
         + ", ".join(counts)
-        + (f", and {alone} of which the paper gives no difference." if alone else ".")
-    )
+        + (f", and {alone} of which the paper gives no difference. " if alone else ". ")
+        + tests.sentence(comparisons, COMPARED)
+    ).strip()
 
 
 RUN_CAPTION = "What was run: the data and the network behind each of our values."
@@ -215,10 +226,11 @@ def _parts(
     cells: Sequence[Row],
     comparisons: Sequence[Row],
     comparable: bool,
+    notes: Sequence[str],
 ) -> list[tuple[str, str, Cells]]:
     """Tables in their order: end of the label, caption, and cells; those without lines left out."""
     found = [
-        ("", caption(evaluations, cells, comparable=comparable), lay_out(cells)),
+        ("", caption(evaluations, cells, comparable=comparable, notes=notes), lay_out(cells)),
         ("_comparisons", comparison_caption(comparisons), comparison_cells(comparisons)),
         ("_runs", RUN_CAPTION, run_cells(cells)),
     ]
@@ -231,9 +243,10 @@ def markdown(
     comparisons: Sequence[Row],
     *,
     comparable: bool,
+    notes: Sequence[str] = (),
 ) -> str:
     """The paper's layout, the comparisons and what was run, each under its caption."""
-    parts = _parts(evaluations, cells, comparisons, comparable)
+    parts = _parts(evaluations, cells, comparisons, comparable, notes)
     return "\n".join(f"{text}\n\n{tables.markdown_cells(*laid)}" for _, text, laid in parts)
 
 
@@ -244,9 +257,10 @@ def latex(
     *,
     comparable: bool,
     label: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """The same three tables as LaTeX (booktabs, graphicx); label: of the first, after 'tab:'."""
-    parts = _parts(evaluations, cells, comparisons, comparable)
+    parts = _parts(evaluations, cells, comparisons, comparable, notes)
     return "\n".join(
         tables.latex_cells(*laid, text, label + end, fit=True) for end, text, laid in parts
     )

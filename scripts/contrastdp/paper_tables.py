@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import tables
+from contrastdp import comparisons, tables
 from contrastdp.claims import INCONCLUSIVE, decide
 from contrastdp.records import InputError
 from contrastdp.statistics import Estimate, mean_interval, paired_difference, wilson_interval
@@ -32,11 +32,14 @@ CELL_COLUMNS = (
 COMPARISON_COLUMNS = (
     *("id", "baseline_id", "arm", "baseline", "title", "baseline_title", "measure"),
     *("paper_difference", "paper_std", "difference", "low", "high", "pairs"),
+    *comparisons.COLUMNS,
     *("subset", "settings", "verdict"),
 )
+COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
     *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
     *("trainer", "eps", "baseline", "clean", "robust", "n_test"),
+    *("printed", "data", "subset"),
 )
 Row = Mapping[str, Any]
 
@@ -172,8 +175,14 @@ def used(evaluations: tables.Evaluations, row: Row) -> dict[str, Any]:
     return found[0]
 
 
-def run_rows(evaluations: tables.Evaluations, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent."""
+def run_rows(
+    evaluations: tables.Evaluations, rows: Sequence[Row], reported: Mapping[str, Row] | None = None
+) -> list[dict[str, Any]]:
+    """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent.
+
+    printed: the number of synthetic images that the paper prints for the arm, such as 50K, which a
+    reduced arm stands for; None without `reported` rows of the arm.
+    """
     return [
         {key: row.get(key) for key in RUN_COLUMNS}
         | {
@@ -182,11 +191,19 @@ def run_rows(evaluations: tables.Evaluations, rows: Sequence[Row]) -> list[dict[
             "clean": round(100 * content["clean_accuracy"], 4),
             "robust": round(100 * content["robust_accuracy"], 4),
             "n_test": content["n_test"],
+            "printed": _printed_size(row, reported or {}),
         }
+        | {key: about[key] for key in ("data", "subset")}
         for row in rows
+        for about in [used(evaluations, row)]
         for seed in row["seeds"]
         for content in [evaluations[row["arm"], seed]]
     ]
+
+
+def _printed_size(row: Row, reported: Mapping[str, Row]) -> str | None:
+    sizes = [reported[name]["synthetic"] for name in row.get("reported", ()) if name in reported]
+    return sizes[0] if sizes else None
 
 
 # ---------------------------------------------------------------- cells and their verdicts
@@ -197,6 +214,7 @@ def cell_rows(
     layout: Sequence[str],
     *,
     comparable: bool,
+    mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row a reported cell, in the order of `layout`, then one for each arm without a cell.
 
@@ -207,7 +225,7 @@ def cell_rows(
     the reason where data or settings are not the paper's. A cell without arm is 'not run', an arm
     without cell 'ours only'.
     """
-    tables.check_evaluations(evaluations, rows)
+    tables.check_evaluations(evaluations, rows, mixed_attacks)
     check_plan(rows, reported, layout)
     owner = {name: row for row in rows for name in row["reported"]}
     shown = {owner[name]["arm"] for name in layout if name in owner}
@@ -279,6 +297,8 @@ def comparison_rows(
     layout: Sequence[str],
     *,
     comparable: bool,
+    outcomes: comparisons.Outcomes | None = None,
+    mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Each arm against its baseline, clean and robust: the paper's difference, ours, a verdict.
 
@@ -288,9 +308,11 @@ def comparison_rows(
     verdict is about the sign: reproduced where the interval lies on the paper's side of 0, not
     reproduced on the other, inconclusive otherwise, with fewer than two pairs, without width, or
     where the paper finds no difference. Without a difference in the paper: 'ours only' and what
-    ours is. Rows have the keys of COMPARISON_COLUMNS.
+    ours is. Beside it stand the exact tests over seeds, adjusted for all of the table's pairs of
+    arms and both measures, and McNemar's where outcomes has the images. Rows have the keys of
+    COMPARISON_COLUMNS.
     """
-    tables.check_evaluations(evaluations, rows)
+    tables.check_evaluations(evaluations, rows, mixed_attacks)
     check_plan(rows, reported, layout)
     by_name = {row["arm"]: row for row in rows}
     found = []
@@ -299,6 +321,10 @@ def comparison_rows(
             continue
         base = by_name[row["baseline"]]
         cells = [name for name in layout if name in row["reported"]] or [None]
+        tested = {
+            kind: comparisons.compare(row, base, kind, evaluations, outcomes or {})
+            for kind in MEASURES
+        }
         for name in cells:
             twin = _twin(name, base, reported)
             for kind in MEASURES:
@@ -323,8 +349,9 @@ def comparison_rows(
                         "settings": "the paper's" if comparable else "reduced",
                         "verdict": _relative(paper, ours),
                     }
+                    | tested[kind]
                 )
-    return found
+    return comparisons.adjusted(found, COMPARED)
 
 
 def _twin(name: str | None, base: Row, reported: Mapping[str, Row]) -> str | None:

@@ -1,6 +1,7 @@
 """Files in, files out: images (npz), metrics (JSON), tables (CSV), each whole or not at all."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -279,6 +280,12 @@ def finite(value: float, what: str, step: int) -> float:
             f"{what} is {value} at step {step}; lower the learning rate or check the input images"
         )
     return value
+
+
+def digest(path: str | Path) -> str:
+    """The sha256 of a file's bytes, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---------------------------------------------------------------- provenance

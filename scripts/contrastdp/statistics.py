@@ -1,11 +1,14 @@
-"""Intervals for accuracies: over test images (Wilson) and over seeds (Student's t), also paired."""
+"""Intervals and tests for accuracies: over test images, over seeds, and between two arms."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from contrastdp.records import InputError
+
+EXHAUSTIVE = 2**20  # patterns of signs up to which all are tried
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,138 @@ def paired_difference(
     if not shared:
         return None
     return mean_interval([values[seed] - reference[seed] for seed in shared], level)
+
+
+# ---------------------------------------------------------------- tests
+@dataclass(frozen=True)
+class SignFlip:
+    """p, two-sided, of `count` paired differences; smallest: the least p that so many can give."""
+
+    count: int
+    p: float
+    smallest: float
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two networks on the same images: `won` right for the first alone, `lost` for the second.
+
+    p: exact, two-sided; difference, low, high: share right of the first minus that of the second,
+    a fraction, with its interval for paired proportions.
+    """
+
+    images: int
+    won: int
+    lost: int
+    p: float
+    difference: float
+    low: float
+    high: float
+
+
+def sign_flip_test(differences: Sequence[float]) -> SignFlip:
+    """Exact test that paired differences are symmetric about 0 (Fisher 1935, section 21).
+
+    differences: one finite number a seed, any unit. p is the share of the 2^n patterns of signs
+    whose sum is at least as far from 0 as the one seen, so never below 2 / 2^n: 0.5 for two seeds,
+    0.0625 for five. Above 20 seeds 2^20 patterns are drawn (seed 0).
+    Raises InputError for no differences or a non-finite one.
+    """
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    values = [float(value) for value in differences]
+    if not values or not all(math.isfinite(value) for value in values):
+        raise InputError(f"a sign-flip test needs finite differences, got {values}")
+    smallest = 2.0 ** (1 - len(values))
+    if len(values) == 1:
+        return SignFlip(1, 1.0, smallest)
+    # Whole numbers, so that sums alike but for a float's last bits count as ties.
+    largest = max(map(abs, values)) or 1.0
+    whole = np.rint(np.array(values) / largest * 2**40)
+    found = permutation_test(
+        (whole,),
+        lambda x, axis: np.sum(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=EXHAUSTIVE,
+        batch=2**14,
+        rng=0,
+    )
+    return SignFlip(len(values), min(1.0, float(found.pvalue)), smallest)
+
+
+def mcnemar_test(one: Sequence[bool], other: Sequence[bool], level: float = 0.95) -> McNemar:
+    """McNemar's exact test (1947) and Newcombe's interval of two networks on the same images.
+
+    one, other: whether each image is classified rightly, in one order. Only images on which they
+    differ count: won ~ Binomial(won + lost, 1/2) where both are equally good. The interval is
+    method 10 of Newcombe (1998), of Wilson's limits and the correlation of the two.
+    It speaks of these two trained networks and another draw of images, not of another seed.
+    Raises InputError for no images, unequal numbers of them, or a level outside (0, 1).
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    if len(one) != len(other) or not len(one):
+        raise InputError(
+            f"McNemar's test needs the same images twice, got {len(one)} and {len(other)}"
+        )
+    cells = Counter((bool(a), bool(b)) for a, b in zip(one, other, strict=True))
+    both, won, lost, none = (
+        cells[pair] for pair in ((True, True), (True, False), (False, True), (False, False))
+    )
+    p = float(mcnemar([[both, won], [lost, none]], exact=True).pvalue) if won + lost else 1.0
+    images, low, high = len(one), *_newcombe(both, won, lost, none, level)
+    return McNemar(images, won, lost, min(1.0, p), (won - lost) / images, low, high)
+
+
+def _newcombe(both: int, won: int, lost: int, none: int, level: float) -> tuple[float, float]:
+    images = both + won + lost + none
+    right = (both + won) / images, (both + lost) / images
+    (low1, high1), (low2, high2) = (wilson_interval(share, images, level) for share in right)
+    spread = math.sqrt((both + won) * (lost + none) * (both + lost) * (won + none))
+    product = both * none - won * lost
+    # Newcombe's correction for continuity of a positive correlation.
+    product = max(product - images / 2, 0) if product > 0 else product
+    phi = product / spread if spread else 0.0
+
+    def half(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
+
+    difference = right[0] - right[1]
+    below = half(right[0] - low1, high2 - right[1])
+    above = half(high1 - right[0], right[1] - low2)
+    return difference - below, difference + above
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for several comparisons (Holm 1979), in the order given; each in [0, 1].
+
+    The chance that any comparison without an effect gets an adjusted p <= alpha is at most alpha.
+    Raises InputError for a p outside [0, 1].
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    for p in p_values:
+        if not 0 <= p <= 1:
+            raise InputError(f"p is {p}, expected a probability in [0, 1]")
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+
+
+def standard_errors(values: Sequence[float], n_test: int) -> tuple[float | None, float]:
+    """Standard errors of a mean accuracy, kept apart: from seeds, and from n_test test images.
+
+    values: one fraction in [0, 1] a seed. The first is std / sqrt(seeds), None for one seed; the
+    second sqrt(m (1 - m) / n_test) of the mean m, for seeds share the test images and so do not
+    lessen it by their number. Raises InputError as mean_interval and wilson_interval do.
+    """
+    over = mean_interval(values)
+    if n_test < 1 or not 0 <= over.mean <= 1:
+        raise InputError(
+            f"mean accuracy {over.mean} of {n_test} images: give a fraction and images"
+        )
+    seeds = None if over.std is None else over.std / math.sqrt(over.count)
+    return seeds, math.sqrt(over.mean * (1 - over.mean) / n_test)
 
 
 def _level(level: float) -> float:

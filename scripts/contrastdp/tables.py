@@ -1,14 +1,20 @@
 """The robustness table: rows from evaluations, and their CSV, Markdown and LaTeX."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from contrastdp import comparisons
 from contrastdp.outcomes import as_version, difference
 from contrastdp.records import InputError, read_csv, read_json
-from contrastdp.statistics import mean_interval, paired_difference, wilson_interval
+from contrastdp.statistics import (
+    mean_interval,
+    paired_difference,
+    standard_errors,
+    wilson_interval,
+)
 
 # What an evaluation must say just as the arm's row does.
 SHARED = ("dataset", "generator", "real", "synthetic", "selection", "trainer")
@@ -17,7 +23,9 @@ EVALUATION_KEYS = (
     *("arm", "seed", *SHARED),
     *("n_test", "clean_accuracy", "robust_accuracy", "attack"),
 )
-TEXT = ("arm", "trainer", "dataset", "generator", "selection", "title", "reference")
+TEXT = ("arm", "trainer", "dataset", "generator", "selection", "title", "reference", "mcnemar_p")
+# Columns that older records lack.
+ADDED = ("robust_error_seeds", "robust_error_images", *comparisons.COLUMNS)
 COLUMNS = (
     *("arm", "real", "synthetic", "trainer", "seeds"),
     *("clean_mean", "clean_std", "robust_mean", "robust_std", "n_test"),
@@ -25,8 +33,10 @@ COLUMNS = (
     *("robust_wilson_low", "robust_wilson_high"),
     *("difference", "difference_low", "difference_high"),
     *("pairs", "reference", "dataset", "generator", "selection", "title"),
+    *ADDED,
 )
-WHOLE = ("real", "synthetic", "seeds", "n_test", "pairs")
+WHOLE = ("real", "synthetic", "seeds", "n_test", "pairs", "images_won", "images_lost")
+COMPARED = ("arm", "reference")
 Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
@@ -62,10 +72,15 @@ def read_evaluations(
     return found
 
 
-def check_evaluations(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]]) -> None:
+def check_evaluations(
+    evaluations: Evaluations,
+    arms: Sequence[Mapping[str, Any]],
+    mixed_attacks: Collection[str] = (),
+) -> None:
     """Check that there is one evaluation for each arm and seed, and that rows may be compared.
 
-    Raises InputError in one line for a missing or unasked evaluation, for one whose dataset,
+    mixed_attacks: data sets whose rows may be attacked in different ways (see mixtures). Raises
+    InputError in one line for a missing or unasked evaluation, for one whose dataset,
     generator, counts, selection, trainer or eps are not the arm's, and for rows of one data set
     (and of one eps, where the rows have that key) with different test splits or attacks.
     """
@@ -94,18 +109,51 @@ def check_evaluations(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]
             _check_eps(evaluations[arm["arm"], seed], arm, seed)
     for name in evaluations.keys() - wanted:
         raise InputError(f"arm {name[0]}, seed {name[1]}: is evaluated but in no row of this table")
-    group_of = {arm["arm"]: group(arm) for arm in arms}
+    for key in ("n_test", "attack"):
+        for name, other in _unlike(evaluations, arms, key):
+            content, first = evaluations[name], evaluations[other]
+            if key == "attack" and content["dataset"] in mixed_attacks:
+                continue
+            raise InputError(
+                f"arm {name[0]}, seed {name[1]}: {difference(key, content[key], first[key])} for "
+                f"arm {other[0]}, seed {other[1]}; rows of one data set need one attack on one "
+                "test split"
+            )
+
+
+def mixtures(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each data set whose rows were attacked in different ways; mostly none."""
+    found: dict[str, list[str]] = {}
+    for name, other in _unlike(evaluations, arms, "attack"):
+        one, first = (evaluations[which]["attack"] for which in (name, other))
+        keys = [key for key in {**first, **one} if one.get(key) != first.get(key)]
+        said = f"arm {name[0]} differs from arm {other[0]} in {', '.join(keys)}"
+        found.setdefault(evaluations[name]["dataset"], []).append(said)
+    return [
+        f"Attacks of {dataset} are mixed, so its robust accuracies are not one measure: "
+        f"{'; '.join(dict.fromkeys(said))}."
+        for dataset, said in found.items()
+    ]
+
+
+def _unlike(
+    evaluations: Evaluations, arms: Sequence[Mapping[str, Any]], key: str
+) -> Iterator[tuple[tuple[str, int], tuple[str, int]]]:
+    """Evaluations, by (arm, seed), that differ in `key` from the first of their group."""
     first: dict[tuple[str, Any], tuple[str, int]] = {}
-    for name in sorted(wanted):
-        content = evaluations[name]
-        other = first.setdefault(group_of[name[0]], name)
-        for key in ("n_test", "attack"):
-            if content[key] != evaluations[other][key]:
-                how = difference(key, content[key], evaluations[other][key])
-                raise InputError(
-                    f"arm {name[0]}, seed {name[1]}: {how} for arm {other[0]}, seed {other[1]}; "
-                    "rows of one data set need one attack on one test split"
-                )
+    for arm in sorted(arms, key=lambda arm: arm["arm"]):
+        for seed in sorted(arm["seeds"]):
+            name = arm["arm"], seed
+            other = first.setdefault(group(arm), name)
+            if _plain(evaluations[name][key]) != _plain(evaluations[other][key]):
+                yield name, other
+
+
+def _plain(value: Any) -> Any:
+    """An attack with its eps as a fraction, so that 0.1 is 1/10; any other value as it is."""
+    if isinstance(value, Mapping) and "eps" in value:
+        return {**value, "eps": Fraction(str(value["eps"]))}
+    return value
 
 
 def group(arm: Mapping[str, Any]) -> tuple[str, Any]:
@@ -124,7 +172,7 @@ def _check_eps(content: Mapping[str, Any], arm: Mapping[str, Any], seed: int) ->
 
 def read_table(path: str | Path) -> list[dict[str, Any]]:
     """Read a table that make_table wrote: numbers as float or int, an empty cell as None."""
-    return read_typed(path, columns=COLUMNS, text=TEXT, whole=WHOLE)
+    return read_typed(path, columns=COLUMNS, text=TEXT, whole=WHOLE, added=ADDED)
 
 
 def read_typed(
@@ -133,13 +181,16 @@ def read_typed(
     columns: Sequence[str],
     text: Collection[str],
     whole: Collection[str] = (),
+    added: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Read a CSV of just these columns: `text` as str, `whole` as int, the rest as float.
 
-    An empty cell is None. Raises InputError in one line for other columns or a cell that is no
-    number.
+    An empty cell is None, and so are columns of `added` where the file has none of them. Raises
+    InputError in one line for other columns or a cell that is no number.
     """
     rows = read_csv(path)
+    if rows and not set(rows[0]) & set(added):
+        rows = [row | dict.fromkeys(added, "") for row in rows]
     if rows and set(rows[0]) != set(columns):
         odd = sorted(set(rows[0]) ^ set(columns))[0]
         raise InputError(f"{path}: column '{odd}' is missing or unknown; make the table again")
@@ -160,6 +211,9 @@ def robustness_rows(
     evaluations: Evaluations,
     arms: Sequence[Mapping[str, Any]],
     reference: str | Sequence[str] | None = None,
+    *,
+    outcomes: comparisons.Outcomes | None = None,
+    mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row an arm, in the order of `arms`, with the keys of COLUMNS; accuracies in percent.
 
@@ -167,11 +221,13 @@ def robustness_rows(
     interval of the mean robust accuracy over n_test images; difference: robust accuracy minus the
     reference arm's in percentage points, mean and 95% t interval over the `pairs` seeds that both
     arms have. reference: an arm's name, or one for each data set; rows of its data set (and eps)
-    only are compared with it. What one seed leaves undefined is None.
+    only are compared with it. robust_error: standard errors of the mean robust accuracy in points,
+    from seeds and from test images; sign_flip_p ... mcnemar_p: comparisons.COLUMNS, of images where
+    outcomes has them. What one seed leaves undefined is None.
     Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
     that is no arm of the table.
     """
-    check_evaluations(evaluations, arms)
+    check_evaluations(evaluations, arms, mixed_attacks)
     against = _references(arms, reference)
     rows = []
     for arm in arms:
@@ -184,7 +240,8 @@ def robustness_rows(
         n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
         wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
         other = against.get(group(arm))
-        gain = None
+        errors = standard_errors([v / 100 for v in percent["robust_accuracy"].values()], n_test)
+        gain, tested = None, dict.fromkeys(comparisons.COLUMNS)
         if other is not None and other["arm"] != arm["arm"]:
             gain = paired_difference(
                 percent["robust_accuracy"],
@@ -193,6 +250,7 @@ def robustness_rows(
                     for seed in other["seeds"]
                 },
             )
+            tested = comparisons.compare(arm, other, "robust", evaluations, outcomes or {})
         row = {key: arm[key] for key in ("arm", *SHARED, "title")} | {
             "seeds": len(arm["seeds"]),
             "clean_mean": clean.mean,
@@ -211,10 +269,13 @@ def robustness_rows(
             "difference_high": gain.high if gain else None,
             "pairs": gain.count if gain else None,
             "reference": other["arm"] if gain else None,
+            "robust_error_seeds": None if errors[0] is None else 100 * errors[0],
+            "robust_error_images": 100 * errors[1],
         }
         # Four decimals: far below 1 / n_test, and free of the last bits of a float.
-        rows.append({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
-    return rows
+        rounded = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
+        rows.append(rounded | tested)
+    return comparisons.adjusted(rows, COMPARED)
 
 
 def _references(
@@ -235,9 +296,13 @@ def _references(
 
 # ---------------------------------------------------------------- for people
 def describe_attack(attack: Mapping[str, Any]) -> str:
-    """The attack in words: version, attacks, norm, eps, seed, package, precision."""
+    """The attack in words: version, attacks with their steps, norm, eps, seed, package."""
+    steps = attack.get("iterations", {})
+    names = (
+        f"{name} {steps[name]}" if name in steps else name for name in attack.get("attacks", ())
+    )
     parts = [
-        f"AutoAttack {attack.get('version', '?')} ({', '.join(attack.get('attacks', ()))})",
+        f"AutoAttack {attack.get('version', '?')} ({', '.join(names)})",
         f"{attack.get('norm', '?')} ball of eps = {attack.get('eps', '?')}",
         f"seed {attack.get('seed', '?')}",
     ]
@@ -255,8 +320,28 @@ def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table's caption: what the numbers are, test images, seeds, attack, reference."""
+def gate_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list[str]:
+    """A sentence for each arm and warning of the gate before its attack, with the seeds.
+
+    titles: of the arms by name; other arms are left out. Evaluations that were recorded without a
+    gate say nothing.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for (arm, seed), content in sorted(evaluations.items()):
+        for warning in content.get("gate", ()) if arm in titles else ():
+            count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
+            told = found.setdefault((arm, warning["name"], warning["says"]), [])
+            told.append(f"{seed}{count}")
+    return [
+        f"Warning of {titles[arm]}, {name}: {says} (seed {'; '.join(told)})."
+        for (arm, name, says), told in found.items()
+    ]
+
+
+def caption(
+    evaluations: Evaluations, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()
+) -> str:
+    """The table's caption: what the numbers are, test images, seeds, attack, reference, notes."""
     counts = sorted({row["seeds"] for row in rows})
     seeds = " or ".join(str(count) for count in counts)
     spread = (
@@ -267,6 +352,8 @@ def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
     sentences = [f"Accuracy in percent, {spread}."]
     shown = {row["arm"] for row in rows}
     sentences += describe_attacks(c for c in evaluations.values() if c["arm"] in shown)
+    sentences += gate_warnings(evaluations, {row["arm"]: row["title"] for row in rows})
+    sentences += notes
     half = max((row["robust_wilson_high"] - row["robust_wilson_low"]) / 2 for row in rows)
     sentences.append(
         f"Another test split of this size could move a robust accuracy by up to {half:.1f} points "
@@ -282,7 +369,8 @@ def caption(evaluations: Evaluations, rows: Sequence[Mapping[str, Any]]) -> str:
             f"Difference: robust accuracy minus that of {names}, in percentage points, paired over "
             "seeds [95% t interval]."
         )
-    return " ".join(sentences)
+        sentences.append(comparisons.sentence(rows, COMPARED))
+    return " ".join(filter(None, sentences))
 
 
 def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -290,6 +378,7 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
     header = ["Arm", "Real", "Synthetic", "Trainer", "Clean", "Robust"]
     several = len({row["dataset"] for row in rows}) > 1
     compared = any(row["difference"] is not None for row in rows)
+    tested = any(row["holm_p"] is not None for row in rows)
     references = {row["reference"] for row in rows}
     cells = []
     for row in rows:
@@ -306,8 +395,11 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
             )
         elif compared:
             line.append("reference" if row["arm"] in references else "–")
+        if tested:
+            line.append(comparisons.p_text(row["holm_p"]))
         cells.append(([row["dataset"]] if several else []) + line)
     header = (["Data"] if several else []) + header + (["Difference"] if compared else [])
+    header += [comparisons.HEADER] if tested else []
     return header, cells
 
 

@@ -29,7 +29,7 @@ def make_shards():
         images |= {"clean_prediction": prediction, "broken_by": broken}
         shards.append(
             {"start": start, "stop": stop, "n_test": 10, "attack": dict(ATTACK), "images": images}
-            | {"seconds": {"apgd-ce": 1.5, "square": 2.0}}
+            | {"gate": [], "seconds": {"apgd-ce": 1.5, "square": 2.0}}
             | {"provenance": {"seed": 0, "device": f"gpu{start}", "versions": {"torch": "2.13.0"}}}
         )
     return shards
@@ -51,6 +51,17 @@ def gather(folder, shards, identity=IDENTITY):
         outcomes=str(folder / "outcomes.csv"),
     )
     return read_json(folder / "evaluation.json")
+
+
+def test_warnings_of_the_gate_are_joined(tmp_path):
+    shards = make_shards()
+    scaled = {"name": "scaled-logits", "says": "large", "images": 2, "of": 4}
+    same = {"name": "constant-logits", "says": "the same", "images": None, "of": None}
+    shards[0]["gate"] = [scaled, same]
+    shards[1]["gate"] = [same]
+    shards[2]["gate"] = [scaled | {"images": 1, "of": 2}]
+    assert gather(tmp_path, shards)["gate"] == [scaled | {"images": 3, "of": 6}, same]
+    assert gather(tmp_path, make_shards())["gate"] == []
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
@@ -105,6 +116,8 @@ def spoil(shards, what):
         second["images"]["broken_by"][0] = "magic"
     elif what == "misclassified":
         second["images"]["clean_prediction"][0] += 1
+    elif what == "no gate":
+        del second["gate"]
     elif what == "lacks":
         del second["seconds"]
 
@@ -125,6 +138,7 @@ def spoil(shards, what):
         ("index", "images.index is not 4 to 7"),
         ("unknown", "image 4 is broken by 'magic'"),
         ("misclassified", "image 4 of class 1, predicted 2 unattacked"),
+        ("no gate", "lacks 'gate'"),
         ("lacks", "lacks 'seconds'"),
     ],
 )

@@ -27,7 +27,9 @@ def study(tmp_path):
             write_json(path, content | {"robust_accuracy": robust[seed], "attack": attack})
             paths.append(str(path))
         arms.append(arm | {"seeds": [0, 1], "title": f"{name.upper()} images"})
-    files = {kind: str(tmp_path / f"table.{kind[:2]}") for kind in ("csv", "markdown", "latex")}
+    files = {
+        kind: str(tmp_path / f"table.{kind[:2]}") for kind in ("csv", "markdown", "latex", "runs")
+    }
     return {"evaluations": paths, "arms": arms, "reference": "ddim", **files}
 
 
@@ -46,6 +48,16 @@ def test_the_promised_columns_come_first_and_hold_percent(study):
     assert float(none["robust_std"]) == pytest.approx(50**0.5, abs=1e-4)
     assert float(none["difference"]) == -17.5
     assert (ddim["difference"], ddim["difference_low"]) == ("", "")
+
+
+def test_the_runs_stand_one_a_seed(study):
+    make_table(**study)
+    runs = read(study["runs"])
+    assert [(run["arm"], run["seed"], run["robust"]) for run in runs] == [
+        *(("none", "0", "50.0"), ("none", "1", "60.0")),
+        *(("ddim", "0", "70.0"), ("ddim", "1", "75.0")),
+    ]
+    assert {(run["n_test"], run["eps"], run["printed"]) for run in runs} == {("20", "1/10", "")}
 
 
 def test_the_twins_agree_with_the_csv(study):

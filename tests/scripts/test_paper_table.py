@@ -53,6 +53,9 @@ def test_every_file_tells_the_same(study):
         *(("guided", "0", "51.0"), ("guided", "1", "53.2")),
     ]
     assert {run["eps"] for run in runs} == {"8/255"}
+    assert {(run["printed"], run["data"], run["subset"]) for run in runs} == {
+        ("1K", "CIFAR-10", "yes")
+    }
     laid = read_csv(study["csv"])
     assert [(row["Method"], row["Run"]) for row in laid] == [
         *(("Plain", "paper"), ("Plain", "ours (subset)"), ("Plain", "verdict")),

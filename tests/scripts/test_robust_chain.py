@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from attack_shard import attack_shard
-from contrastdp.checkpoint import load_network
+from contrastdp import gate
+from contrastdp.checkpoint import load_network, save_network
 from contrastdp.data import to_tensor
 from contrastdp.noise import generator
 from contrastdp.outcomes import read_shards
@@ -105,6 +106,7 @@ def robust(at, **change):
 def attacked(at, start, stop, **change):
     options = {"model": at("best.safetensors"), "test": at("test.npz"), "attack": ATTACK}
     options |= {"classes": 10, "start": start, "stop": stop, "shard": at(f"shard{start}.json")}
+    options |= {"adversarial": at(f"shard{start}_adversarial.npz")}
     attack_shard(**options | change)
 
 
@@ -225,6 +227,33 @@ def test_shards_of_an_attack_fit_together(files):
     assert first["attack"]["eps"] == "1/5"
     assert first["images"]["label"] == read_images(files("test.npz"))["label"][:8].tolist()
     assert set(first["seconds"]) == {"apgd-ce", "apgd-t", "fab-t", "square"}
+
+
+def test_the_gate_speaks_before_the_attack(files, tmp_path, monkeypatch):
+    shard, seen = str(tmp_path / "shard.json"), []
+
+    def looking(*given, **settings):
+        seen.append(gate.rounded_parts("cuda"))
+        return gate.check_network(*given, **settings)
+
+    monkeypatch.setattr("attack_shard.check_network", looking)
+    before = gate.rounded_parts("cuda")
+    attacked(files, 0, 4, shard=shard)
+    assert json.loads(Path(shard).read_text())["gate"] == []
+    assert (seen, gate.rounded_parts("cuda")) == ([[]], before)
+
+    loud = load_network(files("best.safetensors"))
+    with torch.no_grad():
+        loud.logits.weight *= 1e6
+    model = str(tmp_path / "loud.safetensors")
+    save_network(model, loud)
+    attacked(files, 0, 4, model=model, shard=shard)
+    (warning,) = json.loads(Path(shard).read_text())["gate"]
+    assert (warning["name"], warning["of"]) == ("scaled-logits", 4)
+
+    Path(shard).unlink()
+    with torch.autocast("cpu", torch.bfloat16):
+        refused(lambda: attacked(files, 0, 4, shard=shard), "gate .* autocast", tmp_path)
 
 
 def test_features_of_the_test_images(files, tmp_path):

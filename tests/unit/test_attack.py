@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from contrastdp import attack, outcomes
-from contrastdp.attack import Remembered, autoattack, identity
+from contrastdp.attack import InParts, Remembered, autoattack, identity
 from contrastdp.records import InputError
 from contrastdp.robust_training import train_robust_network
 
@@ -107,6 +107,65 @@ def test_weights_and_mode_are_restored(network, short):
     network.eval()
 
 
+# ---------------------------------------------------------------- images that pass at once
+class Witness(nn.Module):
+    """A network that notes how many images pass it at once, forward and backward."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.seen, self.returned = network, [], []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        z = self.network(x)
+        if z.requires_grad:
+            z.register_hook(lambda g: self.returned.append(len(g)))
+        return z
+
+
+def test_parts_give_the_same_gradient_and_keep_no_more_than_one(network):
+    x, _ = images(10, 7)
+    x.requires_grad_(True)
+    witness = Witness(network)
+    whole = network(x)
+    assert torch.allclose(whole, InParts(witness, 4)(x), atol=1e-6)
+    aim = torch.randn(10, 5, generator=torch.Generator().manual_seed(0))
+    (expected,) = torch.autograd.grad(whole, x, aim)
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda v: kept.append(v) or v, lambda v: v)
+    with hooks:
+        InParts(network, 4)(x)
+    assert sum(v.numel() for v in kept) <= x.numel()  # images, but no activations
+    parts = InParts(witness, 4)(x)
+    for _ in range(2):  # as FAB, which goes back once for each class
+        (found,) = torch.autograd.grad(parts, x, aim, retain_graph=True)
+        assert torch.allclose(found, expected, atol=1e-6)
+    assert max(witness.seen) == 4
+
+
+def test_outcomes_do_not_depend_on_the_micro_batch(network, short, monkeypatch):
+    monkeypatch.setattr(attack, "frozen", lambda given: given)
+    x, y = images(30, 2)
+    options = {"eps": EPS, "seed": 3, "batch": 12}
+    whole = autoattack(network, x, y, **options)
+    assert len(set(whole.broken_by)) >= 3
+    for size in (5, 11):
+        witness = Witness(network)
+        found = autoattack(witness, x, y, micro_batch=size, **options)
+        assert max(witness.seen) == max(witness.returned) == size
+        assert found.broken_by == whole.broken_by
+        assert found.clean_prediction == whole.clean_prediction
+        assert found.warnings == whole.warnings
+    assert autoattack(network, x, y, micro_batch=12, **options).broken_by == whole.broken_by
+
+
+def test_a_micro_batch_of_none():
+    with pytest.raises(InputError, match="micro_batch: is 0"):
+        autoattack(
+            Flat(), torch.rand(1, 1, 4, 4), torch.zeros(1), eps=0.1, seed=0, batch=1, micro_batch=0
+        )
+
+
 class Flat(nn.Module):
     """A network without a gradient, whose first pixel decides."""
 
@@ -137,6 +196,22 @@ def test_identity_names_what_decides_an_outcome():
     assert found["attacks"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
     assert found["eps"] == "8/255"
     assert found["package"].startswith("pyautoattack 0")
+
+
+def test_iterations_are_those_that_pyautoattack_runs():
+    from pyautoattack import AutoAttack
+
+    made = AutoAttack(Flat(), norm="Linf", eps=0.1, seed=0, version="standard", device="cpu")
+    found = identity(norm="Linf", eps="8/255", seed=1, version="worst", shard=500, batch=250)
+    assert found["iterations"] == {
+        "apgd-ce": made.apgd.n_iter,
+        "apgd-t": made.apgd_targeted.n_iter,
+        "fab-t": made.fab.n_iter,
+        "square": made.square.n_queries,
+        "apgd-ce-restarts": found["budget"]["apgd_steps"],
+        "apgd-dlr-restarts": found["budget"]["apgd_steps"],
+        "mt": found["budget"]["mt_steps"],
+    }
 
 
 def test_unknown_version():

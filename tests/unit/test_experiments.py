@@ -333,3 +333,35 @@ def test_a_mirror_is_no_setting_of_a_data_set(folder):
     assert found.mirror == mirror
     assert "mirror" not in found.datasets["digits"]
     assert "mirror" in told(folder, mirror={"checksums": {}})
+
+
+# ---------------------------------------------------------------- the image to trace
+TRACE = {"arm": "contrastive_hnm", "seed": 0, "image": 59}
+
+
+def test_the_image_to_trace_is_no_setting_of_a_data_set(folder):
+    found = plan(folder, scale="smoke", trace=TRACE)
+    assert found.trace == TRACE
+    assert found.datasets == plan(folder, scale="smoke").datasets
+    assert plan(folder, scale="smoke").trace is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"arm": "ddin"}, "did you mean ddim?"),
+        ({"arm": "no_synthetic"}, "known: "),
+        ({"seed": 1}, "seed is 1; arm 'contrastive_hnm' has seeds 0 to 0"),
+        ({"image": 60}, "image is 60; arm 'contrastive_hnm' has images 0 to 59"),
+        ({"image": -1}, "trace.image is -1; it must be at least 0"),
+        ({"imag": 3}, "did you mean image?"),
+    ],
+)
+def test_an_image_that_is_not_there_to_trace_is_named(folder, changed, words):
+    assert words in told(folder, scale="smoke", trace=TRACE | changed)
+
+
+@pytest.mark.parametrize("name", TRACE)
+def test_a_trace_needs_arm_seed_and_image(folder, name):
+    rest = {key: value for key, value in TRACE.items() if key != name}
+    assert f"{name} is missing" in told(folder, scale="smoke", trace=rest)

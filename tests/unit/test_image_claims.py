@@ -172,3 +172,37 @@ def test_a_claim_that_was_not_run_says_so_without_numbers():
     assert "1 not run" in text
     assert "| **not run** | – | 0 |" in text
     assert "nan" not in text
+
+
+def test_generators_in_their_order():
+    runs = contest(SURE) + make_runs("best", "best", [55.1, 58.1, 60.8])
+    order = {"generators": ["best", "guided", "plain"], "measures": ["robust"]}
+    order |= {"threshold": 0.0, "level": 0.95}
+    test = TESTS["ordered_everywhere"]
+    found = test({"table": runs}, **order)
+    # best over guided: 3.1, 3.0, 2.9; guided over plain: 2, 2.1, 1.9
+    assert (found.effect, found.verdict) == (pytest.approx(2.0), "reproduced")
+    assert found.evidence.startswith("2 of 2 differences")
+    turned = test({"table": runs}, **order | {"generators": ["best", "plain", "guided"]})
+    assert (turned.effect, turned.verdict) == (pytest.approx(-2.0), "not reproduced")
+    assert test({"table": contest(SURE)}, **order).verdict == "not run"
+
+
+def test_a_column_chooses_the_arms():
+    small = [run | {"printed": "50K"} for run in contest(SURE)]
+    large = [run | {"printed": "1M"} for run in contest(LOSS, synthetic="41")]
+    for printed, effect in ((["50K"], 2.0), (["1M"], -2.0), (["50K", "1M"], -2.0)):
+        found = judge("gains_everywhere", small + large, where={"printed": printed})
+        assert found.effect == pytest.approx(effect)
+    most = judge("gains_in_most", small + large, where={"printed": ["50K"]}, threshold=0.5)
+    assert most.effect == 1.0
+    assert judge("gains_everywhere", small, where={"printed": ["9K"]}).verdict == "not run"
+    with pytest.raises(InputError, match="no column 'printed'"):
+        judge("gains_everywhere", contest(SURE), where={"printed": ["50K"]})
+
+
+def test_a_value_that_is_not_given_makes_no_difference():
+    runs = [run | ({"clean": ""} if run["generator"] == "plain" else {}) for run in contest(SURE)]
+    found = judge("gains_everywhere", runs)
+    assert "1 of 1 differences" in found.evidence
+    assert judge("gains_everywhere", runs, measures=["clean"]).verdict == "not run"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contrastdp.outcomes import AA_MT, STANDARD, as_version
+from contrastdp.outcomes import AA_MT, STANDARD, as_version, images_as_version
 from contrastdp.records import InputError
 
 
@@ -23,6 +23,7 @@ def evaluation(attacks, version, broken):
             "version": version,
             "attacks": list(attacks),
             "eps": "8/255",
+            "iterations": dict.fromkeys(attacks, 100),
             **({"budget": {"mt_steps": 20}} if "mt" in attacks else {}),
         },
     }
@@ -32,6 +33,13 @@ def test_the_worst_case_holds_the_standard_result():
     worst = evaluation(STANDARD + AA_MT, "worst", [2, 1, 0, 1, 1, 0, 2])
     assert as_version(worst, "standard") == evaluation(STANDARD, "standard", [2, 1, 0, 1])
     assert worst["robust_accuracy"] == 0.2  # untouched
+
+
+def test_images_broken_by_later_attacks_are_robust_to_the_first():
+    images = [{"index": i, "broken_by": by} for i, by in enumerate(("", "clean", "square", "mt"))]
+    broken = [image["broken_by"] for image in images_as_version(images, "standard")]
+    assert broken == ["", "clean", "square", ""]
+    assert images_as_version(images, "worst") == images
 
 
 def test_a_version_is_itself():

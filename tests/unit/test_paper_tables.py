@@ -371,8 +371,12 @@ def test_the_caption_says_what_was_used(reported):
     assert "Network: wide_resnet (1,234 parameters)" in text
     assert "eps = 8/255" in text
     assert "not comparable" in text
+    assert "Warning" not in text
     full = Study().add("plain", 1000, [80], [60], reported=["plain_1k"])
+    warning = {"name": "scaled-logits", "says": "large", "images": 1, "of": 100}
+    full.found["plain", 0]["gate"] = [warning]
     text = paper_layout.caption(full.found, list(full.cells(reported).values()), comparable=True)
+    assert "Warning of PLAIN, scaled-logits: large (seed 0, 1 of 100)." in text
     assert "ubset" not in text
     assert "not comparable" not in text
 

@@ -1,11 +1,24 @@
-"""Intervals against scipy's own, which compute them by other routes."""
+"""Intervals and tests against scipy's own, textbook examples, and patterns written out by hand."""
+
+import itertools
+import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_1samp, ttest_rel
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm, ttest_1samp, ttest_rel
 
+from contrastdp import statistics
 from contrastdp.records import InputError
-from contrastdp.statistics import mean_interval, paired_difference, wilson_interval
+from contrastdp.statistics import (
+    holm,
+    mcnemar_test,
+    mean_interval,
+    paired_difference,
+    sign_flip_test,
+    standard_errors,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
@@ -71,3 +84,137 @@ def test_pairing_takes_out_what_seeds_share():
 
 def test_no_shared_seed_gives_no_difference():
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+# ---------------------------------------------------------------- sign flips
+@pytest.mark.parametrize(
+    ("differences", "count"),
+    [
+        # Sums of ±2 ±1 ±3 are ±6, ±4, ±2, ±0: only ±6 is as far out.
+        ([2.0, 1.0, 3.0], 2),
+        # 2 + 1 - 4 = -1: all but the two sums ±1 of (2, 1, -4) and the two of none are farther out.
+        ([2.0, 1.0, -4.0], 8),
+        # Sums of ±4 ±1 ±1 ±1 that reach 7 - 2 = 5: ±7 once each, ±5 three times each.
+        ([4.0, 1.0, 1.0, -1.0], 8),
+        # Ties of fractions that a float does not hold: 0.1 + 0.2 as far out as 0.3 would be.
+        ([0.1, 0.2, -0.3], 8),
+        ([0.0, 0.0], 4),
+        ([5.0], 2),
+    ],
+)
+def test_sign_flips_counted_by_hand(differences, count):
+    found = sign_flip_test(differences)
+    assert found.p == count / 2 ** len(differences)
+    assert found.smallest == 2 / 2 ** len(differences)
+    assert found.count == len(differences)
+
+
+@pytest.mark.parametrize("seeds", [5, 9])
+def test_sign_flips_agree_with_a_slow_loop(seeds):
+    values = np.random.default_rng(seeds).integers(-4, 9, seeds).tolist()
+    sums = [
+        abs(sum(sign * value for sign, value in zip(signs, values, strict=True)))
+        for signs in itertools.product((1, -1), repeat=seeds)
+    ]
+    expected = sum(total >= abs(sum(values)) for total in sums) / 2**seeds
+    assert sign_flip_test([value / 7 for value in values]).p == pytest.approx(expected, abs=1e-12)
+
+
+def test_many_seeds_are_drawn_and_repeat_themselves(monkeypatch):
+    values = np.random.default_rng(1).normal(0.5, 1, 10)
+    exact = sign_flip_test(values).p
+    monkeypatch.setattr(statistics, "EXHAUSTIVE", 1000)
+    drawn = sign_flip_test(values).p
+    assert drawn == sign_flip_test(values).p != exact
+    assert drawn == pytest.approx(exact, abs=0.05)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan]])
+def test_sign_flips_refuse_nothing_and_what_is_not_finite(values):
+    with pytest.raises(InputError, match="finite"):
+        sign_flip_test(values)
+
+
+# ---------------------------------------------------------------- McNemar
+def outcomes(both, won, lost, none):
+    one = [True] * (both + won) + [False] * (lost + none)
+    return one, [True] * both + [False] * won + [True] * lost + [False] * none
+
+
+def test_mcnemar_of_agrestis_approval_ratings():
+    """Agresti, Categorical Data Analysis, section 10.1: z² = 17.36, Wald's interval ±0.019."""
+    found = mcnemar_test(*outcomes(794, 150, 86, 570))
+    assert (found.images, found.won, found.lost) == (1600, 150, 86)
+    assert found.p == pytest.approx(binomtest(150, 236).pvalue, rel=1e-9)
+    # The normal approximation of the same, two-sided, with a correction for continuity.
+    assert found.p == pytest.approx(2 * norm.sf((150 - 86 - 1) / 236**0.5), rel=0.2)
+    assert found.difference == pytest.approx(0.04)
+    assert (found.low, found.high) == pytest.approx((0.0212, 0.0588), abs=5e-4)
+
+
+def test_the_interval_is_newcombes_method_10():
+    """Newcombe (1998), Statistics in Medicine 17, 2635: the example of 36, 12, 2 and 0."""
+    found = mcnemar_test(*outcomes(36, 12, 2, 0))
+    assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+
+
+def tango(won, lost, images):
+    """Tango's score interval (1998): where the score of the difference d reaches ±1.96."""
+
+    def score(d):
+        b = -won - lost + (2 * images - won + lost) * d
+        root = b * b + 8 * images * lost * d * (1 - d)
+        q = (math.sqrt(root) - b) / (4 * images)
+        return (won - lost - images * d) / math.sqrt(images * (2 * q + d * (1 - d)))
+
+    middle = (won - lost) / images
+    return (
+        brentq(lambda d: score(d) - 1.959964, -0.999, middle),
+        brentq(lambda d: score(d) + 1.959964, middle, 0.999),
+    )
+
+
+@pytest.mark.parametrize("table", [(400, 30, 22, 148), (60, 9, 15, 16), (480, 5, 3, 109)])
+def test_the_interval_is_near_tangos(table):
+    found = mcnemar_test(*outcomes(*table))
+    expected = tango(table[1], table[2], sum(table))
+    assert (found.low, found.high) == pytest.approx(
+        expected, abs=0.15 * (expected[1] - expected[0])
+    )
+
+
+def test_mcnemar_is_symmetric_and_knows_no_difference():
+    one, other = outcomes(50, 12, 4, 34)
+    found, turned = mcnemar_test(one, other), mcnemar_test(other, one)
+    assert (turned.p, turned.difference) == (found.p, -found.difference)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    same = mcnemar_test(one, one)
+    assert (same.won, same.lost, same.p) == (0, 0, 1.0)
+    assert same.low < 0 < same.high
+    assert mcnemar_test(*outcomes(50, 7, 7, 36)).p == 1.0
+
+
+@pytest.mark.parametrize(("one", "other"), [([], []), ([True], [True, False])])
+def test_mcnemar_needs_the_same_images(one, other):
+    with pytest.raises(InputError, match="same images"):
+        mcnemar_test(one, other)
+
+
+# ---------------------------------------------------------------- several comparisons, two errors
+def test_holm_worked_by_hand():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, kept from falling.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+    with pytest.raises(InputError, match=r"p is 1\.2"):
+        holm([0.1, 1.2])
+
+
+def test_the_two_standard_errors_are_told_apart():
+    seeds, images = standard_errors([0.80, 0.84, 0.82], 597)
+    assert seeds == pytest.approx(0.02 / math.sqrt(3))
+    assert images == pytest.approx(math.sqrt(0.82 * 0.18 / 597))
+    assert standard_errors([0.5], 100) == (None, 0.05)
+    with pytest.raises(InputError):
+        standard_errors([80.0], 100)

@@ -59,6 +59,12 @@ def test_rows_hold_percentages_worked_out_by_hand():
     assert (none["pairs"], none["reference"], none["synthetic"]) == (3, "ddim", 0)
     assert hnm["difference"] == pytest.approx((2 - 1 - 2) / 3, abs=1e-4)
     assert hnm["difference_low"] < 0 < hnm["difference_high"]
+    # -5 -4 -5 are of one sign: 2 of 8 patterns. No sum of ±2 ±1 ±2 is nearer to 0 than 1.
+    assert (none["sign_flip_p"], hnm["sign_flip_p"]) == (0.25, 1.0)
+    assert (none["holm_p"], hnm["holm_p"], ddim["holm_p"]) == (0.5, 1.0, None)
+    assert none["images_won"] is none["mcnemar_p"] is None
+    assert ddim["robust_error_seeds"] == pytest.approx(1.1547, abs=1e-4)
+    assert ddim["robust_error_images"] == pytest.approx(100 * (0.82 * 0.18 / 100) ** 0.5, abs=1e-4)
     assert ddim["difference"] is ddim["reference"] is ddim["pairs"] is None
     # Wilson's interval of 82 of 100, from a published calculator's formula worked by hand.
     assert ddim["robust_wilson_low"] == pytest.approx(73.3, abs=0.1)
@@ -135,6 +141,37 @@ def test_rows_that_may_not_be_compared_are_refused_in_one_line(what, said):
     assert "\n" not in str(error.value)
 
 
+def test_attacks_are_mixed_only_when_told_and_the_caption_says_so():
+    found, arms = make_study()
+    other = ATTACK | {"version": "aa+mt", "iterations": {"mt": 200}}
+    for seed in arms[2]["seeds"]:
+        found["hnm", seed]["attack"] = other
+    assert tables.mixtures(*make_study()) == []
+    with pytest.raises(InputError, match="attack version is 'aa"):
+        tables.robustness_rows(found, arms, "ddim", mixed_attacks=["mnist"])
+    rows = tables.robustness_rows(found, arms, "ddim", mixed_attacks=["digits"])
+    text = tables.caption(found, rows, tables.mixtures(found, arms))
+    assert text.count("Attacks of digits are mixed") == 1
+    assert "arm hnm differs from arm ddim in version, iterations." in text
+    found["hnm", 1]["n_test"] = 99
+    with pytest.raises(InputError, match="n_test is 99"):
+        tables.robustness_rows(found, arms, "ddim", mixed_attacks=["digits"])
+
+
+def test_an_eps_is_a_fraction_however_written():
+    found, arms = make_study()
+    found["hnm", 1]["attack"] = ATTACK | {"eps": "0.1"}
+    tables.check_evaluations(found, arms)
+    found["hnm", 1]["attack"] = ATTACK | {"eps": "0.11"}
+    with pytest.raises(InputError, match="attack eps"):
+        tables.check_evaluations(found, arms)
+
+
+def test_steps_of_an_attack_are_said():
+    said = tables.describe_attack(ATTACK | {"iterations": {"apgd-ce": 100, "square": 5000}})
+    assert "(apgd-ce 100, square 5000)" in said
+
+
 @pytest.mark.parametrize(
     ("reference", "said"), [("dim", "no arm"), (["ddim", "hnm"], "one already")]
 )
@@ -178,6 +215,12 @@ def test_a_table_written_is_read_back_alike(tmp_path):
     assert [{k: v or None for k, v in row.items() if k != "synthetic"} for row in back] == [
         {k: v or None for k, v in row.items() if k != "synthetic"} for row in rows
     ]
+    older = [key for key in tables.COLUMNS if key not in tables.ADDED]
+    write_csv(tmp_path / "t.csv", [{key: row[key] for key in older} for row in rows], older)
+    back = tables.read_table(tmp_path / "t.csv")
+    assert back[0]["difference"] == rows[0]["difference"]
+    assert {row[key] for row in back for key in tables.ADDED} == {None}
+    assert tables.comparisons.HEADER not in tables.human_cells(back)[0]
     (tmp_path / "t.csv").write_text("arm,reel\na,1\n")
     with pytest.raises(InputError, match="missing or unknown"):
         tables.read_table(tmp_path / "t.csv")
@@ -192,7 +235,7 @@ def test_people_see_signs_intervals_and_the_reference():
     assert "100 test images" in markdown
     assert "eps = 1/10" in markdown
     assert "over 3 seeds" in markdown
-    assert "82.0 ± 2.0 [77.0, 87.0] | reference |" in markdown
+    assert "82.0 ± 2.0 [77.0, 87.0] | reference | – |" in markdown
     assert "−4.67 [−6.10, −3.23]" in markdown
     assert "| 50% \\| HNM_head & more |" in markdown
     latex = tables.latex_table(rows, text, "robustness")
@@ -200,7 +243,24 @@ def test_people_see_signs_intervals_and_the_reference():
     assert r"\label{tab:robustness}" in latex
     # As many cells in each row as the header has.
     lines = latex.split(r"\toprule")[1].split(r"\bottomrule")[0].splitlines()
-    assert {line.replace(r"\&", "").count("&") for line in lines if line.endswith(r"\\")} == {6}
+    assert {line.replace(r"\&", "").count("&") for line in lines if line.endswith(r"\\")} == {7}
+
+
+def test_warnings_of_the_gate_stand_in_the_caption_with_their_arm():
+    found, arms = make_study()
+    scaled = {"name": "scaled-logits", "says": "100% of it is large", "images": 3, "of": 9}
+    same = {"name": "constant-logits", "says": "the same", "images": None, "of": None}
+    found["ddim", 0]["gate"] = [scaled]
+    found["ddim", 2]["gate"] = [scaled | {"images": 4}, same]
+    found["none", 1]["gate"] = []
+    rows = tables.robustness_rows(found, arms, "none")
+    text = tables.caption(found, rows)
+    first = "Warning of DDIM, scaled-logits: 100% of it is large (seed 0, 3 of 9; 2, 4 of 9)."
+    assert f"{first} Warning of DDIM, constant-logits: the same (seed 2)." in text
+    assert text.count("Warning") == 2
+    assert first in tables.markdown_table(rows, text)
+    assert r"100\% of it is large" in tables.latex_table(rows, text, "robustness")
+    assert "Warning" not in tables.caption(found, [row for row in rows if row["arm"] != "ddim"])
 
 
 @pytest.mark.parametrize(

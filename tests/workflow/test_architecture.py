@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import subprocess
+import sys
 
 import code_graph
 import pytest
@@ -19,6 +20,10 @@ def shown(path):
 
 def script_names():
     return {path.stem for path in code_graph.script_files()}
+
+
+def runnable_files():
+    return [*code_graph.script_files(), *code_graph.program_files()]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def test_library_never_imports_the_workflow():
         f"{shown(path)} imports {name}"
         for path in code_graph.library_files()
         for name in code_graph.packages(code_graph.imports(code_graph.parse(path)))
-        if name in {"snakemake", "yaml"} | script_names()
+        if name in {"snakemake", "yaml", *code_graph.PROGRAMS} | script_names()
     ]
     assert not faults
 
@@ -64,9 +69,9 @@ def test_library_reads_no_environment_variables():
 def test_scripts_never_import_scripts():
     faults = [
         f"{shown(path)} imports {name}"
-        for path in code_graph.script_files()
+        for path in runnable_files()
         for name in code_graph.packages(code_graph.imports(code_graph.parse(path)))
-        if name in script_names()
+        if name in script_names() | {*code_graph.PROGRAMS}
     ]
     assert not faults
 
@@ -149,6 +154,13 @@ def test_scripts_are_short():
     assert {name: count for name, count in lines.items() if count > 75} == {}
 
 
+def test_programs_are_short_and_need_numpy_and_torch_alone():
+    for path in code_graph.program_files():
+        assert len(path.read_text().splitlines()) < 100
+        needed = code_graph.packages(code_graph.reachable(path)) - sys.stdlib_module_names
+        assert needed == {"contrastdp", "numpy", "torch"}
+
+
 def test_rules_say_what_they_need():
     rules = code_graph.rules()
     assert rules
@@ -166,7 +178,7 @@ def test_no_dustbin_modules():
 
 def test_nothing_is_loaded_that_can_run_code_or_hide_a_mismatch():
     faults = []
-    for path in [*code_graph.library_files(), *code_graph.script_files()]:
+    for path in [*code_graph.library_files(), *runnable_files()]:
         tree = code_graph.parse(path)
         pickles = {"cloudpickle", "dill", "joblib", "pickle", "shelve"}
         faults += [

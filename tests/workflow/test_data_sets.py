@@ -35,6 +35,10 @@ def test_a_scale_plans_the_jobs_that_its_rows_ask_for(workflow_copy, tmp_path, r
     found = planned(done.stdout)
     rows, denoiser = rows_of(root, scale), denoisers(root)
     assert found["train_robust"] == sum(int(row["seeds"]) for row in rows)
+    assert found["audit_network"] == found["train_robust"]
+    assert found["make_audit_table"] == len(
+        {name for row in rows for name in row["tables"].split()}
+    )
     models = {
         (row["dataset"], denoiser[row["generator"]], row["real"], seed)
         for row in rows
@@ -65,11 +69,14 @@ def test_the_paper_scale_has_every_shard(workflow_copy, tmp_path, root):
 
 @pytest.mark.parametrize("table", PAPER_TABLES)
 @pytest.mark.parametrize("scale", ["smoke", "paper"])
-def test_each_table_of_the_paper_is_a_target(workflow_copy, tmp_path, scale, table):
+def test_each_table_of_the_paper_is_a_target(workflow_copy, tmp_path, root, scale, table):
     workflow = workflow_copy(tmp_path)
     done = workflow.run("-n", "--cores", "1", table, "--config", f"scale={scale}")
     assert done.returncode == 0, done.stdout[-3000:]
-    assert planned(done.stdout)["make_paper_table"] == 1
+    found = planned(done.stdout)
+    assert found["make_paper_table"] == found["make_audit_table"] == 1
+    arms = [row for row in rows_of(root, scale) if table in row["tables"].split()]
+    assert found["audit_network"] == sum(int(row["seeds"]) for row in arms)
 
 
 def test_a_table_that_a_scale_lacks_is_told(workflow_copy, tmp_path):

@@ -28,7 +28,7 @@ def dry_run(workflow, *arguments):
 
 # ---------------------------------------------------------------- dry runs
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("target", ["all", "ablations", "guidance", "theory"])
+@pytest.mark.parametrize("target", ["all", "claims", "ablations", "guidance", "theory"])
 def test_every_scale_and_target_plans(workflow_copy, tmp_path, scale, target):
     workflow = workflow_copy(tmp_path)
     done = workflow.run("-n", "--cores", "1", target, "--config", f"scale={scale}")
@@ -100,6 +100,8 @@ def test_the_promised_files_are_there(smoke):
             for table in ("robustness", "ablations", "guidance")
             for kind in ("csv", "md", "tex")
         ),
+        "tables/robustness_audit.csv",
+        "tables/robustness_audit.md",
         *(
             f"figures/{name}.{kind}"
             for name in ("samples_digits", "tsne_digits", "guidance_digits")
@@ -161,6 +163,21 @@ def test_guided_and_plain_images_start_from_the_same_noise(smoke):
         same = np.abs(images[name] - images["ddim"]).mean()
         other = np.abs(images[name] - np.roll(images["ddim"], 1, axis=0)).mean()
         assert 0 < same < other
+
+
+def test_a_trace_is_made_and_told_whenever_it_is_asked_for(smoke):
+    arm = "contrastive_hnm_separability"
+    asked = ("--config", "scale=smoke", f'trace={{"arm": "{arm}", "seed": 0, "image": 17}}')
+    for _ in range(2):
+        done = smoke.run("--cores", "1", "trace", *asked)
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert re.search(r"^made again +identical$", done.stdout, re.MULTILINE), done.stdout
+    folder = smoke.folder / RESULTS / "digits" / "traces" / arm / "seed0"
+    assert read_json(folder / "image17.json")["regenerated"]["identical"] is True
+    assert (folder / "image17.png").stat().st_size > 0
+    none = smoke.run("-n", "--cores", "1", "trace", "--config", "scale=smoke")
+    assert none.returncode != 0
+    assert "say which synthetic image" in none.stdout
 
 
 def test_a_second_run_has_nothing_to_do(smoke):

@@ -1,0 +1,65 @@
+"""Audit an arm's robust network for signs of masked gradients, on validation images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from contrastdp.adversarial import parse_fraction
+from contrastdp.audit import audit as look_for_signs
+from contrastdp.checkpoint import load_network
+from contrastdp.data import to_tensor
+from contrastdp.device import device as resolve
+from contrastdp.job import run
+from contrastdp.records import provenance, read_images, write_json
+
+
+def audit_network(
+    *,
+    model: str,
+    validation: str,
+    identity: Mapping[str, Any],
+    attack: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    classes: int,
+    audit: str,
+    other: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Write what became of the first images of the validation split under each attack, as JSON.
+
+    identity: dataset, arm, seed and other, the arm whose network `other` is, or None; attack: the
+    arm's, of which eps, seed and batch are taken; settings: images, factors, steps and queries, as
+    audit.audit says. The test split is not read, so these settings may be chosen by what comes out.
+    """
+    data = read_images(validation, classes=classes)
+    place = resolve(device)
+    x = to_tensor(data["image"][: settings["images"]]).to(place)
+    y = torch.from_numpy(data["label"][: settings["images"]]).to(place)
+    found = look_for_signs(
+        load_network(model, place),
+        x,
+        y,
+        other=load_network(other, place) if other else None,
+        eps=parse_fraction(attack["eps"]),
+        seed=attack["seed"],
+        batch=attack["batch"],
+        **{name: settings[name] for name in ("factors", "steps", "queries")},
+    )
+    spent = {name: attack[name] for name in ("norm", "eps", "seed", "batch")} | dict(settings)
+    made = provenance(seed=attack["seed"], settings=spent, device=str(place))
+    content = {"attack": spent, "n": len(y), "images": found, "provenance": made}
+    write_json(audit, dict(identity) | content)
+
+
+if "snakemake" in globals():
+    run(
+        audit_network,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        model=snakemake.input.model,
+        other=snakemake.input.get("other"),
+        validation=snakemake.input.validation,
+        audit=snakemake.output.audit,
+        **snakemake.params,
+    )

@@ -1,0 +1,69 @@
+"""Gather all claims of a scale into one page: the paper's figures, ours, verdicts, evidence."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contrastdp import claims_page
+from contrastdp.image_claims import TESTS
+from contrastdp.job import run
+from contrastdp.paper_tables import read_reported
+from contrastdp.records import read_csv, replacing, write_csv
+
+
+def gather_claims(
+    *,
+    listed: Sequence[Mapping[str, Any]],
+    judged: Sequence[str],
+    runs: Sequence[str],
+    arms: str,
+    reported: str,
+    gaussian: str,
+    names: Sequence[str],
+    printed: Sequence[str],
+    optional: Sequence[str],
+    links: Mapping[str, Sequence[str]],
+    scale: str,
+    csv: str,
+    md: str,
+) -> None:
+    """Write every claim to csv and md.
+
+    listed: claims as in config/claims.yaml; judged: CSV files of judge_claims; runs: CSV files of
+    runs, names: the table of each; arms: the TSV of experiments; reported, gaussian: CSV of the
+    paper's values on images and of section 3; printed: tables of the paper; optional: scopes that
+    are left out where not run; links: by scope, files that show the evidence. Raises InputError as
+    claims_page.gather does.
+    """
+    rows = [row for path in judged for row in read_csv(path)]
+    at_paper = [row for row in read_csv(arms, delimiter="\t") if row["scale"] == "paper"]
+    known, tables = read_reported(reported), read_csv(gaussian)
+    variants = {claim["parameters"].get("variant") for claim in listed} - {None}
+    evidence = {name: claims_page.printed_runs(at_paper, known, name) for name in printed}
+    evidence |= {"reported": tables, "cells": claims_page.printed_cells(tables, sorted(variants))}
+    found = claims_page.gather(
+        listed,
+        rows,
+        claims_page.judge_printed(listed, evidence, TESTS),
+        runs={name: read_csv(path) for name, path in zip(names, runs, strict=True)},
+        links=links,
+        optional=optional,
+        scale=scale,
+    )
+    write_csv(csv, found, claims_page.COLUMNS)
+    with replacing(md) as temporary:
+        text = claims_page.markdown(found, Path(md).parent, TESTS)
+        temporary.write_text(text, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        gather_claims,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        judged=list(snakemake.input.judged),
+        runs=list(snakemake.input.runs),
+        **{name: snakemake.input[name] for name in ("arms", "reported", "gaussian")},
+        **snakemake.output,
+        **snakemake.params,
+    )

@@ -1,0 +1,34 @@
+"""Make the table of the false-robustness audit: CSV for programs, Markdown for people."""
+
+from collections.abc import Mapping, Sequence
+
+from contrastdp import audit_table
+from contrastdp.job import run
+from contrastdp.records import replacing, write_csv
+
+
+def make_audit_table(
+    *, audits: Sequence[str], titles: Mapping[str, str], csv: str, markdown: str
+) -> None:
+    """Write a row for each arm and seed of a table, with its measures and verdict.
+
+    audits: files of audit_network; titles: arm -> title, in the order of the rows.
+    """
+    found = audit_table.read_audits(audits)
+    rows = audit_table.audit_rows(found, titles)
+    write_csv(csv, rows, audit_table.COLUMNS)
+    with replacing(markdown) as temporary:
+        text = audit_table.markdown_table(rows, audit_table.caption(rows, found))
+        temporary.write_text(text, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    run(
+        make_audit_table,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        audits=list(snakemake.input.audits),
+        csv=snakemake.output.csv,
+        markdown=snakemake.output.markdown,
+        **snakemake.params,
+    )

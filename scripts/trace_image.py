@@ -1,0 +1,75 @@
+"""Trace one synthetic image of an arm to what made it, and make it again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from contrastdp import trace
+from contrastdp.data import draw_subset
+from contrastdp.job import run
+from contrastdp.noise import derive_seed
+from contrastdp.records import provenance, read_images, replacing, write_json
+from contrastdp.shard import shard_images
+
+
+def trace_image(
+    *,
+    selected: str,
+    train: str,
+    denoiser: str,
+    labeler: str,
+    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    reads: Sequence[str],
+    json: str,
+    png: str,
+    encoder: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Print and write (json) the lineage of one of the images of `selected`, and draw it (png).
+
+    identity: scale, dataset, arm, generator, seed, image (its place in `selected`), selection (the
+    arm's rule) and own_label (whether the generator was told the class); settings: of
+    shard_images, as the image was made; reads: which of encoder, labeler and train the guidance
+    reads. png: the image, and beside it the nearest of the real images that the models were trained
+    on. An image that comes out otherwise is told, and is no error.
+    """
+    seed, place = identity["seed"], identity["image"]
+    images = read_images(selected, classes=settings["classes"])
+    record, image = trace.recorded(images, place, selected), images["image"][place]
+    real = read_images(train, classes=settings["classes"], image_shape=image.shape)
+    used = draw_subset(real["label"], settings["real"], derive_seed(seed, "subset"))
+    networks = {"encoder": encoder, "labeler": labeler, "train": train}
+    read = {name: path if name in reads else None for name, path in networks.items()}
+    part = {"start": record["index"], "stop": record["index"] + 1, "seed": seed, "device": device}
+    again = shard_images(denoiser=denoiser, **read, **part, **settings)
+    files = {"denoiser": denoiser} | {name: path for name, path in networks.items() if path}
+    found = {
+        **identity,
+        "record": record,
+        "origin": trace.origin(record["index"], settings["batch"], derive_seed(seed, "sample")),
+        "labeler": trace.label_again(labeler, image, record["label"], device),
+        "rank": trace.rank(images, place, identity["selection"]),
+        **trace.neighbours(image, real, used),
+        "files": {name: trace.digests(path) for name, path in files.items()},
+        "regenerated": trace.compared(image, again["image"][0]),
+        "provenance": provenance(seed=seed, settings=settings, device=device),
+    }
+    print(trace.told(found))
+    write_json(json, found)
+    with replacing(png) as temporary:
+        near = real["image"][found["nearest_used"]["index"]]
+        Image.fromarray(trace.side_by_side(image, near)).save(temporary)
+
+
+if "snakemake" in globals():
+    run(
+        trace_image,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        encoder=snakemake.input.get("encoder"),
+        **{name: snakemake.input[name] for name in ("selected", "train", "denoiser", "labeler")},
+        **snakemake.output,
+        **snakemake.params,
+    )
