@@ -10,10 +10,12 @@ from contrastdp.audit import audit as look_for_signs
 from contrastdp.checkpoint import load_network
 from contrastdp.data import to_tensor
 from contrastdp.device import device as resolve
+from contrastdp.gate import exact_arithmetic
 from contrastdp.job import run
 from contrastdp.records import provenance, read_images, write_json
 
 
+@exact_arithmetic()
 def audit_network(
     *,
     model: str,

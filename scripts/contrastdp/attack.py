@@ -20,14 +20,14 @@ from torch.utils.checkpoint import checkpoint
 
 from contrastdp.multi_targeted import multi_targeted
 from contrastdp.networks import frozen
-from contrastdp.outcomes import AA_MT, MISCLASSIFIED, ROBUST, VERSIONS
+from contrastdp.outcomes import AA_MT, MISCLASSIFIED, ROBUST, VERSIONS, is_broken
 from contrastdp.records import InputError
 
 TARGETS = 9
-# ASSUME: of AA+MT, the official code has nothing, and Gowal et al. (2020) no released code.
-# Restarts and steps are what is commonly said of it, not looked up in that paper's text.
 # Steps of each restart or target, for Square queries, as pyautoattack's 'standard' has them.
 ITERATIONS = {"apgd-ce": 100, "apgd-t": 100, "fab-t": 100, "square": 5000}
+# ASSUME: of AA+MT, the official code has nothing, and Gowal et al. (2020) no released code.
+# Restarts and steps are what is commonly said of it, not looked up in that paper's text.
 BUDGET = {"apgd_restarts": 5, "apgd_steps": 100, "mt_restarts": 10, "mt_steps": 200}
 
 
@@ -310,8 +310,7 @@ def _attack(
 
 
 def _check_adversarial(network: nn.Module, x, y, outcome: Outcome, eps: float) -> None:
-    unbroken = (ROBUST, MISCLASSIFIED)
-    broken = torch.tensor([by not in unbroken for by in outcome.broken_by], device=x.device)
+    broken = torch.tensor([is_broken(by) for by in outcome.broken_by], device=x.device)
     if not broken.any():
         return
     found = outcome.x_adv[broken]

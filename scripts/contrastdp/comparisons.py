@@ -13,7 +13,7 @@ from contrastdp.outcomes import (
 from contrastdp.records import InputError
 from contrastdp.statistics import holm, mcnemar_test, sign_flip_test
 
-COLUMNS = ("sign_flip_p", "holm_p", "images_won", "images_lost", "mcnemar_p")
+COLUMNS = ("sign_flip_p", "holm_p", "images_won", "images_lost", "mcnemar_p", "image_difference")
 HEADER = "p (Holm)"
 Row = Mapping[str, Any]
 Key = tuple[str, int]  # arm and seed
@@ -52,8 +52,9 @@ def compare(
     """Test an arm against another over the seeds that both have, with the keys of COLUMNS.
 
     arm, base: `arm` and `seeds`; kind: clean or robust. images_won, images_lost: right for the arm
-    or its base alone, summed over seeds; mcnemar_p: 'seed: p' of each seed, joined by '; '. Seeds
-    share the test images, so their p are not combined. Without outcomes of every pair these are
+    or its base alone, summed over seeds; mcnemar_p: 'seed: p' of each seed, joined by '; ', and
+    image_difference likewise, in points [95% interval]. Seeds share the test images, so these are
+    not combined. Without outcomes of every pair these are
     None; holm_p is left to adjusted. Raises InputError where a pair's test images differ.
     """
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -81,6 +82,10 @@ def compare(
         "images_won": sum(result.won for result in results.values()),
         "images_lost": sum(result.lost for result in results.values()),
         "mcnemar_p": "; ".join(f"{seed}: {result.p:.3g}" for seed, result in results.items()),
+        "image_difference": "; ".join(
+            f"{seed}: {100 * r.difference:+.2f} [{100 * r.low:+.2f}, {100 * r.high:+.2f}]"
+            for seed, r in results.items()
+        ),
     }
 
 

@@ -21,6 +21,7 @@ from contrastdp.records import InputError, digest, read_json, replacing_folder
 from contrastdp.schedulers import SubsequenceScheduler
 
 # what fixes abar_t, in the order of the scheduler's arguments
+BETA_SCHEDULES = ("linear", "squaredcos_cap_v2")
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -87,6 +88,10 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
                 f"image_size {image_size} must be a multiple of {2 * patch}, twice the patch, and "
                 f"width {width} and inner {inner} multiples of groups {groups}; correct the "
                 "denoiser's settings"
+            )
+        if beta_schedule not in BETA_SCHEDULES:
+            raise InputError(
+                f"beta_schedule '{beta_schedule}' is unknown; choose {' or '.join(BETA_SCHEDULES)}"
             )
         side, channels = image_size // patch, channels * patch**2
         scheduler = SubsequenceScheduler(num_train_timesteps, beta_start, beta_end, beta_schedule)
@@ -183,8 +188,7 @@ def build_denoiser(
                 **sizes,
             )
             return fit_odd_sides(unet)
-    # diffusers has NotImplementedError for an unknown beta_schedule
-    except (TypeError, NotImplementedError) as error:
+    except TypeError as error:
         raise InputError(f"denoiser '{architecture}': {error}; correct its settings") from None
     except ValueError as error:  # diffusers' own checks, such as block lists of unequal length
         if isinstance(error, InputError):

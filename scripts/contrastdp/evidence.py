@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from contrastdp.outcomes import MISCLASSIFIED, ROBUST
+from contrastdp.outcomes import is_broken
 from contrastdp.records import digest, replacing
 
 
@@ -31,8 +31,7 @@ def write_evidence(
     and label (n,) int64, broken_by (n,) text; and norm, eps (a fraction), start, stop, n_test and
     model, the sha256 of the model's file. Returns the sha256 of both files, by their names.
     """
-    unbroken = (ROBUST, MISCLASSIFIED)
-    broken = np.array([by not in unbroken for by in images["broken_by"]], dtype=bool)
+    broken = np.array([is_broken(by) for by in images["broken_by"]], dtype=bool)
     # channels last, as in every other image file
     image = x_adv.detach().cpu().permute(0, 2, 3, 1).numpy()[broken]
     sha256 = digest(model)

@@ -146,8 +146,8 @@ class Plan:
         ablations = attack.pop("ablations")
         if set(row["tables"].split()) & set(ABLATIONS):
             attack["version"] = ablations
-        if attack["version"] == "standard":
-            attack.pop("budget", None)
+        elif "mt" in VERSIONS[ablations] and "mt" not in VERSIONS[attack["version"]]:
+            attack.pop("budget", None)  # the ablations' own
         if row["eps"] is None:
             return attack
         step = Fraction(attack["step"]) / Fraction(attack["eps"]) * Fraction(row["eps"])

@@ -19,6 +19,11 @@ AA_MT = ("apgd-ce-restarts", "apgd-dlr-restarts", "mt")
 VERSIONS = {"standard": STANDARD, "aa+mt": AA_MT, "worst": STANDARD + AA_MT}
 
 
+def is_broken(broken_by: str) -> bool:
+    """Whether an attack broke the image, of which robust and misclassified ones are not."""
+    return broken_by not in (ROBUST, MISCLASSIFIED)
+
+
 def read_shards(paths: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """Read attack shards and order them by their first image; returns (path, shard) pairs.
 

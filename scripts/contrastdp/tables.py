@@ -23,7 +23,10 @@ EVALUATION_KEYS = (
     *("arm", "seed", *SHARED),
     *("n_test", "clean_accuracy", "robust_accuracy", "attack"),
 )
-TEXT = ("arm", "trainer", "dataset", "generator", "selection", "title", "reference", "mcnemar_p")
+TEXT = (
+    *("arm", "trainer", "dataset", "generator", "selection", "title", "reference"),
+    *("mcnemar_p", "image_difference"),
+)
 # Columns that older records lack.
 ADDED = ("robust_error_seeds", "robust_error_images", *comparisons.COLUMNS)
 COLUMNS = (

@@ -3,7 +3,6 @@
 shard.py makes the image again.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from contrastdp.checkpoint import load_network
 from contrastdp.data import batches, to_tensor
 from contrastdp.device import device as resolve
 from contrastdp.labelling import label_with
-from contrastdp.records import InputError
+from contrastdp.records import InputError, digest
 from contrastdp.selection import LARGEST
 
 BLOCK = 1000  # training images in memory at once as wide integers
@@ -59,11 +58,7 @@ def digests(path: str | Path) -> dict[str, str]:
     files = [path] if path.is_file() else [f for f in within if not f.name.startswith(".")]
     if not files:
         raise InputError(f"{path}: no such file; run the rule that makes it")
-    found = {}
-    for file in files:
-        with open(file, "rb") as handle:
-            found[str(file)] = hashlib.file_digest(handle, "sha256").hexdigest()
-    return found
+    return {str(file): digest(file) for file in files}
 
 
 def label_again(
@@ -182,7 +177,7 @@ def told(trace: Mapping[str, Any]) -> str:
     if not trace["nearest"]["used"]:
         lines.append(("nearest used", _neighbour(trace["nearest_used"])))
     for name, files in trace["files"].items():
-        lines += [(name, f"{digest}  {path}") for path, digest in files.items()]
+        lines += [(name, f"{sha256}  {path}") for path, sha256 in files.items()]
     made, text = trace["regenerated"], "identical"
     if not made["identical"]:
         text = (

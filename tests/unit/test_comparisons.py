@@ -59,6 +59,10 @@ def test_counts_by_hand(study):
     assert (clean["images_won"], clean["images_lost"]) == (0, 2)
     assert clean["mcnemar_p"] == "0: 1; 1: 0.5"
     assert tuple(clean) == comparisons.COLUMNS
+    # Two of eight lost at seed 1; an interval that holds its difference, in points.
+    assert clean["image_difference"].startswith("0: +0.00 [-")
+    low, high = map(float, clean["image_difference"].split("-25.00 [")[1].rstrip("]").split(", "))
+    assert low < -25 < high
 
 
 def test_without_outcomes_or_shared_seeds_the_cells_are_empty(study):

@@ -241,7 +241,7 @@ def test_damaged_models_are_told_in_one_line(tmp_path, fault):
 
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
 def test_weights_that_do_not_fit_are_refused(tmp_path, change):
-    """diffusers leaves a missing weight at its random start, as strict=False does."""
+    """diffusers alone would leave a missing weight at its random start."""
     folder = tmp_path / "model"
     save_denoiser(folder, build(), SubsequenceScheduler())
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"

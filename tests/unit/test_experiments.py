@@ -261,6 +261,10 @@ def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):
     assert found.version("cifar10_table2") == "standard"
 
 
+def test_a_budget_that_no_attack_spends_is_left_for_the_attack_to_refuse(folder):
+    assert "budget" in plan(folder, attack={"budget": {"mt_steps": 3}}).attack("no_synthetic")
+
+
 def test_the_ablations_version_begins_with_the_version(folder):
     with pytest.raises(
         InputError, match=r"attack\.ablations: aa\+mt does not begin with .*use worst"

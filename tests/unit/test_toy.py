@@ -1,6 +1,7 @@
 """The toy of Figures 2, 6, 7: predictors against the exact score, measures on planted shapes."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -239,7 +240,7 @@ def test_lambda_makes_guidance_as_large_as_asked(scheduler, trained):
     sample_batch(exact, scheduler, indices=range(16), seed=stream, shape=(2,))
     states = exact.seen[:20]
     added, predicted = [], []
-    for t, before, now in zip(scheduler.timesteps.tolist()[1:], states, states[1:], strict=False):
+    for t, (before, now) in zip(scheduler.timesteps.tolist()[1:], pairwise(states), strict=True):
         x = now.clone().requires_grad_()
         unit, unit_before = (v / v.norm(dim=1, keepdim=True) for v in (x, before))
         both = torch.cat([unit, unit_before])
