@@ -41,6 +41,11 @@ rule guidance:
         page("guidance"),
 
 
+rule evidence:
+    input:
+        page("evidence"),
+
+
 rule mnist_fig3:
     input:
         page("mnist_fig3"),

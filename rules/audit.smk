@@ -28,7 +28,7 @@ rule audit_network:
 
 rule make_audit_table:
     input:
-        audits=lambda w: arm_files(f"{AUDIT}.json", PLAN.table(w.table)),
+        audits=lambda w: arm_files(f"{AUDIT}.json", w.table),
     output:
         csv=f"{TABLES}/{{table}}_audit.csv",
         markdown=f"{TABLES}/{{table}}_audit.md",

@@ -86,12 +86,12 @@ def split(name):
     return SPLIT.replace("{split}", name)
 
 
-def arm_files(pattern, arms):
-    """`pattern` for each seed of each of `arms`."""
+def arm_files(pattern, table):
+    """`pattern` for each arm of a table and each seed that it has there."""
     return [
         pattern.format(dataset=PLAN.arms[arm]["dataset"], arm=arm, seed=seed)
-        for arm in arms
-        for seed in PLAN.seeds(arm)
+        for arm in PLAN.table(table)
+        for seed in PLAN.seeds(arm, table)
     ]
 
 
@@ -237,7 +237,7 @@ def quality_files(wildcards):
         f"{QUALITY}.json".format(**row, seed=seed)
         for row in rows
         if row["generator"]
-        for seed in PLAN.seeds(row["arm"])
+        for seed in PLAN.seeds(row["arm"], wildcards.paper_table)
     ]
     return list(dict.fromkeys(found))
 
@@ -252,8 +252,8 @@ def quality_titles(wildcards):
 def transfer_arm(arm, seed):
     """The arm whose adversarial images an audit tries on `arm`; None where there is none.
 
-    Of the arms of this data set and eps that have the seed and stand in every table of `arm`, so
-    that no table needs another's networks: the data set's reference, else the next row.
+    Of the arms of this data set and eps that stand with this seed in every table where `arm` does,
+    so that no table needs another's networks: the data set's reference, else the next row.
     """
     row = PLAN.arms[arm]
     names = list(PLAN.arms)
@@ -263,8 +263,7 @@ def transfer_arm(arm, seed):
         for name in names[place + 1 :] + names[:place]
         if PLAN.arms[name]["dataset"] == row["dataset"]
         and PLAN.attack(name)["eps"] == PLAN.attack(arm)["eps"]
-        and seed in PLAN.seeds(name)
-        and set(row["tables"].split()) <= set(PLAN.arms[name]["tables"].split())
+        and PLAN.tables_of(arm, seed) <= PLAN.tables_of(name, seed)
     ]
     reference = PLAN.datasets[row["dataset"]]["report"]["reference"]
     return reference if reference in alike else next(iter(alike), None)
@@ -355,7 +354,7 @@ def attack_shards(wildcards):
 # ---------------------------------------------------------------- tables, figures and pages
 PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
 PAPER_TABLES = experiments.PAPER_TABLES
-AUDITED = ("robustness", *PAPER_TABLES)
+AUDITED = ("robustness", "evidence", *PAPER_TABLES)
 CLAIMS = load_yaml(BASE / "config" / "claims.yaml")["claims"]
 CLAIMED = [table for table in experiments.TABLES if table in {c["scope"] for c in CLAIMS}]
 RECORD = {
@@ -482,7 +481,7 @@ def figures_of(table):
             "caption": "Drawn at random; small figures: the label.",
             "png": f"{FIGURES}/data_{dataset}.png",
         }
-        shown = {"robustness": [samples, sizes, tsne], "guidance": [guidance]}
+        shown = {"robustness": [samples, sizes, tsne], "guidance": [guidance], "evidence": []}
         shown |= {name: [sheet, samples, tsne] for name in PAPER_TABLES}
         shown["mnist_fig3"] = [sheet, real_sizes, samples, tsne]
         found += shown.get(table, [sizes])
@@ -512,7 +511,7 @@ def guidance_shards():
     return [
         (path, (arm, seed))
         for arm in guidance_arms()
-        for seed in PLAN.seeds(arm)
+        for seed in PLAN.seeds(arm, "guidance")
         for path in shards_of_arm(LABELLED, arm, seed)
     ]
 
@@ -523,7 +522,7 @@ def metrics_of(table):
     found = set()
     for row in rows:
         denoiser = PLAN.generators[row["generator"]]["denoiser"]
-        for seed in PLAN.seeds(row["arm"]):
+        for seed in PLAN.seeds(row["arm"], table):
             names = {"dataset": row["dataset"], "real": row["real"], "seed": seed}
             models = [CLASSIFIER.format(classifier="labeler", **names)]
             models += [DIFFUSION.format(denoiser=denoiser, **names)]
@@ -540,10 +539,10 @@ def records_of(table):
             dataset=row["dataset"], arm=arm, seed=seed, shard=shard
         )
         for arm, row in ((arm, PLAN.arms[arm]) for arm in PLAN.table(table))
-        for seed in PLAN.seeds(arm)
+        for seed in PLAN.seeds(arm, table)
         for shard in PLAN.attack_shards(row["dataset"])
     ]
-    found = arm_files(f"{ROBUST}/training.json", PLAN.table(table)) + shards + metrics_of(table)
+    found = arm_files(f"{ROBUST}/training.json", table) + shards + metrics_of(table)
     return found + ([f"{THEORY}/toy/training.json"] if with_theory(table) else [])
 
 
@@ -551,7 +550,7 @@ def report_inputs(wildcards):
     """Everything a page is made from."""
     table = PAGES[wildcards.page]
     inputs = {
-        "evaluations": arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(table)),
+        "evaluations": arm_files(f"{ATTACKS}/evaluation.json", table),
         "records": records_of(table),
         "figures": [figure["png"] for figure in figures_of(table)],
         "tables": [

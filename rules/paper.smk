@@ -3,8 +3,8 @@
 
 rule make_paper_table:
     input:
-        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.paper_table)),
-        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", PLAN.table(w.paper_table)),
+        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", w.paper_table),
+        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", w.paper_table),
         reported="config/reported/contrastive_dp.csv",
     output:
         csv=f"{TABLES}/{{paper_table}}_paper.csv",
@@ -36,9 +36,7 @@ rule make_paper_table:
 
 rule plot_real_sizes:
     input:
-        evaluations=lambda w: arm_files(
-            f"{ATTACKS}/evaluation.json", [row["arm"] for row in real_size_rows(w.dataset)]
-        ),
+        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", "mnist_fig3"),
     output:
         png=f"{FIGURES}/real_sizes_{{dataset}}.png",
         pdf=f"{FIGURES}/real_sizes_{{dataset}}.pdf",

@@ -3,8 +3,8 @@
 
 rule make_table:
     input:
-        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.table)),
-        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", PLAN.table(w.table)),
+        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", w.table),
+        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", w.table),
     output:
         csv=f"{TABLES}/{{table}}.csv",
         markdown=f"{TABLES}/{{table}}.md",
@@ -190,7 +190,7 @@ rule record_reference:
     input:
         table=f"{TABLES}/robustness.csv",
         ablations=f"{TABLES}/ablations.csv",
-        evaluations=arm_files(f"{ATTACKS}/evaluation.json", PLAN.table("robustness")),
+        evaluations=arm_files(f"{ATTACKS}/evaluation.json", "robustness"),
         report=f"{RESULTS}/report.html",
     output:
         **{name: f"results/reference/{file}" for name, file in RECORD.items()},
@@ -215,7 +215,7 @@ rule record_reference:
 rule record_table:
     input:
         tables=lambda w: recorded_files(w.table),
-        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.table)),
+        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", w.table),
         page=lambda w: page(w.table)(w),
     output:
         folder=directory(f"results/reference/{PLAN.scale}/{{table}}"),

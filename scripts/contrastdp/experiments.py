@@ -5,6 +5,7 @@ experiments as rows (generators.tsv, arms.tsv). All are checked here, before any
 nothing heavy.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,7 +21,7 @@ PAPER_TABLES = (
     *("cifar10_table8", "cifar10_table9", "cifar10_table10", "cifar10_table11"),
 )
 ABLATIONS = PAPER_TABLES[-4:]
-TABLES = ("robustness", "ablations", "guidance", *PAPER_TABLES)
+TABLES = ("robustness", "ablations", "guidance", "evidence", *PAPER_TABLES)
 SELECTIONS = ("none", "separability", "gradient_norm", "robust_gradient_norm", "entropy")
 GENERATOR_COLUMNS = {
     "generator": str,
@@ -59,10 +60,13 @@ ARM_COLUMNS = {
     "tables": str,
     "train_on": str,
     "batch": int,
+    "steps": int,
+    "shift": int,
     "eps": str,
     "baseline": str,
     "reported": str,
 }
+TRAINING_CELLS = ("batch", "steps", "shift")
 SAMPLER_CELLS = ("steps", "spacing", "eta", "guidance_scale")
 IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
 GUIDANCE_CELLS = (
@@ -92,16 +96,20 @@ class Plan:
 
     def table(self, name: str) -> list[str]:
         """Arms of a table, in the order of arms.tsv."""
-        return [arm for arm, row in self.arms.items() if name in row["tables"].split()]
+        return [arm for arm, row in self.arms.items() if name in row["tables"]]
 
     def mixed_attacks(self, table: str) -> list[str]:
         """Data sets of a table whose arms may be attacked in different ways."""
         names = {self.arms[arm]["dataset"] for arm in self.table(table)}
         return sorted(name for name in names if self.datasets[name]["report"]["mixed_attacks"])
 
-    def seeds(self, arm: str) -> range:
-        """Seeds of an arm: each covers data subset, diffusion, sampling and training."""
-        return range(self.arms[arm]["seeds"])
+    def seeds(self, arm: str, table: str) -> list[int]:
+        """Seeds of an arm in a table: each covers data subset, diffusion, sampling and training."""
+        return self.arms[arm]["tables"][table]
+
+    def tables_of(self, arm: str, seed: int) -> set[str]:
+        """The tables that show this arm with this seed."""
+        return {table for table, seeds in self.arms[arm]["tables"].items() if seed in seeds}
 
     def sampler(self, dataset: str, generator: str) -> dict[str, Any]:
         """Steps, spacing, eta, ... of a generator: its cells over the data set's defaults."""
@@ -144,7 +152,7 @@ class Plan:
         row = self.arms[arm]
         attack = dict(self.datasets[row["dataset"]]["attack"])
         ablations = attack.pop("ablations")
-        if set(row["tables"].split()) & set(ABLATIONS):
+        if row["tables"].keys() & set(ABLATIONS):
             attack["version"] = ablations
         elif "mt" in VERSIONS[ablations] and "mt" not in VERSIONS[attack["version"]]:
             attack.pop("budget", None)  # the ablations' own
@@ -161,8 +169,8 @@ class Plan:
     def training(self, arm: str) -> dict[str, Any]:
         """Settings of an arm's robust training, epochs counted out as steps of its batch."""
         row = self.arms[arm]
-        settings = dict(self.datasets[row["dataset"]]["training"])
-        settings["batch"] = row["batch"] or settings["batch"]
+        given = {cell: row[cell] for cell in TRAINING_CELLS if row[cell] is not None}
+        settings = self.datasets[row["dataset"]]["training"] | given
         epochs, images = settings.pop("epochs", None), settings.pop("epoch_images", None)
         if epochs is not None:
             settings["epoch_steps"] = -(-images // settings["batch"])
@@ -190,7 +198,7 @@ class Plan:
         own = {name: row[name] for name in ("arm", "title", "dataset", "generator")}
         own["sampler"] = self.generators[row["generator"]]["sampler"]
         batch = self.datasets[row["dataset"]]["sampling"]["batch"]
-        return guidance | own | {"seeds": list(self.seeds(arm)), "batch": batch}
+        return guidance | own | {"seeds": self.seeds(arm, "guidance"), "batch": batch}
 
     def swept(self, arms: Sequence[str], setting: str) -> list[list[str]]:
         """Those of `arms` that differ by one setting of their guidance alone, a list each."""
@@ -205,8 +213,8 @@ class Plan:
     def laid_out(self, table: str) -> list[Row]:
         """Rows of a table as make_table reads them: identity, title, and the list of seeds."""
         return [
-            {name: self.arms[arm][name] for name in (*IDENTITY, "title")}
-            | {"seeds": list(self.seeds(arm))}
+            {name: self.arms[arm][name] for name in (*IDENTITY, "title", "baseline")}
+            | {"seeds": self.seeds(arm, table)}
             for arm in self.table(table)
         ]
 
@@ -215,7 +223,7 @@ class Plan:
         return [
             row
             | {
-                **{name: self.arms[row["arm"]][name] for name in ("baseline", "train_on")},
+                "train_on": self.arms[row["arm"]]["train_on"],
                 "eps": self.attack(row["arm"])["eps"],
                 "reported": (self.arms[row["arm"]]["reported"] or "").split(),
             }
@@ -407,11 +415,15 @@ def _check_trace(found: Plan, where: str) -> None:
             )
     images = {arm: row["synthetic"] for arm, row in found.arms.items() if row["synthetic"]}
     arm = choose(asked["arm"], images, "arm with synthetic images", where)
-    for name, count in (("seed", found.arms[arm]["seeds"]), ("image", images[arm])):
-        if asked[name] >= count:
-            raise InputError(
-                f"{where}: {name} is {asked[name]}; arm '{arm}' has {name}s 0 to {count - 1}"
-            )
+    if asked["image"] >= images[arm]:
+        raise InputError(
+            f"{where}: image is {asked['image']}; arm '{arm}' has images 0 to {images[arm] - 1}"
+        )
+    seeds = sorted(set().union(*found.arms[arm]["tables"].values()))
+    if asked["seed"] not in seeds:
+        raise InputError(
+            f"{where}: seed is {asked['seed']}; arm '{arm}' has seeds {', '.join(map(str, seeds))}"
+        )
 
 
 # ---------------------------------------------------------------- rows
@@ -500,7 +512,32 @@ def _arms(
                 if (other["dataset"], other["eps"]) == (row["dataset"], row["eps"]) and name != arm
             ]
             choose(row["baseline"], alike, "arm of this data set and eps", places[arm])
+            for table in set(row["tables"]) - set(PAPER_TABLES):  # those lay out what they have
+                _check_baseline(row, arms[row["baseline"]], table, places[arm])
     return arms
+
+
+def _check_baseline(row: Row, other: Row, table: str, place: str) -> None:
+    if other["tables"].get(table) != row["tables"][table]:
+        raise InputError(
+            f"{place}: baseline '{other['arm']}' is not in table '{table}' with the same seeds; "
+            "add it there or name another"
+        )
+
+
+def _tables(cell: str, seeds: int, place: str) -> dict[str, list[int]]:
+    """Seeds by table of a cell such as 'robustness evidence:3-14'; 0 to seeds - 1 where unsaid."""
+    found = {}
+    for text in cell.split():
+        table, _, span = text.partition(":")
+        choose(table, TABLES, "table", place)
+        edges = re.fullmatch(r"(\d+)-(\d+)", span or f"0-{seeds - 1}")
+        if not edges or int(edges[1]) > int(edges[2]):
+            raise InputError(f"{place}: tables has '{text}'; write {table} or {table}:3-14")
+        if table in found:
+            raise InputError(f"{place}: tables names '{table}' twice; remove one")
+        found[table] = list(range(int(edges[1]), int(edges[2]) + 1))
+    return found
 
 
 def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
@@ -508,20 +545,20 @@ def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
         if row[column] is None:
             raise InputError(f"{place}: {column} is empty; fill it in")
     choose(row["trainer"], settings["trainers"], "trainer", place)
-    for table in row["tables"].split():
-        choose(table, TABLES, "table", place)
     available = settings["sizes"]["train"]
     if row["real"] < 1 or (available is not None and row["real"] > available):
         has = "some" if available is None else available
         raise InputError(f"{place}: real is {row['real']}; the training split has {has} images")
     if row["eps"] is not None:
         fraction(row["eps"], place)
-    if row["batch"] is not None and row["batch"] < 1:
-        raise InputError(f"{place}: batch is {row['batch']}; it must be 1 or more")
+    for column, least in (("batch", 1), ("steps", 1), ("shift", 0)):
+        if row[column] is not None and row[column] < least:
+            raise InputError(f"{place}: {column} is {row[column]}; it must be {least} or more")
     if row["train_on"] is not None:
         choose(row["train_on"], ("synthetic",), "train_on", place)
     if row["seeds"] < 1:
         raise InputError(f"{place}: seeds is {row['seeds']}; it must be 1 or more")
+    row["tables"] = _tables(row["tables"], row["seeds"], place)
     if row["synthetic"] < 0:
         raise InputError(f"{place}: synthetic is {row['synthetic']}; it must be 0 or more")
     if (row["synthetic"] > 0) != (row["generator"] is not None):

@@ -224,14 +224,15 @@ def robustness_rows(
     interval of the mean robust accuracy over n_test images; difference: robust accuracy minus the
     reference arm's in percentage points, mean and 95% t interval over the `pairs` seeds that both
     arms have. reference: an arm's name, or one for each data set; rows of its data set (and eps)
-    only are compared with it. robust_error: standard errors of the mean robust accuracy in points,
-    from seeds and from test images; sign_flip_p ... mcnemar_p: comparisons.COLUMNS, of images where
-    outcomes has them. What one seed leaves undefined is None.
+    only are compared with it, unless an arm names a baseline of its own. robust_error: standard
+    errors of the mean robust accuracy in points, from seeds and from test images; sign_flip_p ...
+    mcnemar_p: comparisons.COLUMNS, of images where outcomes has them. What one seed leaves
+    undefined is None.
     Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
     that is no arm of the table.
     """
     check_evaluations(evaluations, arms, mixed_attacks)
-    against = _references(arms, reference)
+    against, by_name = _references(arms, reference), {arm["arm"]: arm for arm in arms}
     rows = []
     for arm in arms:
         percent = {
@@ -242,7 +243,7 @@ def robustness_rows(
         robust = mean_interval(list(percent["robust_accuracy"].values()))
         n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
         wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
-        other = against.get(group(arm))
+        other = by_name[arm["baseline"]] if arm.get("baseline") else against.get(group(arm))
         errors = standard_errors([v / 100 for v in percent["robust_accuracy"].values()], n_test)
         gain, tested = None, dict.fromkeys(comparisons.COLUMNS)
         if other is not None and other["arm"] != arm["arm"]:

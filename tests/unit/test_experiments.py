@@ -53,7 +53,7 @@ def test_the_demo_has_the_arms_of_its_table(folder):
     found = plan(folder, scale="demo")
     expected = ["no_synthetic", "ddim", "ddpm", "contrastive_hnm", "contrastive_infonce"]
     assert found.table("robustness") == expected
-    assert all(list(found.seeds(arm)) == [0, 1, 2] for arm in expected)
+    assert all(found.seeds(arm, "robustness") == [0, 1, 2] for arm in expected)
 
 
 def test_layers_override_in_order(folder):
@@ -355,7 +355,7 @@ def test_the_image_to_trace_is_no_setting_of_a_data_set(folder):
     [
         ({"arm": "ddin"}, "did you mean ddim?"),
         ({"arm": "no_synthetic"}, "known: "),
-        ({"seed": 1}, "seed is 1; arm 'contrastive_hnm' has seeds 0 to 0"),
+        ({"seed": 1}, "seed is 1; arm 'contrastive_hnm' has seeds 0"),
         ({"image": 60}, "image is 60; arm 'contrastive_hnm' has images 0 to 59"),
         ({"image": -1}, "trace.image is -1; it must be at least 0"),
         ({"imag": 3}, "did you mean image?"),
