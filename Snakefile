@@ -15,6 +15,7 @@ include: "rules/paper.smk"
 include: "rules/claims.smk"
 include: "rules/quality.smk"
 include: "rules/audit.smk"
+include: "rules/search.smk"
 include: "rules/trace.smk"
 include: "rules/report.smk"
 
@@ -44,6 +45,11 @@ rule guidance:
 rule evidence:
     input:
         page("evidence"),
+
+
+rule search:
+    input:
+        page("search"),
 
 
 rule mnist_fig3:

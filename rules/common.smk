@@ -59,6 +59,7 @@ LABELLED = f"{RESULTS}/{{dataset}}/labelled/{{generator}}/n{{real}}/seed{{seed}}
 SELECTED = f"{RESULTS}/{{dataset}}/selected/{{arm}}/seed{{seed}}"
 ROBUST = f"{RESULTS}/{{dataset}}/robust/{{arm}}/seed{{seed}}"
 ATTACKS = f"{RESULTS}/{{dataset}}/attacks/{{arm}}/seed{{seed}}"
+HELD_OUT = f"{RESULTS}/{{dataset}}/held_out/{{arm}}/seed{{seed}}"
 AUDIT = f"{RESULTS}/{{dataset}}/audit/{{arm}}/seed{{seed}}"
 QUALITY = f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}"
 TRACE = f"{RESULTS}/{{dataset}}/traces/{{arm}}/seed{{seed}}/image{{image}}"
@@ -93,6 +94,16 @@ def arm_files(pattern, table):
         for arm in PLAN.table(table)
         for seed in PLAN.seeds(arm, table)
     ]
+
+
+def evaluations_of(table):
+    """A table's evaluations: on the test split, but where the table is there to choose by."""
+    return arm_files(f"{HELD_OUT if table == 'search' else ATTACKS}/evaluation.json", table)
+
+
+def outcomes_of(table):
+    """Outcomes of each test image behind a table."""
+    return [] if table == "search" else arm_files(f"{ATTACKS}/outcomes.csv", table)
 
 
 def shards_of_arm(pattern, arm, seed):
@@ -481,7 +492,12 @@ def figures_of(table):
             "caption": "Drawn at random; small figures: the label.",
             "png": f"{FIGURES}/data_{dataset}.png",
         }
-        shown = {"robustness": [samples, sizes, tsne], "guidance": [guidance], "evidence": []}
+        shown = {
+            "robustness": [samples, sizes, tsne],
+            "guidance": [guidance],
+            "evidence": [],
+            "search": [],
+        }
         shown |= {name: [sheet, samples, tsne] for name in PAPER_TABLES}
         shown["mnist_fig3"] = [sheet, real_sizes, samples, tsne]
         found += shown.get(table, [sizes])
@@ -534,11 +550,12 @@ def metrics_of(table):
 
 def records_of(table):
     """Every further JSON behind a table: trainings, attacked shards, metrics of the models."""
+    attacked = PLAN.table(table) if table != "search" else []
     shards = [
         f"{ATTACKS}/shard{{shard}}.json".format(
             dataset=row["dataset"], arm=arm, seed=seed, shard=shard
         )
-        for arm, row in ((arm, PLAN.arms[arm]) for arm in PLAN.table(table))
+        for arm, row in ((arm, PLAN.arms[arm]) for arm in attacked)
         for seed in PLAN.seeds(arm, table)
         for shard in PLAN.attack_shards(row["dataset"])
     ]
@@ -550,7 +567,7 @@ def report_inputs(wildcards):
     """Everything a page is made from."""
     table = PAGES[wildcards.page]
     inputs = {
-        "evaluations": arm_files(f"{ATTACKS}/evaluation.json", table),
+        "evaluations": evaluations_of(table),
         "records": records_of(table),
         "figures": [figure["png"] for figure in figures_of(table)],
         "tables": [

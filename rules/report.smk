@@ -3,8 +3,8 @@
 
 rule make_table:
     input:
-        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", w.table),
-        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", w.table),
+        evaluations=lambda w: evaluations_of(w.table),
+        outcomes=lambda w: outcomes_of(w.table),
     output:
         csv=f"{TABLES}/{{table}}.csv",
         markdown=f"{TABLES}/{{table}}.md",
@@ -215,7 +215,7 @@ rule record_reference:
 rule record_table:
     input:
         tables=lambda w: recorded_files(w.table),
-        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", w.table),
+        evaluations=lambda w: evaluations_of(w.table),
         page=lambda w: page(w.table)(w),
     output:
         folder=directory(f"results/reference/{PLAN.scale}/{{table}}"),

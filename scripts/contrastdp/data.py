@@ -67,6 +67,25 @@ def read_tensors(
     return to_tensor(data["image"][chosen]).to(device), label.to(device)
 
 
+def read_held_out(
+    path: str, *, classes: int, device: torch.device, real: int, seed: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """At most `count` of the images that read_tensors(real=real, seed=seed) leaves out, as it does.
+
+    They are drawn at random where there are more, the same ones whatever the order of use. Raises
+    InputError where none is left, and as read_tensors does.
+    """
+    data = read_images(path, classes=classes)
+    drawn = draw_subset(data["label"], real, derive_seed(seed, "subset"))
+    rest = np.setdiff1d(np.arange(len(data["label"])), drawn)
+    if not len(rest):
+        raise InputError(f"{path}: all its {real} images are trained on; ask for fewer real ones")
+    rng = np.random.default_rng(derive_seed(seed, "held out"))
+    chosen = np.sort(rng.permutation(rest)[:count])
+    label = torch.from_numpy(data["label"][chosen])
+    return to_tensor(data["image"][chosen]).to(device), label.to(device)
+
+
 def shape_of(x: torch.Tensor) -> tuple[int, int, int]:
     """(H, W, C), as image files have it, of images (N, C, H, W)."""
     return x.shape[2], x.shape[3], x.shape[1]

@@ -306,7 +306,7 @@ def describe_attack(attack: Mapping[str, Any]) -> str:
         f"{name} {steps[name]}" if name in steps else name for name in attack.get("attacks", ())
     )
     parts = [
-        f"AutoAttack {attack.get('version', '?')} ({', '.join(names)})",
+        f"{attack.get('method', 'AutoAttack')} {attack.get('version', '?')} ({', '.join(names)})",
         f"{attack.get('norm', '?')} ball of eps = {attack.get('eps', '?')}",
         f"seed {attack.get('seed', '?')}",
     ]
@@ -317,7 +317,7 @@ def describe_attack(attack: Mapping[str, Any]) -> str:
 def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     """A sentence for each data set and attack of these evaluations, with its test images."""
     said = (
-        f"{content['dataset']}: {content['n_test']} test images; "
+        f"{content['dataset']}: {content['n_test']} {content.get('images', 'test images')}; "
         f"{describe_attack(content['attack'])}."
         for content in contents
     )

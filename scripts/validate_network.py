@@ -1,0 +1,69 @@
+"""Measure a robust network on training images that nothing of its seed was trained on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from contrastdp.adversarial import accuracies, parse_fraction
+from contrastdp.checkpoint import load_network
+from contrastdp.data import read_held_out
+from contrastdp.device import device as resolve
+from contrastdp.gate import check_network, exact_arithmetic
+from contrastdp.job import run
+from contrastdp.noise import derive_seed, generator
+from contrastdp.records import provenance, write_json
+
+
+@exact_arithmetic()
+def validate_network(
+    *,
+    model: str,
+    train: str,
+    classes: int,
+    attack: Mapping[str, Any],
+    steps: int,
+    images: int,
+    identity: Mapping[str, Any],
+    evaluation: str,
+    device: str = "auto",
+) -> None:
+    """Write clean and robust accuracy (fractions) under PGD on the margin, as gather_attacks does.
+
+    images: how many of the training images that identity's seed left out, at most; attack: norm,
+    eps and step as fractions, batch; identity: the arm's row and the seed. What is chosen by these
+    numbers may be tested on the test split, of which they know nothing.
+    """
+    place = resolve(device)
+    seed, real = identity["seed"], identity["real"]
+    common = {"classes": classes, "device": place, "real": real, "seed": seed}
+    x, y = read_held_out(train, **common, count=images)
+    network = load_network(model, place)
+    gate = check_network(network, x, y, batch=attack["batch"], seed=attack["seed"])
+    clean, robust = accuracies(
+        network,
+        x,
+        y,
+        eps=parse_fraction(attack["eps"]),
+        step_size=parse_fraction(attack["step"], "attack step"),
+        steps=steps,
+        generator=generator(derive_seed(attack["seed"], "held out"), "attack"),
+        batch=attack["batch"],
+    )
+    said = {"method": "PGD", "version": "on the margin", "attacks": ["pgd"]}
+    said |= {"iterations": {"pgd": steps}, "precision": "float32"}
+    said |= {name: attack[name] for name in ("norm", "eps", "step", "seed", "batch")}
+    made = provenance(seed=seed, settings=said, device=str(place))
+    measured = {"n_test": len(y), "images": "held-out training images", "gate": gate}
+    measured |= {"clean_accuracy": clean, "robust_accuracy": robust, "attack": said}
+    write_json(evaluation, {**identity, **measured, "provenance": made})
+
+
+if "snakemake" in globals():
+    run(
+        validate_network,
+        log=snakemake.log[0],
+        threads=snakemake.threads,
+        model=snakemake.input.model,
+        train=snakemake.input.train,
+        evaluation=snakemake.output.evaluation,
+        **snakemake.params,
+    )
