@@ -29,9 +29,8 @@ def select_images(
 ) -> None:
     """Choose `synthetic` of the first `candidates` images of the labelled shards and write them.
 
-    rule: 'none' takes the first; the others take the top K of each class by a score: 'confidence'
-    by the one that the shards have, the rest, for which labeler, encoder and train are read, as
-    score_candidates says.
+    rule: 'none' takes the first and needs no torch; the others take the top K of each class by a
+    score, for which labeler, encoder and train are read, as score_candidates says.
     """
     if rule not in selection.RULES:
         raise InputError(f"selection '{rule}': unknown; known are {', '.join(selection.RULES)}")
@@ -40,15 +39,11 @@ def select_images(
         score = np.zeros(candidates, np.float32)
         chosen = selection.first(candidates, synthetic)
     else:
-        if rule == "confidence":
-            score = pool.confidence
-        else:
-            from contrastdp.scoring import score_candidates
+        from contrastdp.scoring import score_candidates
 
-            paths = {"labeler": labeler, "encoder": encoder, "train": train}
-            attack = {"eps": eps, "attack_step": attack_step, "attack_steps": attack_steps}
-            common = {"real": real, "seed": seed, "device": device}
-            score = score_candidates(rule, pool, **paths, **attack, **common)
+        paths = {"labeler": labeler, "encoder": encoder, "train": train}
+        attack = {"eps": eps, "attack_step": attack_step, "attack_steps": attack_steps}
+        score = score_candidates(rule, pool, **paths, **attack, real=real, seed=seed, device=device)
         chosen, short = selection.top_per_class(
             score, pool.label, classes=classes, count=synthetic, largest=selection.LARGEST[rule]
         )

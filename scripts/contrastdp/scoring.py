@@ -39,8 +39,10 @@ def score_candidates(
 
     labeler, encoder: checkpoints; train: the training split, of which `real` images under `seed`
     are those that the networks were trained on; eps, attack_step (fractions of the pixel range)
-    and attack_steps are of the robust gradient norm.
+    and attack_steps are of the robust gradient norm. 'confidence' is the one that the shards have.
     """
+    if rule == "confidence":
+        return pool.confidence
     place = resolve(device)
     networks = {"labeler": load_network(labeler, place), "encoder": load_network(encoder, place)}
     drawn = read_tensors(
