@@ -14,6 +14,7 @@ from contrastdp.checkpoint import load_network
 from contrastdp.classification import predict
 from contrastdp.data import batches, read_tensors, to_tensor
 from contrastdp.device import device as resolve
+from contrastdp.labelling import label_with
 from contrastdp.noise import generator
 from contrastdp.records import InputError
 from contrastdp.selection import BLOCK, Candidates
@@ -39,10 +40,8 @@ def score_candidates(
 
     labeler, encoder: checkpoints; train: the training split, of which `real` images under `seed`
     are those that the networks were trained on; eps, attack_step (fractions of the pixel range)
-    and attack_steps are of the robust gradient norm. 'confidence' is the one that the shards have.
+    and attack_steps are of the robust gradient norm.
     """
-    if rule == "confidence":
-        return pool.confidence
     place = resolve(device)
     networks = {"labeler": load_network(labeler, place), "encoder": load_network(encoder, place)}
     drawn = read_tensors(
@@ -86,10 +85,12 @@ def scorer(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The score of `rule` as a function of images x (N, C, H, W) in [0, 1] and labels y (N,): (N,).
 
-    entropy is of the labeler's prediction; the others take the encoder, the separability with the
+    entropy and confidence are of the labeler's prediction; the others take the encoder, the separability with the
     centroids of the `real` images. attack: eps, step_size and steps of robust_gradient_norm, which
     draws from `stream`. Raises InputError for an unknown rule.
     """
+    if rule == "confidence":
+        return lambda x, y: label_with(labeler, x, y)[1]
     if rule == "entropy":
         return lambda x, y: entropy(predict(labeler, x))
     if rule == "separability":
