@@ -85,9 +85,9 @@ def scorer(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The score of `rule` as a function of images x (N, C, H, W) in [0, 1] and labels y (N,): (N,).
 
-    entropy and confidence are of the labeler's prediction; the others take the encoder, the separability with the
-    centroids of the `real` images. attack: eps, step_size and steps of robust_gradient_norm, which
-    draws from `stream`. Raises InputError for an unknown rule.
+    entropy and confidence are of the labeler's prediction; the others take the encoder, the
+    separability with the centroids of the `real` images. attack: eps, step_size and steps of
+    robust_gradient_norm, which draws from `stream`. Raises InputError for an unknown rule.
     """
     if rule == "confidence":
         return lambda x, y: label_with(labeler, x, y)[1]

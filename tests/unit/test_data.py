@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from contrastdp.data import batches, draw_subset, epochs, to_tensor, to_uint8
-from contrastdp.records import InputError
+from contrastdp.data import (
+    batches,
+    draw_subset,
+    epochs,
+    read_held_out,
+    read_tensors,
+    to_tensor,
+    to_uint8,
+)
+from contrastdp.records import InputError, write_images
 
 
 def test_conversion_round_trip_keeps_every_grey_level_and_axis():
@@ -58,3 +66,30 @@ def test_epochs_repeat_nothing_within_an_epoch(size):
     whole = stream[: len(stream) // 10 * 10].reshape(-1, 10)
     assert torch.equal(whole.sort(dim=1).values, torch.arange(10).expand_as(whole))
     assert not torch.equal(whole[0], whole[1])
+
+
+# ---------------------------------------------------------------- held-out images
+def marked(path):
+    """60 images of 2 x 2 pixels, each with its own number in its first pixel."""
+    image = np.zeros((60, 2, 2, 1), np.uint8)
+    image[:, 0, 0, 0] = np.arange(60)
+    write_images(path, image=image, label=np.arange(60) % 3)
+    return str(path)
+
+
+def numbers(x):
+    return (x[:, 0, 0, 0] * 255).round().int().tolist()
+
+
+def test_held_out_images_are_those_that_a_seed_was_not_trained_on(tmp_path):
+    given = {"path": marked(tmp_path / "train.npz"), "classes": 3, "device": torch.device("cpu")}
+    for seed in (0, 1):
+        drawn = numbers(read_tensors(**given, real=20, seed=seed)[0])
+        x, y = read_held_out(**given, real=20, seed=seed, count=100)
+        assert sorted(drawn + numbers(x)) == list(range(60))
+        assert [n % 3 for n in numbers(x)] == y.tolist()
+        some = numbers(read_held_out(**given, real=20, seed=seed, count=10)[0])
+        assert some == numbers(read_held_out(**given, real=20, seed=seed, count=10)[0])
+        assert len(some) == 10
+        assert set(some) < set(numbers(x))
+        assert some != numbers(x)[:10]

@@ -56,6 +56,54 @@ def test_the_demo_has_the_arms_of_its_table(folder):
     assert all(found.seeds(arm, "robustness") == [0, 1, 2] for arm in expected)
 
 
+def test_a_table_may_have_its_own_seeds(folder):
+    edit(folder / "arms.tsv", "robustness ablations", "robustness:3-5 ablations")
+    found = plan(folder, scale="demo")
+    assert found.seeds("no_synthetic", "robustness") == [3, 4, 5]
+    assert found.seeds("no_synthetic", "ablations") == [0, 1, 2]
+    assert found.tables_of("no_synthetic", 4) >= {"robustness"}
+    assert "ablations" not in found.tables_of("no_synthetic", 4)
+
+
+@pytest.mark.parametrize("span", ["robustness:5-3", "robustness:3", "robustness:a-b"])
+def test_seeds_of_a_table_that_are_none_are_told(folder, span):
+    edit(folder / "arms.tsv", "robustness ablations", f"{span} ablations")
+    with pytest.raises(InputError, match=f"line 2 .*tables has '{span}'; write robustness"):
+        plan(folder, scale="demo")
+
+
+def test_a_table_is_named_once_in_a_row(folder):
+    edit(folder / "arms.tsv", "robustness ablations", "robustness robustness:3-5 ablations")
+    with pytest.raises(InputError, match="tables names 'robustness' twice"):
+        plan(folder, scale="demo")
+
+
+def test_a_baseline_stands_in_the_arms_own_table(folder):
+    found = plan(folder, scale="demo")
+    arm = found.arms["ddim_shifted_long"]
+    assert found.arms[arm["baseline"]]["tables"] == arm["tables"]
+    edit(folder / "arms.tsv", "\t\tddim_long", "\t\tddim_500")
+    with pytest.raises(InputError, match="baseline 'ddim_500' is not in table 'search'"):
+        plan(folder, scale="demo")
+
+
+@pytest.mark.parametrize(("column", "least"), [("batch", 1), ("steps", 1), ("shift", 0)])
+def test_an_arms_own_training_stands_over_the_data_sets(folder, column, least):
+    header, first, *rest = (folder / "arms.tsv").read_text(encoding="utf-8").splitlines()
+    cells = dict(zip(header.split("\t"), first.split("\t"), strict=True))
+    assert cells["arm"] == "no_synthetic"
+
+    def write(value):
+        line = "\t".join((cells | {column: str(value)}).values())
+        (folder / "arms.tsv").write_text("\n".join([header, line, *rest]) + "\n", encoding="utf-8")
+
+    write(least)
+    assert plan(folder, scale="demo").training("no_synthetic")[column] == least
+    write(least - 1)
+    with pytest.raises(InputError, match=f"{column} is {least - 1}; it must be {least} or more"):
+        plan(folder, scale="demo")
+
+
 def test_layers_override_in_order(folder):
     edit(folder / "datasets" / "digits.yaml", "channels: 1", "channels: 1\ntraining: {steps: 111}")
     assert plan(folder).datasets["digits"]["training"]["steps"] == 111

@@ -270,6 +270,7 @@ def test_each_rule_scores_what_it_says(network, images):
         centroid = network.features(x[:4])
         expected = {
             "entropy": entropy(other(x)),
+            "confidence": torch.stack([other(x)[i].softmax(0)[c] for i, c in enumerate(y)]),
             "separability": separability(network.features(x), centroid),
         }
     expected["gradient_norm"] = slow_norms(network, x, y)
