@@ -9,7 +9,7 @@ from contrastdp.records import read_csv, read_json
 
 SCALES = ["smoke", "demo"]
 RESULTS = "results/smoke"
-TARGETS = ("all", "ablations", "guidance")
+TARGETS = ("all", "ablations", "guidance", "evidence", "search")
 
 
 def edit(path, old, new):
@@ -28,7 +28,7 @@ def dry_run(workflow, *arguments):
 
 # ---------------------------------------------------------------- dry runs
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("target", ["all", "claims", "ablations", "guidance", "theory"])
+@pytest.mark.parametrize("target", ["claims", "theory", *TARGETS])
 def test_every_scale_and_target_plans(workflow_copy, tmp_path, scale, target):
     workflow = workflow_copy(tmp_path)
     done = workflow.run("-n", "--cores", "1", target, "--config", f"scale={scale}")
@@ -97,7 +97,7 @@ def test_the_promised_files_are_there(smoke):
     for name in (
         *(
             f"tables/{table}.{kind}"
-            for table in ("robustness", "ablations", "guidance")
+            for table in ("robustness", "ablations", "guidance", "evidence", "search")
             for kind in ("csv", "md", "tex")
         ),
         "tables/robustness_audit.csv",
