@@ -246,18 +246,23 @@ def test_people_see_signs_intervals_and_the_reference():
     assert {line.replace(r"\&", "").count("&") for line in lines if line.endswith(r"\\")} == {7}
 
 
-def test_warnings_of_the_gate_stand_in_the_caption_with_their_arm():
+def test_warnings_of_gate_and_attack_stand_in_the_caption_with_their_arm():
     found, arms = make_study()
     scaled = {"name": "scaled-logits", "says": "100% of it is large", "images": 3, "of": 9}
     same = {"name": "constant-logits", "says": "the same", "images": None, "of": None}
     found["ddim", 0]["gate"] = [scaled]
+    lower = {"name": "square-lowers", "says": "Square breaks more", "images": 2, "of": 100}
+    found["ddim", 1]["warnings"] = [lower]
+    found["none", 1]["warnings"] = []
     found["ddim", 2]["gate"] = [scaled | {"images": 4}, same]
     found["none", 1]["gate"] = []
     rows = tables.robustness_rows(found, arms, "none")
     text = tables.caption(found, rows)
     first = "Warning of DDIM, scaled-logits: 100% of it is large (seed 0, 3 of 9; 2, 4 of 9)."
-    assert f"{first} Warning of DDIM, constant-logits: the same (seed 2)." in text
-    assert text.count("Warning") == 2
+    assert first in text
+    assert "Warning of DDIM, constant-logits: the same (seed 2)." in text
+    assert "Warning of DDIM, square-lowers: Square breaks more (seed 1, 2 of 100)." in text
+    assert text.count("Warning") == 3
     assert first in tables.markdown_table(rows, text)
     assert r"100\% of it is large" in tables.latex_table(rows, text, "robustness")
     assert "Warning" not in tables.caption(found, [row for row in rows if row["arm"] != "ddim"])
