@@ -1,5 +1,7 @@
 """The robustness table: rows from evaluations, and their CSV, Markdown and LaTeX."""
 
+import hashlib
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -311,6 +313,15 @@ def describe_attack(attack: Mapping[str, Any]) -> str:
     ]
     parts += [str(attack[key]) for key in ("package", "precision") if key in attack]
     return ", ".join(parts)
+
+
+def attack_name(attack: Mapping[str, Any]) -> str:
+    """The attack's version and a digest of all that makes it the same, such as 'standard 0123abcd'.
+
+    Two attacks have one name where check_evaluations takes them for one, eps in any notation.
+    """
+    text = json.dumps(_plain(attack), sort_keys=True, default=str)
+    return f"{attack.get('version', '?')} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
