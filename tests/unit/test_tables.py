@@ -236,6 +236,9 @@ def test_people_see_signs_intervals_and_the_reference():
     assert "eps = 1/10" in markdown
     assert "over 3 seeds" in markdown
     assert "82.0 ± 2.0 [77.0, 87.0] | reference | – |" in markdown
+    widths = [row["robust_wilson_high"] - row["robust_wilson_low"] for row in rows]
+    assert f"by up to {max(widths) / 2:.1f} points" in text
+    assert "mean ± standard deviation over 3 seeds" in text
     assert "−4.67 [−6.10, −3.23]" in markdown
     assert "| 50% \\| HNM_head & more |" in markdown
     latex = tables.latex_table(rows, text, "robustness")
