@@ -143,6 +143,8 @@ def spoil(shards, what):
         second["images"]["broken_by"][0] = "magic"
     elif what == "misclassified":
         second["images"]["clean_prediction"][0] += 1
+    elif what == "right, clean":
+        second["images"]["broken_by"][2] = "clean"
     elif what == "no gate":
         del second["gate"]
     elif what == "no warnings":
@@ -167,6 +169,7 @@ def spoil(shards, what):
         ("index", "images.index is not 4 to 7"),
         ("unknown", "image 4 is broken by 'magic'"),
         ("misclassified", "image 4 of class 1, predicted 2 unattacked"),
+        ("right, clean", "cannot be broken by 'clean'"),
         ("no gate", "lacks 'gate'"),
         ("no warnings", "lacks 'warnings'"),
         ("lacks", "lacks 'seconds'"),

@@ -324,3 +324,35 @@ def test_typed_cells_are_read_and_no_others(tmp_path):
     path.write_text("name,count,share\na,three,0.5\n")
     with pytest.raises(InputError, match="count is 'three', expected a number"):
         tables.read_typed(path, **read)
+
+
+@pytest.mark.parametrize(("accuracy", "fine"), [(0.0, True), (1.0, True), (-0.01, False)])
+def test_an_accuracy_is_a_fraction_ends_included(tmp_path, accuracy, fine):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(make_evaluation(make_arm("ddim"), 0, accuracy)))
+    if fine:
+        assert tables.read_evaluations([str(path)])["ddim", 0]["robust_accuracy"] == accuracy
+    else:
+        with pytest.raises(InputError, match=r"robust_accuracy is -0\.01"):
+            tables.read_evaluations([str(path)])
+
+
+def test_images_won_are_the_arms_own_and_holm_counts_all_comparisons():
+    found, arms = make_study()
+    images = {
+        name: [
+            {
+                "index": i,
+                "label": 0,
+                "broken_by": "" if i < round(100 * e["robust_accuracy"]) else "b",
+            }
+            for i in range(100)
+        ]
+        for name, e in found.items()
+    }
+    rows = {r["arm"]: r for r in tables.robustness_rows(found, arms, "ddim", outcomes=images)}
+    # 82, 83, 80 against 80, 84, 82 images, the same ones first
+    assert (rows["hnm"]["images_won"], rows["hnm"]["images_lost"]) == (2, 3)
+    assert (rows["none"]["images_won"], rows["none"]["images_lost"]) == (0, 14)
+    # 2/8 for three losses; two comparisons
+    assert (rows["none"]["sign_flip_p"], rows["none"]["holm_p"]) == (0.25, 0.5)
