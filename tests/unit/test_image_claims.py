@@ -238,6 +238,7 @@ def test_runs_of_different_attacks_are_compared_only_where_allowed(test):
 
 def test_one_seed_attacked_in_another_way_is_enough():
     runs = attacked(contest(SURE), ALIKE)
+    runs[0]["mixed_attacks"] = "yes"  # one run's permission is not the table's
     runs[-1]["attack"] = ""  # a run whose attack is not known among those whose is
     with pytest.raises(InputError, match=r"different ways \(not named, standard 0123abcd\)"):
         judge("gains_everywhere", runs)

@@ -210,6 +210,8 @@ def test_the_interval_is_newcombes_method_10():
     """Newcombe (1998), Statistics in Medicine 17, 2635: the example of 36, 12, 2 and 0."""
     found = mcnemar_test(*outcomes(36, 12, 2, 0))
     assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    narrower = mcnemar_test(*outcomes(36, 12, 2, 0), level=0.9)
+    assert found.low < narrower.low < narrower.high < found.high
 
 
 @pytest.mark.parametrize("table", [(30, 6, 4, 10), (36, 12, 2, 1), (9, 3, 2, 1), (20, 1, 9, 20)])
