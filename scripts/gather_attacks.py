@@ -48,6 +48,7 @@ def gather_attacks(
             "robust_accuracy": robust,
             "attack": attack,
             "gate": attacked.join_gate(parts),
+            "warnings": attacked.join_warnings(parts),
             "data": {name: data[name] for name in ("title", "subset", "train", "test")},
             "network": network,
             "accuracy_after": after,

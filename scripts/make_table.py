@@ -39,7 +39,8 @@ def make_table(
     )
     caption = tables.caption(found, rows, tables.mixtures(found, arms))
     write_csv(csv, rows, tables.COLUMNS)
-    write_csv(runs, paper_tables.run_rows(found, arms), paper_tables.RUN_COLUMNS)
+    each = paper_tables.run_rows(found, arms, mixed_attacks=mixed_attacks)
+    write_csv(runs, each, paper_tables.RUN_COLUMNS)
     for path, text in (
         (markdown, tables.markdown_table(rows, caption)),
         (latex, tables.latex_table(rows, caption, label=Path(latex).stem)),

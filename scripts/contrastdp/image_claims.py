@@ -5,7 +5,9 @@ arm of one of `generators` against an arm of one of `rivals` that differs in not
 eps, trainer, real and synthetic images, selection. The rival None has no synthetic images, and as
 many real ones as the arm's generator was trained on, or `real` of them; the rival 'baseline' is
 the arm's own baseline. `where` keeps the arms with one of the given values in a column of the runs
-({"printed": ["50K"]}). Importing this module enters its tests in claims.TESTS.
+({"printed": ["50K"]}). Robust accuracies of different attacks are compared only where the runs say
+that their data set's may be mixed, and the evidence then names them; runs of older tables name no
+attack. Importing this module enters its tests in claims.TESTS.
 """
 
 import math
@@ -112,6 +114,7 @@ def gains_in_most(
     """
     chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where}
     contests = _contests(evidence, generators, rivals, **chosen)
+    mixed = _mixed(contests, measures)
     gains = [[_gain(a, b, kind, level)[0] for kind in measures] for a, b in contests]
     if not gains:
         return _not_run(generators, rivals, threshold)
@@ -126,7 +129,7 @@ def gains_in_most(
         threshold,
         decide(low, high, threshold, above=True),
         f"{round(share * len(gains))} of {len(gains)} contests gain in {' and '.join(measures)} "
-        f"accuracy; certain of {low:.2f}, possible in {high:.2f}",
+        f"accuracy; certain of {low:.2f}, possible in {high:.2f}{mixed}",
     )
 
 
@@ -137,6 +140,7 @@ def _everywhere(
     threshold: float,
     level: float,
 ) -> Verdict | None:
+    mixed = _mixed(contests, measures)
     # The paper leaves single values out: no difference there.
     found = [
         (a, b, kind, *_gain(a, b, kind, level))
@@ -162,7 +166,7 @@ def _everywhere(
         threshold,
         verdict,
         f"{won} of {len(found)} differences are above {threshold:g}{_over(found)}; "
-        f"smallest: {kind}, {_name(a)} against {_name(b)}",
+        f"smallest: {kind}, {_name(a)} against {_name(b)}{mixed}",
     )
 
 
@@ -194,6 +198,26 @@ def _contests(
         and (train_on is None or one[0]["train_on"] == MIXTURES[train_on])
         and all(_cell(one[0], column) in values for column, values in (where or {}).items())
     ]
+
+
+def _mixed(contests: Sequence[tuple[list[Run], list[Run]]], measures: Sequence[str]) -> str:
+    """Which contests compare different attacks, in words; InputError where that is not allowed."""
+    found = []
+    for one, other in contests if "robust" in measures else ():
+        attacks = sorted({run.get("attack") or "not named" for run in (*one, *other)})
+        if len(attacks) == 1:
+            continue
+        arms = f"arms {_name(one)} and {_name(other)}"
+        if not all(run.get("mixed_attacks") for run in (*one, *other)):
+            raise InputError(
+                f"image claim: {arms} were attacked in different ways ({', '.join(attacks)}); "
+                "attack them alike, or set mixed_attacks under report"
+            )
+        found.append(f"{arms} ({', '.join(attacks)})")
+    if not found:
+        return ""
+    said = "; attacks are mixed, so robust accuracies are not one measure: "
+    return said + ", ".join(dict.fromkeys(found))
 
 
 def _cell(run: Run, column: str) -> str:

@@ -1,5 +1,6 @@
 """What an attack left of each test image: shards put together, counted and checked."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,13 +10,15 @@ from contrastdp.records import InputError, read_csv, read_json
 IMAGE_FIELDS = ("index", "label", "clean_prediction", "broken_by")
 SHARD_FIELDS = (
     *("start", "stop", "n_test", "attack", "images", "gate"),
-    *("seconds", "provenance"),
+    *("seconds", "warnings", "provenance"),
 )
 ROBUST, MISCLASSIFIED = "", "clean"
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 # ASSUME: we take the DLR loss of AA+MT to be untargeted, and the union 'worst' to attack what
 # AutoAttack left, so that each version's result is also that of the versions it begins with.
 AA_MT = ("apgd-ce-restarts", "apgd-dlr-restarts", "mt")
+# Share of the test images that Square may break after the gradient attacks: AutoAttack's own limit.
+SQUARE_MAY = 0.002
 VERSIONS = {"standard": STANDARD, "aa+mt": AA_MT, "worst": STANDARD + AA_MT}
 
 
@@ -170,6 +173,27 @@ def join_gate(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str,
                 known["images"] += warning["images"]
                 known["of"] += warning["of"]
     return list(joined.values())
+
+
+def join_warnings(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """What the attack itself warned of, each once, in the form of join_gate's warnings.
+
+    AutoAttack's texts (name: autoattack) come without their numbers, which count the images of one
+    batch and restart. Its sign of masked gradients, that Square breaks images which the attacks
+    before it left (name: square-lowers), is judged over the whole test split: shards are too small.
+    """
+    said = (text for _, shard in shards for text in shard["warnings"])
+    texts = dict.fromkeys(
+        re.sub(r"\d+(\.\d+)?%?", "some", text).removesuffix(" See flags_doc.md for details.")
+        for text in said
+    )
+    joined = [{"name": "autoattack", "says": text, "images": None, "of": None} for text in texts]
+    broken = Counter(by for _, shard in shards for by in shard["images"]["broken_by"])["square"]
+    images = sum(len(shard["images"]["index"]) for _, shard in shards)
+    if broken > SQUARE_MAY * images:
+        text = "Square breaks what the gradient attacks left, which hints at masked gradients"
+        joined.append({"name": "square-lowers", "says": text, "images": broken, "of": images})
+    return joined
 
 
 def join_provenance(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

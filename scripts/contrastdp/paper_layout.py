@@ -187,7 +187,7 @@ def caption(
         words = (name + (f" ({n:,} parameters)" if n else "") for name, n in networks)
         sentences.append(f"Network: {' or '.join(words)}.")
     sentences += tables.describe_attacks(evaluations.values())
-    sentences += tables.gate_warnings(evaluations, {cell["arm"]: cell["title"] for cell in run})
+    sentences += tables.attack_warnings(evaluations, {cell["arm"]: cell["title"] for cell in run})
     sentences += notes
     reduced = any("reduced" in cell[f"{kind}_verdict"] for cell in printed for kind in MEASURES)
     if reduced:

@@ -39,7 +39,7 @@ COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
     *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
     *("trainer", "eps", "baseline", "clean", "robust", "n_test"),
-    *("printed", "data", "subset"),
+    *("printed", "data", "subset", "attack", "mixed_attacks"),
 )
 Row = Mapping[str, Any]
 
@@ -176,12 +176,17 @@ def used(evaluations: tables.Evaluations, row: Row) -> dict[str, Any]:
 
 
 def run_rows(
-    evaluations: tables.Evaluations, rows: Sequence[Row], reported: Mapping[str, Row] | None = None
+    evaluations: tables.Evaluations,
+    rows: Sequence[Row],
+    reported: Mapping[str, Row] | None = None,
+    *,
+    mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent.
 
     printed: the number of synthetic images that the paper prints for the arm, such as 50K, which a
-    reduced arm stands for; None without `reported` rows of the arm.
+    reduced arm stands for; None without `reported` rows of the arm. attack: tables.attack_name;
+    mixed_attacks: 'yes' for the data sets of that argument, whose attacks may differ, else None.
     """
     return [
         {key: row.get(key) for key in RUN_COLUMNS}
@@ -192,6 +197,8 @@ def run_rows(
             "robust": round(100 * content["robust_accuracy"], 4),
             "n_test": content["n_test"],
             "printed": _printed_size(row, reported or {}),
+            "attack": tables.attack_name(content["attack"]),
+            "mixed_attacks": "yes" if row["dataset"] in mixed_attacks else None,
         }
         | {key: about[key] for key in ("data", "subset")}
         for row in rows

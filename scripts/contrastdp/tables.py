@@ -1,5 +1,7 @@
 """The robustness table: rows from evaluations, and their CSV, Markdown and LaTeX."""
 
+import hashlib
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -314,6 +316,15 @@ def describe_attack(attack: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def attack_name(attack: Mapping[str, Any]) -> str:
+    """The attack's version and a digest of all that makes it the same, such as 'standard 0123abcd'.
+
+    Two attacks have one name where check_evaluations takes them for one, eps in any notation.
+    """
+    text = json.dumps(_plain(attack), sort_keys=True, default=str)
+    return f"{attack.get('version', '?')} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     """A sentence for each data set and attack of these evaluations, with its test images."""
     said = (
@@ -324,15 +335,16 @@ def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def gate_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list[str]:
-    """A sentence for each arm and warning of the gate before its attack, with the seeds.
+def attack_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list[str]:
+    """A sentence for each arm and warning, of the gate before its attack or of it, with the seeds.
 
-    titles: of the arms by name; other arms are left out. Evaluations that were recorded without a
-    gate say nothing.
+    titles: of the arms by name; other arms are left out. Evaluations that were recorded without
+    these warnings say nothing.
     """
     found: dict[tuple[str, str, str], list[str]] = {}
     for (arm, seed), content in sorted(evaluations.items()):
-        for warning in content.get("gate", ()) if arm in titles else ():
+        told_of = (*content.get("gate", ()), *content.get("warnings", ()))
+        for warning in told_of if arm in titles else ():
             count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
             told = found.setdefault((arm, warning["name"], warning["says"]), [])
             told.append(f"{seed}{count}")
@@ -356,7 +368,7 @@ def caption(
     sentences = [f"Accuracy in percent, {spread}."]
     shown = {row["arm"] for row in rows}
     sentences += describe_attacks(c for c in evaluations.values() if c["arm"] in shown)
-    sentences += gate_warnings(evaluations, {row["arm"]: row["title"] for row in rows})
+    sentences += attack_warnings(evaluations, {row["arm"]: row["title"] for row in rows})
     sentences += notes
     half = max((row["robust_wilson_high"] - row["robust_wilson_low"]) / 2 for row in rows)
     sentences.append(

@@ -29,7 +29,7 @@ def make_shards():
         images |= {"clean_prediction": prediction, "broken_by": broken}
         shards.append(
             {"start": start, "stop": stop, "n_test": 10, "attack": dict(ATTACK), "images": images}
-            | {"gate": [], "seconds": {"apgd-ce": 1.5, "square": 2.0}}
+            | {"gate": [], "warnings": [], "seconds": {"apgd-ce": 1.5, "square": 2.0}}
             | {"provenance": {"seed": 0, "device": f"gpu{start}", "versions": {"torch": "2.13.0"}}}
         )
     return shards
@@ -62,6 +62,33 @@ def test_warnings_of_the_gate_are_joined(tmp_path):
     shards[2]["gate"] = [scaled | {"images": 1, "of": 2}]
     assert gather(tmp_path, shards)["gate"] == [scaled | {"images": 3, "of": 6}, same]
     assert gather(tmp_path, make_shards())["gate"] == []
+
+
+def test_warnings_of_the_attack_are_joined_without_the_counts_of_its_batches(tmp_path):
+    shards = make_shards()
+    shards[0]["warnings"] = ["there are 3 points with zero gradient! See flags_doc.md for details."]
+    shards[2]["warnings"] = [shards[0]["warnings"][0].replace("3", "1"), "logits look odd"]
+    found = gather(tmp_path, shards)["warnings"]
+    assert [warning for warning in found if warning["name"] == "autoattack"] == [
+        {"name": "autoattack", "says": said, "images": None, "of": None}
+        for said in ("there are some points with zero gradient!", "logits look odd")
+    ]
+
+
+@pytest.mark.parametrize(("n_test", "broken", "warned"), [(500, 1, 0), (500, 2, 1), (499, 1, 1)])
+def test_what_square_breaks_last_is_counted_over_the_whole_split(tmp_path, n_test, broken, warned):
+    """AutoAttack warns where Square lowers accuracy by more than 0.2% of all images."""
+    parts = []
+    for start, stop in ((0, 4), (4, n_test)):
+        size = stop - start
+        images = {"index": list(range(start, stop)), "label": [1] * size}
+        images |= {"clean_prediction": [1] * size, "broken_by": [""] * size}
+        parts.append(make_shards()[0] | {"start": start, "stop": stop, "n_test": n_test})
+        parts[-1] |= {"images": images, "attack": ATTACK | {"attacks": ["fab-t", "square"]}}
+    parts[0]["images"]["broken_by"][:broken] = ["square"] * broken
+    found = gather(tmp_path, parts)["warnings"]
+    assert [(warning["images"], warning["of"]) for warning in found] == [(broken, n_test)] * warned
+    assert all(warning["name"] == "square-lowers" for warning in found)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
@@ -116,8 +143,12 @@ def spoil(shards, what):
         second["images"]["broken_by"][0] = "magic"
     elif what == "misclassified":
         second["images"]["clean_prediction"][0] += 1
+    elif what == "right, clean":
+        second["images"]["broken_by"][2] = "clean"
     elif what == "no gate":
         del second["gate"]
+    elif what == "no warnings":
+        del second["warnings"]
     elif what == "lacks":
         del second["seconds"]
 
@@ -138,7 +169,9 @@ def spoil(shards, what):
         ("index", "images.index is not 4 to 7"),
         ("unknown", "image 4 is broken by 'magic'"),
         ("misclassified", "image 4 of class 1, predicted 2 unattacked"),
+        ("right, clean", "cannot be broken by 'clean'"),
         ("no gate", "lacks 'gate'"),
+        ("no warnings", "lacks 'warnings'"),
         ("lacks", "lacks 'seconds'"),
     ],
 )

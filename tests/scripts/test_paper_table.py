@@ -53,6 +53,7 @@ def test_every_file_tells_the_same(study):
         *(("guided", "0", "51.0"), ("guided", "1", "53.2")),
     ]
     assert {run["eps"] for run in runs} == {"8/255"}
+    assert len({run["attack"] for run in runs}) == 1
     assert {(run["printed"], run["data"], run["subset"]) for run in runs} == {
         ("1K", "CIFAR-10", "yes")
     }

@@ -75,8 +75,9 @@ def test_without_outcomes_or_shared_seeds_the_cells_are_empty(study):
     assert set(alone.values()) == {None}
 
 
-def test_other_images_are_not_compared(study):
-    study[1]["base", 1][2]["label"] = 5
+@pytest.mark.parametrize("key", ["index", "label"])
+def test_other_images_are_not_compared(study, key):
+    study[1]["base", 1][2][key] = 5
     with pytest.raises(InputError, match="ours and base, seed 1: were attacked on different test"):
         compare(OURS, BASE, "robust", *study)
 
@@ -90,6 +91,13 @@ def test_outcomes_are_read_back_and_belong_to_their_evaluation(study, tmp_path):
     assert read_outcomes(paths, evaluations) == outcomes
     with pytest.raises(InputError, match=r"as evaluated for arm ours, seed 0; give its own"):
         read_outcomes([paths[1], paths[0], *paths[2:]], evaluations)
+    # as many right in all, but other images: clean accuracy alone tells
+    for number, letters in ((0, "rrrrrrmm"), (1, "rrbbbbrb"), (0, "rrrrrrbmm")):
+        odd = [*paths]
+        odd[number] = str(tmp_path / "odd.csv")
+        write_csv(odd[number], images(letters), IMAGE_FIELDS)
+        with pytest.raises(InputError, match=rf"odd.csv: {len(letters)} images with "):
+            read_outcomes(odd, evaluations)
     with pytest.raises(InputError, match="4 outcome files for 5 evaluations"):
         read_outcomes(paths[1:], evaluations)
 
@@ -122,6 +130,28 @@ def test_holm_counts_a_comparison_once_and_leaves_the_rest_empty():
     # Three comparisons: 3 x 0.01, 2 x 0.03, and 0.04 kept from falling below.
     assert [row["holm_p"] for row in found] == [0.03, 0.06, 0.06, None, 0.03]
     assert [row["holm_p"] for row in adjusted(rows(None, None), ["arm"])] == [None, None]
+    # Equal p are still two comparisons; four decimals are kept.
+    found = adjusted(rows(0.0011, 0.0011), ["arm"])
+    assert [row["holm_p"] for row in found] == [0.0022, 0.0022]
+
+
+def test_the_sign_flips_of_ten_seeds_keep_their_digits():
+    arms = [{"arm": name, "seeds": list(range(10))} for name in ("ours", "base")]
+    found = {
+        (arm["arm"], seed): {"robust_accuracy": 0.5 + 0.01 * (arm["arm"] == "ours") * (seed + 1)}
+        for arm in arms
+        for seed in arm["seeds"]
+    }
+    assert compare(*arms, "robust", found, {})["sign_flip_p"] == round(2 / 1024, 6)
+
+
+def test_an_attack_beyond_the_evaluations_version_is_left_out(study, tmp_path):
+    evaluations, outcomes = study
+    name = "base", 7
+    path = str(tmp_path / "worst.csv")
+    write_csv(path, [image | {"broken_by": "mt"} for image in outcomes[name]], IMAGE_FIELDS)
+    (found,) = read_outcomes([path], {name: evaluations[name]}).values()
+    assert {image["broken_by"] for image in found} == {""}
 
 
 def test_few_seeds_are_said_to_prove_nothing():
@@ -133,6 +163,10 @@ def test_few_seeds_are_said_to_prove_nothing():
     assert "1 comparison of" in text
     assert "10 pairs of seeds cannot give less than 0.002" in text  # 2 / 2^10
     assert sentence(rows(None), ["arm"]) == ""
+    few, many = (adjusted(rows(0.5, pairs=pairs), ["arm"])[0] for pairs in (2, 10))
+    text = sentence([few | {"arm": "few"}, many | {"mcnemar_p": "0: 1"}], ["arm"])
+    assert "10 pairs of seeds" in text
+    assert "McNemar" in text
 
 
 @pytest.mark.parametrize(

@@ -206,3 +206,52 @@ def test_a_value_that_is_not_given_makes_no_difference():
     found = judge("gains_everywhere", runs)
     assert "1 of 1 differences" in found.evidence
     assert judge("gains_everywhere", runs, measures=["clean"]).verdict == "not run"
+
+
+# ---------------------------------------------------------------- attacks
+def attacked(runs, attacks, **changes):
+    """The runs, each arm's generator attacked as `attacks` says."""
+    return [run | {"attack": attacks[run["generator"]]} | changes for run in runs]
+
+
+TESTS_OF_TWO = ("gains_everywhere", "gains_in_most")
+ALIKE = {"plain": "standard 0123abcd", "guided": "standard 0123abcd"}
+UNLIKE = ALIKE | {"guided": "aa+mt 4567cdef"}
+
+
+@pytest.mark.parametrize("test", TESTS_OF_TWO)
+def test_runs_of_different_attacks_are_compared_only_where_allowed(test):
+    plain = judge(test, contest(SURE))  # as recorded before runs named their attack
+    assert judge(test, attacked(contest(SURE), ALIKE, mixed_attacks="")) == plain
+    said = r"arms guided40 and plain40 were attacked in different ways \(aa\+mt 4567cdef, standard"
+    for barred in ({}, {"mixed_attacks": ""}):
+        with pytest.raises(InputError, match=said) as error:
+            judge(test, attacked(contest(SURE), UNLIKE, **barred))
+        assert "\n" not in str(error.value)
+    found = judge(test, attacked(contest(SURE), UNLIKE, mixed_attacks="yes"))
+    assert found.evidence.endswith(
+        "; attacks are mixed, so robust accuracies are not one measure: arms guided40 and plain40 "
+        "(aa+mt 4567cdef, standard 0123abcd)"
+    )
+    assert (found.verdict, found.effect) == (plain.verdict, plain.effect)
+
+
+def test_one_seed_attacked_in_another_way_is_enough():
+    runs = attacked(contest(SURE), ALIKE)
+    runs[0]["mixed_attacks"] = "yes"  # one run's permission is not the table's
+    runs[-1]["attack"] = ""  # a run whose attack is not known among those whose is
+    with pytest.raises(InputError, match=r"different ways \(not named, standard 0123abcd\)"):
+        judge("gains_everywhere", runs)
+
+
+def test_attacks_may_differ_between_eps_and_where_only_clean_accuracy_is_compared():
+    other = dict.fromkeys(UNLIKE, "standard 89ab0123")
+    runs = attacked(contest(SURE), ALIKE) + attacked(contest(SURE, eps="1/10"), other)
+    assert judge("gains_everywhere", runs).verdict == "reproduced"
+    found = judge("gains_everywhere", attacked(contest(SURE), UNLIKE), measures=["clean"])
+    assert "mixed" not in found.evidence
+    order = {"generators": ["guided", "plain"], "measures": ["robust"]}
+    with pytest.raises(InputError, match="in different ways"):
+        TESTS["ordered_everywhere"](
+            {"table": attacked(contest(SURE), UNLIKE)}, **order, threshold=0.0, level=0.95
+        )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contrastdp.outcomes import AA_MT, STANDARD, as_version, images_as_version
+from contrastdp.outcomes import AA_MT, STANDARD, VERSIONS, as_version, images_as_version, is_broken
 from contrastdp.records import InputError
 
 
@@ -53,3 +53,13 @@ def test_attacks_that_did_not_run_first_are_refused(have, version):
     content = evaluation(attacks, have, [0] * len(attacks))
     with pytest.raises(InputError, match=f"arm a, seed 3: was attacked by {have}, .*run it again"):
         as_version(content, version)
+
+
+def test_the_order_of_attacks_is_autoattacks_and_worst_begins_with_it():
+    """Croce & Hein (2020), section 4: APGD-CE, targeted APGD-DLR, targeted FAB, Square."""
+    assert VERSIONS["standard"] == ("apgd-ce", "apgd-t", "fab-t", "square")
+    assert VERSIONS["worst"] == VERSIONS["standard"] + VERSIONS["aa+mt"]
+
+
+def test_only_an_attack_breaks_an_image():
+    assert [is_broken(by) for by in ("", "clean", "square")] == [False, False, True]

@@ -400,3 +400,16 @@ def test_several_eps_stand_in_one_table():
 
 def test_the_reported_file_has_the_promised_columns():
     assert tuple(read_csv(REPORTED)[0]) == paper_tables.REPORTED_COLUMNS
+
+
+def test_runs_name_their_attack_however_its_eps_is_written():
+    study = Study().add("plain", 1000, [80, 80, 80], [50, 51, 52])
+    study.found["plain", 1]["attack"] = dict(reversed(ATTACK.items())) | {"eps": "16/510"}
+    study.found["plain", 2]["attack"] = ATTACK | {"iterations": {"apgd-ce": 20}}
+    first, same, shorter = paper_tables.run_rows(study.found, study.arms)
+    assert set(first) == set(paper_tables.RUN_COLUMNS)
+    assert re.fullmatch("standard [0-9a-f]{8}", first["attack"])
+    assert first["attack"] == same["attack"] != shorter["attack"]
+    assert first["mixed_attacks"] is None
+    allowed = paper_tables.run_rows(study.found, study.arms, mixed_attacks=["cifar10"])
+    assert {run["mixed_attacks"] for run in allowed} == {"yes"}

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, ttest_1samp, ttest_rel
+from scipy.stats import binomtest, norm, permutation_test, ttest_1samp, ttest_rel
 
 from contrastdp import statistics
 from contrastdp.records import InputError
@@ -35,7 +35,8 @@ def test_wilson_of_a_mean_lies_between_those_of_the_counts_beside_it():
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "trials", "level"), [(1.1, 10, 0.95), (-0.1, 10, 0.95), (0.5, 0, 0.95), (1, 9, 95)]
+    ("accuracy", "trials", "level"),
+    [(1.1, 10, 0.95), (-0.1, 10, 0.95), (0.5, 0, 0.95), (1, 9, 95), (0.5, 9, 1), (0.5, 9, 0)],
 )
 def test_wilson_refuses_what_is_no_proportion(accuracy, trials, level):
     with pytest.raises(InputError):
@@ -109,6 +110,56 @@ def test_sign_flips_counted_by_hand(differences, count):
     assert found.count == len(differences)
 
 
+def tail(values):
+    """Share of patterns of signs whose sum is at least as far out, of whole numbers: by counting.
+
+    Sums are counted number by number (a convolution), so that 20 numbers take no 2^20 patterns.
+    """
+    counts = {0: 1}
+    for value in values:
+        new = {}
+        for total, count in counts.items():
+            for end in (total - value, total + value):
+                new[end] = new.get(end, 0) + count
+        counts = new
+    seen = abs(sum(values))
+    return sum(n for total, n in counts.items() if abs(total) >= seen) / 2 ** len(values)
+
+
+def test_twenty_seeds_are_still_tried_in_full():
+    values = np.random.default_rng(3).integers(-300, 400, 20).tolist()
+    assert statistics.EXHAUSTIVE == 2**20  # as docs/statistics.md says; 21 seeds are drawn
+    assert sign_flip_test([value / 1000 for value in values]).p == tail(values)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[15, 8, 4, -4, -3, -11, -10, -12, -7, 14], [3, 4, 12, 18, -11, -8, 14, 18, -5, -3]],
+)
+def test_ties_of_accuracies_over_360_images_count_as_far_out(counts):
+    """Differences of ten seeds in points, as a table holds them: counts over 360 images."""
+    assert sign_flip_test([100 * count / 360 for count in counts]).p == tail(counts)
+
+
+def test_untied_sums_agree_with_scipy():
+    values = np.random.default_rng(5).normal(0.4, 1, 9)
+    expected = permutation_test(
+        (values,), lambda x: x.sum(), permutation_type="samples", n_resamples=1000
+    )
+    assert sign_flip_test(values).p == expected.pvalue
+
+
+def test_sums_that_differ_by_little_are_no_ties():
+    """1/100 of a point of 10: a coarser grid of whole numbers would call these sums alike."""
+    values = [1000, 999, 998, -1, -2]
+    assert sign_flip_test([value / 100 for value in values]).p == tail(values)
+    assert sign_flip_test([7.001, -7.0]).p == 1.0
+    # sums that are alike but for the last bits of their floats
+    values = [7, -1, 3, 11, -5, 2, 9]
+    for unit in (0.1, 1 / 597, 100 / 360):
+        assert sign_flip_test([value * unit for value in values]).p == tail(values)
+
+
 @pytest.mark.parametrize("seeds", [5, 9])
 def test_sign_flips_agree_with_a_slow_loop(seeds):
     values = np.random.default_rng(seeds).integers(-4, 9, seeds).tolist()
@@ -127,6 +178,9 @@ def test_many_seeds_are_drawn_and_repeat_themselves(monkeypatch):
     drawn = sign_flip_test(values).p
     assert drawn == sign_flip_test(values).p != exact
     assert drawn == pytest.approx(exact, abs=0.05)
+    # The pattern seen counts as one of those drawn, so that p is never 0.
+    assert sign_flip_test([1.0] * 40).p == 1 / 1001
+    assert sign_flip_test([0.0] * 40).p == 1.0
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan]])
@@ -156,6 +210,30 @@ def test_the_interval_is_newcombes_method_10():
     """Newcombe (1998), Statistics in Medicine 17, 2635: the example of 36, 12, 2 and 0."""
     found = mcnemar_test(*outcomes(36, 12, 2, 0))
     assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    narrower = mcnemar_test(*outcomes(36, 12, 2, 0), level=0.9)
+    assert found.low < narrower.low < narrower.high < found.high
+
+
+@pytest.mark.parametrize("table", [(30, 6, 4, 10), (36, 12, 2, 1), (9, 3, 2, 1), (20, 1, 9, 20)])
+def test_the_interval_is_that_of_newcombes_text(table):
+    """Method 10 as printed, with e, f, g, h for the cells and the roots of Wilson's quadratic."""
+    e, f, g, h = table
+    n, z = sum(table), norm.ppf(0.975)
+
+    def wilson(x):
+        # roots of (x/n - p)^2 = z^2 p (1 - p) / n
+        return sorted(np.roots([1 + z * z / n, -2 * x / n - z * z / n, (x / n) ** 2]))
+
+    (l2, u2), (l3, u3) = wilson(e + f), wilson(e + g)
+    dl2, du2 = (e + f) / n - l2, u2 - (e + f) / n
+    dl3, du3 = (e + g) / n - l3, u3 - (e + g) / n
+    c = e * h - f * g
+    c = c - n / 2 if c > n / 2 else 0 if c >= 0 else c
+    phi = c / math.sqrt((e + f) * (g + h) * (e + g) * (f + h))
+    low = (f - g) / n - math.sqrt(dl2**2 - 2 * phi * dl2 * du3 + du3**2)
+    high = (f - g) / n + math.sqrt(du2**2 - 2 * phi * du2 * dl3 + dl3**2)
+    found = mcnemar_test(*outcomes(*table))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
 
 
 def tango(won, lost, images):
@@ -207,8 +285,9 @@ def test_holm_worked_by_hand():
     assert holm([0.5, 0.6]) == [1.0, 1.0]
     assert holm([0.04]) == [0.04]
     assert holm([]) == []
-    with pytest.raises(InputError, match=r"p is 1\.2"):
-        holm([0.1, 1.2])
+    for p in (1.2, -0.01):
+        with pytest.raises(InputError, match=rf"p is {p}"):
+            holm([0.1, p])
 
 
 def test_the_two_standard_errors_are_told_apart():
@@ -216,5 +295,7 @@ def test_the_two_standard_errors_are_told_apart():
     assert seeds == pytest.approx(0.02 / math.sqrt(3))
     assert images == pytest.approx(math.sqrt(0.82 * 0.18 / 597))
     assert standard_errors([0.5], 100) == (None, 0.05)
-    with pytest.raises(InputError):
-        standard_errors([80.0], 100)
+    assert standard_errors([1.0, 1.0], 10) == (0.0, 0.0)
+    for values, n_test in (([80.0], 100), ([0.5], 0)):
+        with pytest.raises(InputError, match="give a fraction and images"):
+            standard_errors(values, n_test)

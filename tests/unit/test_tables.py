@@ -236,6 +236,9 @@ def test_people_see_signs_intervals_and_the_reference():
     assert "eps = 1/10" in markdown
     assert "over 3 seeds" in markdown
     assert "82.0 ± 2.0 [77.0, 87.0] | reference | – |" in markdown
+    widths = [row["robust_wilson_high"] - row["robust_wilson_low"] for row in rows]
+    assert f"by up to {max(widths) / 2:.1f} points" in text
+    assert "mean ± standard deviation over 3 seeds" in text
     assert "−4.67 [−6.10, −3.23]" in markdown
     assert "| 50% \\| HNM_head & more |" in markdown
     latex = tables.latex_table(rows, text, "robustness")
@@ -246,18 +249,23 @@ def test_people_see_signs_intervals_and_the_reference():
     assert {line.replace(r"\&", "").count("&") for line in lines if line.endswith(r"\\")} == {7}
 
 
-def test_warnings_of_the_gate_stand_in_the_caption_with_their_arm():
+def test_warnings_of_gate_and_attack_stand_in_the_caption_with_their_arm():
     found, arms = make_study()
     scaled = {"name": "scaled-logits", "says": "100% of it is large", "images": 3, "of": 9}
     same = {"name": "constant-logits", "says": "the same", "images": None, "of": None}
     found["ddim", 0]["gate"] = [scaled]
+    lower = {"name": "square-lowers", "says": "Square breaks more", "images": 2, "of": 100}
+    found["ddim", 1]["warnings"] = [lower]
+    found["none", 1]["warnings"] = []
     found["ddim", 2]["gate"] = [scaled | {"images": 4}, same]
     found["none", 1]["gate"] = []
     rows = tables.robustness_rows(found, arms, "none")
     text = tables.caption(found, rows)
     first = "Warning of DDIM, scaled-logits: 100% of it is large (seed 0, 3 of 9; 2, 4 of 9)."
-    assert f"{first} Warning of DDIM, constant-logits: the same (seed 2)." in text
-    assert text.count("Warning") == 2
+    assert first in text
+    assert "Warning of DDIM, constant-logits: the same (seed 2)." in text
+    assert "Warning of DDIM, square-lowers: Square breaks more (seed 1, 2 of 100)." in text
+    assert text.count("Warning") == 3
     assert first in tables.markdown_table(rows, text)
     assert r"100\% of it is large" in tables.latex_table(rows, text, "robustness")
     assert "Warning" not in tables.caption(found, [row for row in rows if row["arm"] != "ddim"])
@@ -316,3 +324,35 @@ def test_typed_cells_are_read_and_no_others(tmp_path):
     path.write_text("name,count,share\na,three,0.5\n")
     with pytest.raises(InputError, match="count is 'three', expected a number"):
         tables.read_typed(path, **read)
+
+
+@pytest.mark.parametrize(("accuracy", "fine"), [(0.0, True), (1.0, True), (-0.01, False)])
+def test_an_accuracy_is_a_fraction_ends_included(tmp_path, accuracy, fine):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(make_evaluation(make_arm("ddim"), 0, accuracy)))
+    if fine:
+        assert tables.read_evaluations([str(path)])["ddim", 0]["robust_accuracy"] == accuracy
+    else:
+        with pytest.raises(InputError, match=r"robust_accuracy is -0\.01"):
+            tables.read_evaluations([str(path)])
+
+
+def test_images_won_are_the_arms_own_and_holm_counts_all_comparisons():
+    found, arms = make_study()
+    images = {
+        name: [
+            {
+                "index": i,
+                "label": 0,
+                "broken_by": "" if i < round(100 * e["robust_accuracy"]) else "b",
+            }
+            for i in range(100)
+        ]
+        for name, e in found.items()
+    }
+    rows = {r["arm"]: r for r in tables.robustness_rows(found, arms, "ddim", outcomes=images)}
+    # 82, 83, 80 against 80, 84, 82 images, the same ones first
+    assert (rows["hnm"]["images_won"], rows["hnm"]["images_lost"]) == (2, 3)
+    assert (rows["none"]["images_won"], rows["none"]["images_lost"]) == (0, 14)
+    # 2/8 for three losses; two comparisons
+    assert (rows["none"]["sign_flip_p"], rows["none"]["holm_p"]) == (0.25, 0.5)
