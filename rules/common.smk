@@ -344,11 +344,20 @@ def asked_now(rule):
     return lambda wildcards: f"{code(rule)}, asked for at {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
 
 
-def attack_shards(wildcards):
-    """The arm's shards of attacked test images."""
+def attack_files(dataset, **names):
+    """Attacked shards of the test split; names: arm and seed."""
     return [
-        f"{ATTACKS}/shard{{shard}}.json".format(shard=shard, **wildcards)
-        for shard in PLAN.attack_shards(wildcards.dataset)
+        f"{ATTACKS}/shard{{shard}}.json".format(dataset=dataset, shard=shard, **names)
+        for shard in PLAN.attack_shards(dataset)
+    ]
+
+
+def last_files(dataset, **names):
+    """The same of the last checkpoint; none where the data set does not attack it."""
+    shards = PLAN.attack_shards(dataset) if PLAN.datasets[dataset]["attack"]["last"] else ()
+    return [
+        f"{ATTACKS}/last/shard{{shard}}.json".format(dataset=dataset, shard=shard, **names)
+        for shard in shards
     ]
 
 
@@ -536,12 +545,11 @@ def metrics_of(table):
 def records_of(table):
     """Every further JSON behind a table: trainings, attacked shards, metrics of the models."""
     shards = [
-        f"{ATTACKS}/shard{{shard}}.json".format(
-            dataset=row["dataset"], arm=arm, seed=seed, shard=shard
-        )
-        for arm, row in ((arm, PLAN.arms[arm]) for arm in PLAN.table(table))
+        path
+        for arm in PLAN.table(table)
         for seed in PLAN.seeds(arm)
-        for shard in PLAN.attack_shards(row["dataset"])
+        for files in (attack_files, last_files)
+        for path in files(PLAN.arms[arm]["dataset"], arm=arm, seed=seed)
     ]
     found = arm_files(f"{ROBUST}/training.json", PLAN.table(table)) + shards + metrics_of(table)
     return found + ([f"{THEORY}/toy/training.json"] if with_theory(table) else [])

@@ -8,6 +8,7 @@ from contrastdp import tables
 from contrastdp.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from contrastdp.paper_tables import COMPARED, MEASURES, NOT_GIVEN, NOT_RECORDED, NOT_RUN, OURS_ONLY
 
+LAST = "ours, last checkpoint"
 NONE = "–"  # a cell that neither the paper nor we have
 Row = Mapping[str, Any]
 Cells = tuple[list[str], list[list[str]], list[bool]]  # header, lines, columns set to the right
@@ -17,9 +18,10 @@ Cells = tuple[list[str], list[list[str]], list[bool]]  # header, lines, columns 
 def lay_out(cells: Sequence[Row]) -> Cells:
     """The paper's table: rows are methods, columns the synthetic sizes with clean and robust.
 
-    cells: of paper_tables.cell_rows. Each method has a line 'paper', a line 'ours' and, where any
-    of its cells was run, one of verdicts. Arms that the paper has no cell for follow, their
-    accuracies in two columns of their own. Returns header, lines, and which columns are set right.
+    cells: of paper_tables.cell_rows. Each method has a line 'paper', a line 'ours', one of the last
+    checkpoint where that was attacked, and one of verdicts where any of its cells was run. Arms
+    that the paper has no cell for follow, their accuracies in two columns of their own. Returns
+    header, lines, and which columns are set right.
     """
     printed = [cell for cell in cells if cell["id"] is not None]
     own = [cell for cell in cells if cell["id"] is None]
@@ -42,6 +44,7 @@ def lay_out(cells: Sequence[Row]) -> Cells:
         name = f"{method} ({version})" if len(versions) > 1 else method
         run = [cell for cell in of_size.values() if cell["arm"] is not None]
         parts = {"paper": _paper_value, _ours_label(run): _our_value}
+        parts |= {LAST: _last_value} if any(_attacked_last(cell) for cell in run) else {}
         parts |= {"verdict": _short_verdict} if run else {}
         for label, show in parts.items():
             line = [name, label]
@@ -54,6 +57,9 @@ def lay_out(cells: Sequence[Row]) -> Cells:
         line = [cell["title"], f"{OURS_ONLY}{_mark([cell])}, {counts}"]
         line += [NONE] * (2 * len(sizes)) + [_our_value(cell, kind) for kind in MEASURES]
         lines.append(line)
+        if _attacked_last(cell):
+            line = [cell["title"], LAST] + [NONE] * (2 * len(sizes))
+            lines.append(line + [_last_value(cell, kind) for kind in MEASURES])
     return header, lines, [i > 1 for i in range(len(header))]
 
 
@@ -85,6 +91,15 @@ def _our_value(cell: Row, kind: str) -> str:
     if cell["id"] is not None and cell["synthetic_used"] != _images(cell["synthetic"]):
         count += f"; {cell['synthetic_used']:,} images"
     return f"{mean:.2f}{spread} [{low:.1f}, {high:.1f}] ({count})"
+
+
+def _attacked_last(cell: Row) -> bool:
+    return cell["last_robust_mean"] is not None
+
+
+def _last_value(cell: Row, kind: str) -> str:
+    value = cell[f"last_{kind}_mean"]
+    return NONE if value is None else f"{value:.2f}"
 
 
 def _short_verdict(cell: Row, kind: str) -> str:
@@ -169,6 +184,11 @@ def caption(
         "Ours: mean ± standard deviation over seeds [95% interval of seeds (t) and test images "
         f"(Wilson) together] ({counts})."
     )
+    if any(_attacked_last(cell) for cell in run):
+        sentences.append(
+            f"{LAST.capitalize()}: mean of the last training step's, attacked likewise; all else "
+            "is of the one that validation chose."
+        )
     missing = sum(cell["arm"] is None for cell in printed)
     if missing:
         sentences.append(f"{missing} of the paper's {len(printed)} cells were not run.")

@@ -26,6 +26,7 @@ CELL_COLUMNS = (
     *("arm", "title", "dataset", "generator", "selection", "trainer", "eps"),
     *("real", "synthetic_used", "train_on", "seeds", "n_test"),
     *(f"{kind}_{part}" for kind in MEASURES for part in ("mean", "std", "low", "high")),
+    *tables.LAST,
     *USED,
     *("clean_verdict", "robust_verdict"),
 )
@@ -39,6 +40,7 @@ COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
     *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
     *("trainer", "eps", "baseline", "clean", "robust", "n_test"),
+    *("last_clean", "last_robust"),
     *("printed", "data", "subset"),
 )
 Row = Mapping[str, Any]
@@ -180,6 +182,7 @@ def run_rows(
 ) -> list[dict[str, Any]]:
     """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent.
 
+    last_clean, last_robust: of the last checkpoint, None where it was not attacked.
     printed: the number of synthetic images that the paper prints for the arm, such as 50K, which a
     reduced arm stands for; None without `reported` rows of the arm.
     """
@@ -191,6 +194,8 @@ def run_rows(
             "clean": round(100 * content["clean_accuracy"], 4),
             "robust": round(100 * content["robust_accuracy"], 4),
             "n_test": content["n_test"],
+            "last_clean": _rounded(last["last_clean_mean"]),
+            "last_robust": _rounded(last["last_robust_mean"]),
             "printed": _printed_size(row, reported or {}),
         }
         | {key: about[key] for key in ("data", "subset")}
@@ -198,6 +203,7 @@ def run_rows(
         for about in [used(evaluations, row)]
         for seed in row["seeds"]
         for content in [evaluations[row["arm"], seed]]
+        for last in [tables.last_means(evaluations, {**row, "seeds": [seed]})]
     ]
 
 
@@ -254,6 +260,8 @@ def _cell(
     cell |= {"synthetic_used": row["synthetic"], "train_on": row.get("train_on")}
     cell |= {"eps": contents[0]["attack"].get("eps"), "seeds": len(contents), "n_test": n_test}
     reasons = [] if paper is None else _reductions(cell, paper, comparable)
+    of_last = tables.last_means(evaluations, row)
+    cell |= {key: _rounded(value) for key, value in of_last.items()}
     for kind in MEASURES:
         values = [100 * content[f"{kind}_accuracy"] for content in contents]
         ours, low, high = accuracy_interval(values, n_test)
