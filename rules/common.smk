@@ -230,9 +230,9 @@ def quality_identity(wildcards):
     return {"dataset": wildcards.dataset, "generator": wildcards.generator} | numbers
 
 
-def quality_files(wildcards):
+def quality_files(table):
     """Measurements of every generator, number of real images and seed of a table."""
-    rows = [PLAN.arms[arm] for arm in PLAN.table(wildcards.paper_table)]
+    rows = [PLAN.arms[arm] for arm in PLAN.table(table)]
     found = [
         f"{QUALITY}.json".format(**row, seed=seed)
         for row in rows

@@ -5,6 +5,7 @@ rule make_table:
     input:
         evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", PLAN.table(w.table)),
         outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", PLAN.table(w.table)),
+        measures=lambda w: quality_files(w.table),
     output:
         csv=f"{TABLES}/{{table}}.csv",
         markdown=f"{TABLES}/{{table}}.md",

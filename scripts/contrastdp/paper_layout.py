@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contrastdp import comparisons as tests
-from contrastdp import tables
+from contrastdp import memorisation, tables
 from contrastdp.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from contrastdp.paper_tables import COMPARED, MEASURES, NOT_GIVEN, NOT_RECORDED, NOT_RUN, OURS_ONLY
 
@@ -20,8 +20,9 @@ def lay_out(cells: Sequence[Row]) -> Cells:
 
     cells: of paper_tables.cell_rows. Each method has a line 'paper', a line 'ours', one of the last
     checkpoint where that was attacked, and one of verdicts where any of its cells was run. Arms
-    that the paper has no cell for follow, their accuracies in two columns of their own. Returns
-    header, lines, and which columns are set right.
+    that the paper has no cell for follow, their accuracies in two columns of their own. The last
+    column is how near our generators come to their training images, where that was measured.
+    Returns header, lines, and which columns are set right.
     """
     printed = [cell for cell in cells if cell["id"] is not None]
     own = [cell for cell in cells if cell["id"] is None]
@@ -31,6 +32,8 @@ def lay_out(cells: Sequence[Row]) -> Cells:
         header += [f"{kind}, {'none' if size == '0' else size}" for kind in ("Clean", "Robust")]
     header += ["Clean, ours only", "Robust, ours only"] if own else []
     beside = [NONE, NONE] if own else []
+    near = any(cell[memorisation.COLUMNS[0]] is not None for cell in cells)
+    header += [memorisation.HEADER] if near else []
 
     lines = []
     versions = {cell["text_version"] for cell in printed}
@@ -51,15 +54,17 @@ def lay_out(cells: Sequence[Row]) -> Cells:
             for size in sizes:
                 cell = of_size.get(size)
                 line += [NONE if cell is None else show(cell, kind) for kind in MEASURES]
-            lines.append(line + beside)
+            ours = run if show is _our_value else []
+            lines.append(line + beside + ([_distances(ours)] if near else []))
     for cell in own:
         counts = f"{_real(cell)} real + {cell['synthetic_used']:,} synthetic"
         line = [cell["title"], f"{OURS_ONLY}{_mark([cell])}, {counts}"]
         line += [NONE] * (2 * len(sizes)) + [_our_value(cell, kind) for kind in MEASURES]
-        lines.append(line)
+        lines.append(line + ([_distances([cell])] if near else []))
         if _attacked_last(cell):
             line = [cell["title"], LAST] + [NONE] * (2 * len(sizes))
-            lines.append(line + [_last_value(cell, kind) for kind in MEASURES])
+            line += [_last_value(cell, kind) for kind in MEASURES]
+            lines.append(line + ([NONE] if near else []))
     return header, lines, [i > 1 for i in range(len(header))]
 
 
@@ -100,6 +105,12 @@ def _attacked_last(cell: Row) -> bool:
 def _last_value(cell: Row, kind: str) -> str:
     value = cell[f"last_{kind}_mean"]
     return NONE if value is None else f"{value:.2f}"
+
+
+def _distances(cells: Sequence[Row]) -> str:
+    """Distances to the nearest training image, each once: a method's sizes share a generator."""
+    said = dict.fromkeys(memorisation.text(cell) for cell in cells)
+    return "; ".join(text for text in said if text != NONE) or NONE
 
 
 def _short_verdict(cell: Row, kind: str) -> str:
@@ -189,6 +200,7 @@ def caption(
             f"{LAST.capitalize()}: mean of the last training step's, attacked likewise; all else "
             "is of the one that validation chose."
         )
+    sentences.append(memorisation.sentence(run))
     missing = sum(cell["arm"] is None for cell in printed)
     if missing:
         sentences.append(f"{missing} of the paper's {len(printed)} cells were not run.")
@@ -217,7 +229,7 @@ def caption(
         )
     elif run and not comparable:
         sentences.append("Settings are reduced ones, not the paper's.")
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def comparison_caption(comparisons: Sequence[Row]) -> str:

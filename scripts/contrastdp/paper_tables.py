@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons, tables
+from contrastdp import comparisons, memorisation, tables
 from contrastdp.claims import INCONCLUSIVE, decide
 from contrastdp.records import InputError
 from contrastdp.statistics import Estimate, mean_interval, paired_difference, wilson_interval
@@ -27,6 +27,7 @@ CELL_COLUMNS = (
     *("real", "synthetic_used", "train_on", "seeds", "n_test"),
     *(f"{kind}_{part}" for kind in MEASURES for part in ("mean", "std", "low", "high")),
     *tables.LAST,
+    *memorisation.COLUMNS,
     *USED,
     *("clean_verdict", "robust_verdict"),
 )
@@ -220,6 +221,7 @@ def cell_rows(
     layout: Sequence[str],
     *,
     comparable: bool,
+    nearest: memorisation.Nearest | None = None,
     mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row a reported cell, in the order of `layout`, then one for each arm without a cell.
@@ -237,11 +239,15 @@ def cell_rows(
     shown = {owner[name]["arm"] for name in layout if name in owner}
     pairs = [(reported[name], owner.get(name)) for name in layout]
     pairs += [(None, row) for row in rows if row["arm"] not in shown]
-    return [_cell(evaluations, paper, row, comparable) for paper, row in pairs]
+    return [_cell(evaluations, paper, row, comparable, nearest or {}) for paper, row in pairs]
 
 
 def _cell(
-    evaluations: tables.Evaluations, paper: Row | None, row: Row | None, comparable: bool
+    evaluations: tables.Evaluations,
+    paper: Row | None,
+    row: Row | None,
+    comparable: bool,
+    nearest: memorisation.Nearest,
 ) -> dict[str, Any]:
     cell: dict[str, Any] = dict.fromkeys(CELL_COLUMNS)
     if paper is not None:
@@ -260,8 +266,8 @@ def _cell(
     cell |= {"synthetic_used": row["synthetic"], "train_on": row.get("train_on")}
     cell |= {"eps": contents[0]["attack"].get("eps"), "seeds": len(contents), "n_test": n_test}
     reasons = [] if paper is None else _reductions(cell, paper, comparable)
-    of_last = tables.last_means(evaluations, row)
-    cell |= {key: _rounded(value) for key, value in of_last.items()}
+    beside = tables.last_means(evaluations, row) | memorisation.nearest_cells(nearest, row)
+    cell |= {key: _rounded(value) for key, value in beside.items()}
     for kind in MEASURES:
         values = [100 * content[f"{kind}_accuracy"] for content in contents]
         ours, low, high = accuracy_interval(values, n_test)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons
+from contrastdp import comparisons, memorisation
 from contrastdp.outcomes import as_version, difference
 from contrastdp.records import InputError, read_csv, read_json
 from contrastdp.statistics import (
@@ -33,6 +33,7 @@ ADDED = (
     *("robust_error_seeds", "robust_error_images"),
     *comparisons.COLUMNS,
     *LAST,
+    *memorisation.COLUMNS,
 )
 COLUMNS = (
     *("arm", "real", "synthetic", "trainer", "seeds"),
@@ -224,6 +225,7 @@ def robustness_rows(
     reference: str | Sequence[str] | None = None,
     *,
     outcomes: comparisons.Outcomes | None = None,
+    nearest: memorisation.Nearest | None = None,
     mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row an arm, in the order of `arms`, with the keys of COLUMNS; accuracies in percent.
@@ -234,8 +236,9 @@ def robustness_rows(
     arms have. reference: an arm's name, or one for each data set; rows of its data set (and eps)
     only are compared with it. robust_error: standard errors of the mean robust accuracy in points,
     from seeds and from test images; sign_flip_p ... mcnemar_p: comparisons.COLUMNS, of images where
-    outcomes has them; last_..._mean: of last_means. All but these are of the best checkpoint. What
-    one seed leaves undefined is None.
+    outcomes has them; last_..._mean: of last_means; nearest_..._mean: of memorisation.nearest_cells
+    (in pixels' units). All accuracies but the last_ ones are of the best checkpoint. What one seed
+    leaves undefined is None.
     Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
     that is no arm of the table.
     """
@@ -284,6 +287,7 @@ def robustness_rows(
             "robust_error_seeds": None if errors[0] is None else 100 * errors[0],
             "robust_error_images": 100 * errors[1],
             **last_means(evaluations, arm),
+            **memorisation.nearest_cells(nearest or {}, arm),
         }
         # Four decimals: far below 1 / n_test, and free of the last bits of a float.
         rounded = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
@@ -392,6 +396,7 @@ def caption(
     )
     if any(row[LAST[-1]] is not None for row in rows):
         sentences.append(LAST_SENTENCE)
+    sentences.append(memorisation.sentence(rows))
     compared = [row for row in rows if row["difference"] is not None]
     if compared:
         titles = {row["arm"]: row["title"] for row in rows}
@@ -413,6 +418,7 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
     compared = any(row["difference"] is not None for row in rows)
     tested = any(row["holm_p"] is not None for row in rows)
     last = any(row[LAST[-1]] is not None for row in rows)
+    near = any(row[memorisation.COLUMNS[0]] is not None for row in rows)
     references = {row["reference"] for row in rows}
     cells = []
     for row in rows:
@@ -424,6 +430,8 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
         )
         if last:
             line.append(_number(row[LAST[-1]], "{:.1f}"))
+        if near:
+            line.append(memorisation.text(row))
         if row["difference"] is not None:
             line.append(
                 signed(row["difference"])
@@ -435,6 +443,7 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
             line.append(comparisons.p_text(row["holm_p"]))
         cells.append(([row["dataset"]] if several else []) + line)
     header = (["Data"] if several else []) + header + ([LAST_HEADER] if last else [])
+    header += [memorisation.HEADER] if near else []
     header += ["Difference"] if compared else []
     header += [comparisons.HEADER] if tested else []
     return header, cells
