@@ -6,6 +6,7 @@ from typing import Any
 from contrastdp.records import InputError, read_json
 from contrastdp.statistics import mean_interval
 
+DISTANCES = ("nearest", "nearest_heldout")
 COLUMNS = ("nearest_mean", "nearest_heldout_mean")
 HEADER = "Nearest training image"
 Key = tuple[str, str, int, int]  # data set, generator, real images, seed
@@ -13,21 +14,18 @@ Nearest = Mapping[Key, Mapping[str, Any]]
 
 
 def read_nearest(paths: Iterable[str]) -> dict[Key, dict[str, Any]]:
-    """Read files of measure_samples: by Key the generator's nearest, nearest_heldout, n, n_heldout.
+    """Read files of measure_samples: by Key the generator's nearest and nearest_heldout.
 
-    nearest, nearest_heldout: mean Euclidean distance, pixels in [0, 1], from n of the generator's
-    images, and from n_heldout of the test split, to the nearest real image trained on. Raises
-    InputError in one line for a file that lacks one of these, or is of another's generator, number
-    of real images and seed.
+    Mean Euclidean distances, pixels in [0, 1], to the nearest real image trained on: from the
+    generator's images, and from those of the test split. Raises InputError in one line for a file
+    that lacks one of these, or is of the generator, number of real images and seed of another.
     """
     found: dict[Key, dict[str, Any]] = {}
     for path in paths:
         content = read_json(path)
         try:
             name = tuple(content[key] for key in ("dataset", "generator", "real", "seed"))
-            kept = {key: content["rows"]["synthetic"][key] for key in ("n", "nearest")}
-            kept["nearest_heldout"] = content["rows"]["synthetic"]["nearest_heldout"]
-            kept["n_heldout"] = content["n_heldout"]
+            kept = {key: content["rows"]["synthetic"][key] for key in DISTANCES}
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}: lacks {error}; delete it and measure again") from None
         if name in found:
@@ -66,7 +64,7 @@ def nearest_cells(nearest: Nearest, arm: Mapping[str, Any]) -> dict[str, float |
         else:
             measured += list(alike.values())[:1]
     if len(measured) == len(arm["seeds"]):
-        for key, column in zip(("nearest", "nearest_heldout"), COLUMNS, strict=True):
+        for key, column in zip(DISTANCES, COLUMNS, strict=True):
             if arm["generator"] or key != "nearest":
                 cells[column] = mean_interval([content[key] for content in measured]).mean
     return cells
