@@ -241,14 +241,14 @@ def quality_identity(wildcards):
     return {"dataset": wildcards.dataset, "generator": wildcards.generator} | numbers
 
 
-def quality_files(wildcards):
+def quality_files(table):
     """Measurements of every generator, number of real images and seed of a table."""
-    rows = [PLAN.arms[arm] for arm in PLAN.table(wildcards.paper_table)]
+    rows = [PLAN.arms[arm] for arm in PLAN.table(table)]
     found = [
         f"{QUALITY}.json".format(**row, seed=seed)
         for row in rows
         if row["generator"]
-        for seed in PLAN.seeds(row["arm"], wildcards.paper_table)
+        for seed in PLAN.seeds(row["arm"], table)
     ]
     return list(dict.fromkeys(found))
 
@@ -354,11 +354,20 @@ def asked_now(rule):
     return lambda wildcards: f"{code(rule)}, asked for at {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
 
 
-def attack_shards(wildcards):
-    """The arm's shards of attacked test images."""
+def attack_files(dataset, **names):
+    """Attacked shards of the test split; names: arm and seed."""
     return [
-        f"{ATTACKS}/shard{{shard}}.json".format(shard=shard, **wildcards)
-        for shard in PLAN.attack_shards(wildcards.dataset)
+        f"{ATTACKS}/shard{{shard}}.json".format(dataset=dataset, shard=shard, **names)
+        for shard in PLAN.attack_shards(dataset)
+    ]
+
+
+def last_files(dataset, **names):
+    """The same of the last checkpoint; none where the data set does not attack it."""
+    shards = PLAN.attack_shards(dataset) if PLAN.datasets[dataset]["attack"]["last"] else ()
+    return [
+        f"{ATTACKS}/last/shard{{shard}}.json".format(dataset=dataset, shard=shard, **names)
+        for shard in shards
     ]
 
 
@@ -552,12 +561,11 @@ def records_of(table):
     """Every further JSON behind a table: trainings, attacked shards, metrics of the models."""
     attacked = PLAN.table(table) if table != "search" else []
     shards = [
-        f"{ATTACKS}/shard{{shard}}.json".format(
-            dataset=row["dataset"], arm=arm, seed=seed, shard=shard
-        )
-        for arm, row in ((arm, PLAN.arms[arm]) for arm in attacked)
+        path
+        for arm in attacked
         for seed in PLAN.seeds(arm, table)
-        for shard in PLAN.attack_shards(row["dataset"])
+        for files in (attack_files, last_files)
+        for path in files(PLAN.arms[arm]["dataset"], arm=arm, seed=seed)
     ]
     found = arm_files(f"{ROBUST}/training.json", table) + shards + metrics_of(table)
     return found + ([f"{THEORY}/toy/training.json"] if with_theory(table) else [])

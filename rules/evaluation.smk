@@ -28,14 +28,30 @@ rule attack_shard:
         "../scripts/attack_shard.py"
 
 
+# The checkpoint of the last step beside the one that validation chose, attacked alike.
+use rule attack_shard as attack_last with:
+    input:
+        model=f"{ROBUST}/last.safetensors",
+        test=split("test"),
+    output:
+        shard=f"{ATTACKS}/last/shard{{shard}}.json",
+        adversarial=f"{ATTACKS}/last/shard{{shard}}_adversarial.npz",
+    log:
+        f"{RESULTS}/logs/attack_last/{{dataset}}/{{arm}}/seed{{seed}}/shard{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/attack_last/{{dataset}}/{{arm}}/seed{{seed}}/shard{{shard}}.tsv"
+
+
 rule gather_attacks:
     input:
-        shards=attack_shards,
+        shards=lambda w: attack_files(**w),
+        last=lambda w: last_files(**w),
         training=f"{ROBUST}/training.json",
         origin=f"{RESULTS}/{{dataset}}/data/origin.json",
     output:
         evaluation=f"{ATTACKS}/evaluation.json",
         outcomes=f"{ATTACKS}/outcomes.csv",
+        outcomes_last=f"{ATTACKS}/outcomes_last.csv",
     log:
         f"{RESULTS}/logs/gather_attacks/{{dataset}}/{{arm}}/seed{{seed}}.log",
     benchmark:

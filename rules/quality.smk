@@ -26,7 +26,7 @@ rule measure_samples:
 
 rule make_quality_table:
     input:
-        measures=quality_files,
+        measures=lambda w: quality_files(w.paper_table),
     output:
         csv=f"{TABLES}/{{paper_table}}_quality.csv",
         markdown=f"{TABLES}/{{paper_table}}_quality.md",

@@ -5,6 +5,7 @@ rule make_table:
     input:
         evaluations=lambda w: evaluations_of(w.table),
         outcomes=lambda w: outcomes_of(w.table),
+        measures=lambda w: quality_files(w.table),
     output:
         csv=f"{TABLES}/{{table}}.csv",
         markdown=f"{TABLES}/{{table}}.md",

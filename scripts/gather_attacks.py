@@ -16,17 +16,20 @@ IDENTITY = (
 def gather_attacks(
     *,
     shards: Sequence[str],
+    last: Sequence[str] = (),
     training: str,
     origin: str,
     identity: Mapping[str, Any],
     evaluation: str,
     outcomes: str,
+    outcomes_last: str,
 ) -> None:
     """Write evaluation (JSON: accuracies as fractions) and outcomes (CSV: one row a test image).
 
-    shards: JSON files of attack_shard, which must cover the test split once; training: the arm's
-    training.json, copied in; origin: the data set's origin.json; identity: the row of arms.tsv and
-    the seed, with the keys of IDENTITY.
+    shards: JSON files of attack_shard, which must cover the test split once; last: the same of the
+    last checkpoint, attacked alike, for the key `last` and outcomes_last; without, no such key and
+    no rows; training: the arm's training.json, copied in; origin: the data set's origin.json;
+    identity: the row of arms.tsv and the seed, with the keys of IDENTITY.
     Raises InputError in one line for shards that do not fit together.
     """
     if set(identity) != set(IDENTITY):
@@ -34,25 +37,23 @@ def gather_attacks(
         raise InputError(f"identity: '{odd}' is missing or unknown; give {', '.join(IDENTITY)}")
     parts = attacked.read_shards(shards)
     images = attacked.join_images(parts)
-    attack = parts[0][1]["attack"]
-    clean, robust, after = attacked.count_outcomes(images, attack["attacks"])
+    last_parts = attacked.read_shards(last) if last else []
+    if last_parts:
+        attacked.check_alike(last_parts, parts)
     trained, data = read_json(training), read_json(origin)
     network = trained["provenance"]["settings"]["network"] | {"parameters": trained["parameters"]}
     write_csv(outcomes, images, attacked.IMAGE_FIELDS)
+    write_csv(outcomes_last, attacked.join_images(last_parts), attacked.IMAGE_FIELDS)
     write_json(
         evaluation,
         {name: identity[name] for name in IDENTITY}
         | {
             "n_test": len(images),
-            "clean_accuracy": clean,
-            "robust_accuracy": robust,
-            "attack": attack,
-            "gate": attacked.join_gate(parts),
-            "warnings": attacked.join_warnings(parts),
+            **attacked.summary(parts),
+            **({"last": attacked.summary(last_parts)} if last_parts else {}),
+            "attack": parts[0][1]["attack"],
             "data": {name: data[name] for name in ("title", "subset", "train", "test")},
             "network": network,
-            "accuracy_after": after,
-            "seconds": attacked.sum_seconds(parts),
             "training": trained,
             "provenance": attacked.join_provenance(parts) | {"seed": identity["seed"]},
         },
@@ -64,10 +65,9 @@ if "snakemake" in globals():
         gather_attacks,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        shards=list(snakemake.input.shards),
+        **{name: list(snakemake.input.get(name)) for name in ("shards", "last")},
         training=snakemake.input.training,
         origin=snakemake.input.origin,
-        evaluation=snakemake.output.evaluation,
-        outcomes=snakemake.output.outcomes,
+        **snakemake.output,
         **snakemake.params,
     )

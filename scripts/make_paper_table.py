@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastdp import comparisons as compared
-from contrastdp import paper_layout, paper_tables, tables
+from contrastdp import memorisation, paper_layout, paper_tables, tables
 from contrastdp.job import run
 from contrastdp.records import replacing, write_csv
 
@@ -25,6 +25,7 @@ def make_paper_table(
     comparisons: str,
     runs: str,
     outcomes: Sequence[str] = (),
+    measures: Sequence[str] = (),
     mixed_attacks: Collection[str] = (),
 ) -> None:
     """Write the table in the paper's layout (csv, markdown, latex) and its parts as long CSV.
@@ -34,14 +35,15 @@ def make_paper_table(
     perhaps eps and train_on; layout: ids of the paper's table in printed order, empty where it
     prints none; comparable: whether this scale's settings are the paper's; version: of the attack,
     as outcomes.as_version says. cells: one row a reported cell or arm; comparisons: one an arm, its
-    baseline and a measure; runs: one an arm and seed; outcomes, mixed_attacks: as make_table's.
-    Raises InputError in one line as paper_tables.check_plan and tables.check_evaluations do.
+    baseline and a measure; runs: one an arm and seed; the rest as make_table's. Raises InputError
+    in one line as paper_tables.check_plan and tables.check_evaluations do.
     """
     known = paper_tables.read_reported(reported)
     found = tables.read_evaluations(evaluations, version)
     images = compared.read_outcomes(outcomes, found) if outcomes else {}
     how = {"comparable": comparable, "mixed_attacks": mixed_attacks}
-    rows = paper_tables.cell_rows(found, arms, known, layout, **how)
+    near = memorisation.read_nearest(measures)
+    rows = paper_tables.cell_rows(found, arms, known, layout, nearest=near, **how)
     pairs = paper_tables.comparison_rows(found, arms, known, layout, outcomes=images, **how)
     write_csv(cells, rows, paper_tables.CELL_COLUMNS)
     write_csv(comparisons, pairs, paper_tables.COMPARISON_COLUMNS)
@@ -51,11 +53,10 @@ def make_paper_table(
     write_csv(csv, [dict(zip(header, line, strict=True)) for line in lines], header)
     given = (found, rows, pairs)
     shown = {"comparable": comparable, "notes": tables.mixtures(found, arms)}
-    texts = {
-        markdown: paper_layout.markdown(*given, **shown),
-        latex: paper_layout.latex(*given, **shown, label=Path(latex).stem),
-    }
-    for path, text in texts.items():
+    for path, text in (
+        (markdown, paper_layout.markdown(*given, **shown)),
+        (latex, paper_layout.latex(*given, **shown, label=Path(latex).stem)),
+    ):
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
@@ -67,6 +68,7 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         evaluations=list(snakemake.input.evaluations),
         outcomes=list(snakemake.input.outcomes),
+        measures=list(snakemake.input.measures),
         reported=snakemake.input.reported,
         **snakemake.output,
         **snakemake.params,

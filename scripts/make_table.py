@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons, paper_tables, tables
+from contrastdp import comparisons, memorisation, paper_tables, tables
 from contrastdp.job import run
 from contrastdp.records import replacing, write_csv
 
@@ -19,6 +19,7 @@ def make_table(
     runs: str,
     reference: str | Sequence[str] | None = None,
     outcomes: Sequence[str] = (),
+    measures: Sequence[str] = (),
     mixed_attacks: Collection[str] = (),
 ) -> None:
     """Write one row an arm, in the order of `arms`, to csv, markdown and latex; to runs one a seed.
@@ -27,15 +28,18 @@ def make_table(
     keys arm, dataset, generator, real, synthetic, selection, trainer, seeds (a list) and title;
     reference: the arm (or one a data set) that differences in robust accuracy are taken against,
     paired over seeds; outcomes: the evaluations' outcomes.csv files in their order, or none, which
-    leaves McNemar's test out; mixed_attacks: data sets whose arms may be attacked in different
-    ways, which the caption then says. Accuracies are in percent, std with ddof = 1, intervals 95%.
+    leaves McNemar's test out; measures: files of measure_samples of every generator, number of real
+    images and seed, or none, which leaves the nearest training images out; mixed_attacks: data sets
+    whose arms may be attacked in different ways, which the caption then says. Accuracies are in
+    percent, std with ddof = 1, intervals 95%.
     Raises InputError in one line where evaluations are missing, double, of another arm's
     settings, or attacked in different ways.
     """
     found = tables.read_evaluations(evaluations)
     images = comparisons.read_outcomes(outcomes, found) if outcomes else {}
+    near = memorisation.read_nearest(measures)
     rows = tables.robustness_rows(
-        found, arms, reference, outcomes=images, mixed_attacks=mixed_attacks
+        found, arms, reference, outcomes=images, nearest=near, mixed_attacks=mixed_attacks
     )
     caption = tables.caption(found, rows, tables.mixtures(found, arms))
     write_csv(csv, rows, tables.COLUMNS)
@@ -54,8 +58,7 @@ if "snakemake" in globals():
         make_table,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        evaluations=list(snakemake.input.evaluations),
-        outcomes=list(snakemake.input.outcomes),
+        **{name: list(files) for name, files in snakemake.input.items()},
         **snakemake.output,
         **snakemake.params,
     )

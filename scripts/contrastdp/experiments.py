@@ -155,6 +155,7 @@ class Plan:
         row = self.arms[arm]
         attack = dict(self.datasets[row["dataset"]]["attack"])
         ablations = attack.pop("ablations")
+        attack.pop("last")  # which networks are attacked, not how
         if row["tables"].keys() & set(ABLATIONS):
             attack["version"] = ablations
         elif "mt" in VERSIONS[ablations] and "mt" not in VERSIONS[attack["version"]]:

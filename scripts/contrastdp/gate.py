@@ -23,7 +23,7 @@ Warns:
   zero-gradients         some images have no gradient at all
   scaled-logits          the cross entropy has no gradient on some images, the margin has one: large
                          logits saturate the softmax in float32
-  constant-logits        the network says the same of every image: robust, and useless
+  constant-logits        the network says the same, or nearly so, of every image: robust, useless
   outside-normalisation  labels are met far more often on standardised or rescaled images, which
                          hints at a network that was trained on those
 """
@@ -44,6 +44,7 @@ ROUNDING = 1e-4  # of the largest logit: far above what the order of sums change
 TOLERATED = 0.01  # share of images that may lack a gradient
 QUANTISED = 0.25  # share of images: of a quantised network, some cross an edge with any step
 REACH = 8 / 255  # a step that crosses an edge of any common quantisation
+ALIKE = 0.05  # of the distance between the largest and the smallest logit
 GAIN = 0.1  # of accuracy
 PASSES, AT_ONCE, ALONE = 4, 64, 4  # repeated passes, their images, images seen in other company
 
@@ -246,7 +247,7 @@ def _gradients(seen: _Subject) -> list[Finding]:
         found.append(Finding("quantised-input", said, bool(flat.all()), quantised, of))
     elif flat.all():
         if _constant(seen):
-            said = "the network says the same of every image"
+            said = "the network says the same, or nearly so, of every image"
             found.append(Finding("constant-logits", said, False))
         else:
             said = "no image has a gradient; remove what detaches or rounds inside the network"
@@ -304,7 +305,7 @@ def _quantised(seen: _Subject) -> int:
 def _constant(seen: _Subject) -> bool:
     noise = (seen.uniform(seen.x.shape, "noise") + 1) / 2
     z = torch.cat([seen.logits(seen.x), seen.logits(noise)])
-    return bool((z == z[0]).all())
+    return bool((z - z[0]).abs().max() <= ALIKE * (z[0].max() - z[0].min()))
 
 
 # ---------------------------------------------------------------- labels

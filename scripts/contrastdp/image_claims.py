@@ -4,10 +4,10 @@ Evidence of each is one entry: rows of make_paper_table's runs, one an arm and s
 arm of one of `generators` against an arm of one of `rivals` that differs in nothing else: data set,
 eps, trainer, real and synthetic images, selection. The rival None has no synthetic images, and as
 many real ones as the arm's generator was trained on, or `real` of them; the rival 'baseline' is
-the arm's own baseline. `where` keeps the arms with one of the given values in a column of the runs
-({"printed": ["50K"]}). Robust accuracies of different attacks are compared only where the runs say
-that their data set's may be mixed, and the evidence then names them; runs of older tables name no
-attack. Importing this module enters its tests in claims.TESTS.
+the arm's own baseline. `where` keeps the arms, and `against` the rivals, with one of the given
+values in a column of the runs ({"printed": ["50K"]}). Robust accuracies of different attacks are
+compared only where the runs say that their data set's may be mixed, and the evidence then names
+them; runs of older tables name no attack. Importing this module enters its tests in claims.TESTS.
 """
 
 import math
@@ -50,6 +50,7 @@ def gains_everywhere(
     eps: str | None = None,
     train_on: str | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
+    against: Mapping[str, Sequence[str]] | None = None,
 ) -> Verdict:
     """Whether some generators' arms beat their rivals' in every contest and measure.
 
@@ -61,6 +62,7 @@ def gains_everywhere(
     not run where there is no such contest.
     """
     chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where}
+    chosen["against"] = against
     contests = _contests(evidence, generators, rivals, **chosen)
     found = _everywhere(contests, measures, threshold, level)
     return found or _not_run(generators, rivals, threshold)
@@ -179,6 +181,7 @@ def _contests(
     eps: str | None = None,
     train_on: str | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
+    against: Mapping[str, Sequence[str]] | None = None,
 ) -> list[tuple[list[Run], list[Run]]]:
     """Pairs of arms' runs; real: of the rival without synthetic images; eps: of both."""
     if len(evidence) != 1:
@@ -196,7 +199,8 @@ def _contests(
         and _rival(one[0], other[0], rivals, real)
         and (eps is None or Fraction(one[0]["eps"]) == Fraction(eps))
         and (train_on is None or one[0]["train_on"] == MIXTURES[train_on])
-        and all(_cell(one[0], column) in values for column, values in (where or {}).items())
+        and _kept(one[0], where)
+        and _kept(other[0], against)
     ]
 
 
@@ -218,6 +222,10 @@ def _mixed(contests: Sequence[tuple[list[Run], list[Run]]], measures: Sequence[s
         return ""
     said = "; attacks are mixed, so robust accuracies are not one measure: "
     return said + ", ".join(dict.fromkeys(found))
+
+
+def _kept(run: Run, columns: Mapping[str, Sequence[str]] | None) -> bool:
+    return all(_cell(run, column) in values for column, values in (columns or {}).items())
 
 
 def _cell(run: Run, column: str) -> str:

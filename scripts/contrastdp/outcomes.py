@@ -114,6 +114,38 @@ def count_outcomes(
     return clean, broken[ROBUST] / len(images), after
 
 
+def summary(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """What an attack left of one network: accuracies (fractions), warnings, and seconds."""
+    clean, robust, after = count_outcomes(join_images(shards), shards[0][1]["attack"]["attacks"])
+    return {
+        "clean_accuracy": clean,
+        "robust_accuracy": robust,
+        "accuracy_after": after,
+        "gate": join_gate(shards),
+        "warnings": join_warnings(shards),
+        "seconds": sum_seconds(shards),
+    }
+
+
+def check_alike(
+    shards: Sequence[tuple[str, Mapping[str, Any]]], other: Sequence[tuple[str, Mapping[str, Any]]]
+) -> None:
+    """Check that two networks were attacked alike, on the same images; InputError in one line."""
+    (path, one), (other_path, two) = shards[0], other[0]
+    for field in ("n_test", "attack"):
+        if one[field] != two[field]:
+            raise InputError(
+                f"{path}: {difference(field, one[field], two[field])} in {other_path}; best and "
+                "last need one attack, so delete the older shards and run again"
+            )
+    labels = [[image["label"] for image in join_images(parts)] for parts in (shards, other)]
+    if labels[0] != labels[1]:
+        raise InputError(
+            f"{path}: has other test images than {other_path}; delete the older shards and run "
+            "again"
+        )
+
+
 def as_version(evaluation: Mapping[str, Any], version: str) -> Mapping[str, Any]:
     """An evaluation as if only the attacks of `version` had run, which must be its first ones.
 
@@ -130,13 +162,24 @@ def as_version(evaluation: Mapping[str, Any], version: str) -> Mapping[str, Any]
             f"{attack['version']}, which does not begin with the attacks of {version}; run it again"
         )
     kept = {key: value for key, value in attack.items() if key != "budget" or "mt" in wanted}
-    return dict(evaluation) | {
-        "robust_accuracy": evaluation["accuracy_after"][wanted[-1]],
-        "accuracy_after": {name: evaluation["accuracy_after"][name] for name in wanted},
-        "seconds": {name: evaluation["seconds"][name] for name in wanted},
-        "attack": kept
-        | {"version": version, "attacks": wanted}
-        | {"iterations": {name: attack["iterations"][name] for name in wanted}},
+    last = {"last": _first_attacks(evaluation["last"], wanted)} if "last" in evaluation else {}
+    return (
+        _first_attacks(evaluation, wanted)
+        | last
+        | {
+            "attack": kept
+            | {"version": version, "attacks": wanted}
+            | {"iterations": {name: attack["iterations"][name] for name in wanted}},
+        }
+    )
+
+
+def _first_attacks(network: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+    """A network's summary as if the attacks `wanted`, its first ones, had been all."""
+    return dict(network) | {
+        "robust_accuracy": network["accuracy_after"][wanted[-1]],
+        "accuracy_after": {name: network["accuracy_after"][name] for name in wanted},
+        "seconds": {name: network["seconds"][name] for name in wanted},
     }
 
 

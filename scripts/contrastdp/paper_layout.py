@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contrastdp import comparisons as tests
-from contrastdp import tables
+from contrastdp import memorisation, tables
 from contrastdp.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from contrastdp.paper_tables import COMPARED, MEASURES, NOT_GIVEN, NOT_RECORDED, NOT_RUN, OURS_ONLY
 
+LAST = "ours, last checkpoint"
 NONE = "–"  # a cell that neither the paper nor we have
 Row = Mapping[str, Any]
 Cells = tuple[list[str], list[list[str]], list[bool]]  # header, lines, columns set to the right
@@ -17,9 +18,11 @@ Cells = tuple[list[str], list[list[str]], list[bool]]  # header, lines, columns 
 def lay_out(cells: Sequence[Row]) -> Cells:
     """The paper's table: rows are methods, columns the synthetic sizes with clean and robust.
 
-    cells: of paper_tables.cell_rows. Each method has a line 'paper', a line 'ours' and, where any
-    of its cells was run, one of verdicts. Arms that the paper has no cell for follow, their
-    accuracies in two columns of their own. Returns header, lines, and which columns are set right.
+    cells: of paper_tables.cell_rows. Each method has a line 'paper', a line 'ours', one of the last
+    checkpoint where that was attacked, and one of verdicts where any of its cells was run. Arms
+    that the paper has no cell for follow, their accuracies in two columns of their own. The last
+    column is how near our generators come to their training images, where that was measured.
+    Returns header, lines, and which columns are set right.
     """
     printed = [cell for cell in cells if cell["id"] is not None]
     own = [cell for cell in cells if cell["id"] is None]
@@ -29,6 +32,8 @@ def lay_out(cells: Sequence[Row]) -> Cells:
         header += [f"{kind}, {'none' if size == '0' else size}" for kind in ("Clean", "Robust")]
     header += ["Clean, ours only", "Robust, ours only"] if own else []
     beside = [NONE, NONE] if own else []
+    near = any(cell[memorisation.COLUMNS[0]] is not None for cell in cells)
+    header += [memorisation.HEADER] if near else []
 
     lines = []
     versions = {cell["text_version"] for cell in printed}
@@ -42,18 +47,24 @@ def lay_out(cells: Sequence[Row]) -> Cells:
         name = f"{method} ({version})" if len(versions) > 1 else method
         run = [cell for cell in of_size.values() if cell["arm"] is not None]
         parts = {"paper": _paper_value, _ours_label(run): _our_value}
+        parts |= {LAST: _last_value} if any(_attacked_last(cell) for cell in run) else {}
         parts |= {"verdict": _short_verdict} if run else {}
         for label, show in parts.items():
             line = [name, label]
             for size in sizes:
                 cell = of_size.get(size)
                 line += [NONE if cell is None else show(cell, kind) for kind in MEASURES]
-            lines.append(line + beside)
+            ours = run if show is _our_value else []
+            lines.append(line + beside + ([_distances(ours)] if near else []))
     for cell in own:
         counts = f"{_real(cell)} real + {cell['synthetic_used']:,} synthetic"
         line = [cell["title"], f"{OURS_ONLY}{_mark([cell])}, {counts}"]
         line += [NONE] * (2 * len(sizes)) + [_our_value(cell, kind) for kind in MEASURES]
-        lines.append(line)
+        lines.append(line + ([_distances([cell])] if near else []))
+        if _attacked_last(cell):
+            line = [cell["title"], LAST] + [NONE] * (2 * len(sizes))
+            line += [_last_value(cell, kind) for kind in MEASURES]
+            lines.append(line + ([NONE] if near else []))
     return header, lines, [i > 1 for i in range(len(header))]
 
 
@@ -85,6 +96,21 @@ def _our_value(cell: Row, kind: str) -> str:
     if cell["id"] is not None and cell["synthetic_used"] != _images(cell["synthetic"]):
         count += f"; {cell['synthetic_used']:,} images"
     return f"{mean:.2f}{spread} [{low:.1f}, {high:.1f}] ({count})"
+
+
+def _attacked_last(cell: Row) -> bool:
+    return cell["last_robust_mean"] is not None
+
+
+def _last_value(cell: Row, kind: str) -> str:
+    value = cell[f"last_{kind}_mean"]
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _distances(cells: Sequence[Row]) -> str:
+    """Distances to the nearest training image, each once: a method's sizes share a generator."""
+    said = dict.fromkeys(memorisation.text(cell) for cell in cells)
+    return "; ".join(text for text in said if text != NONE) or NONE
 
 
 def _short_verdict(cell: Row, kind: str) -> str:
@@ -169,6 +195,12 @@ def caption(
         "Ours: mean ± standard deviation over seeds [95% interval of seeds (t) and test images "
         f"(Wilson) together] ({counts})."
     )
+    if any(_attacked_last(cell) for cell in run):
+        sentences.append(
+            f"{LAST.capitalize()}: mean of the last training step's, attacked likewise; all else "
+            "is of the one that validation chose."
+        )
+    sentences.append(memorisation.sentence(run))
     missing = sum(cell["arm"] is None for cell in printed)
     if missing:
         sentences.append(f"{missing} of the paper's {len(printed)} cells were not run.")
@@ -197,7 +229,7 @@ def caption(
         )
     elif run and not comparable:
         sentences.append("Settings are reduced ones, not the paper's.")
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def comparison_caption(comparisons: Sequence[Row]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons, tables
+from contrastdp import comparisons, memorisation, tables
 from contrastdp.claims import INCONCLUSIVE, decide
 from contrastdp.records import InputError
 from contrastdp.statistics import Estimate, mean_interval, paired_difference, wilson_interval
@@ -26,6 +26,8 @@ CELL_COLUMNS = (
     *("arm", "title", "dataset", "generator", "selection", "trainer", "eps"),
     *("real", "synthetic_used", "train_on", "seeds", "n_test"),
     *(f"{kind}_{part}" for kind in MEASURES for part in ("mean", "std", "low", "high")),
+    *tables.LAST,
+    *memorisation.COLUMNS,
     *USED,
     *("clean_verdict", "robust_verdict"),
 )
@@ -39,6 +41,7 @@ COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
     *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
     *("trainer", "eps", "baseline", "clean", "robust", "n_test"),
+    *("last_clean", "last_robust"),
     *("printed", "data", "subset", "attack", "mixed_attacks"),
 )
 Row = Mapping[str, Any]
@@ -184,6 +187,7 @@ def run_rows(
 ) -> list[dict[str, Any]]:
     """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent.
 
+    last_clean, last_robust: of the last checkpoint, None where it was not attacked.
     printed: the number of synthetic images that the paper prints for the arm, such as 50K, which a
     reduced arm stands for; None without `reported` rows of the arm. attack: tables.attack_name;
     mixed_attacks: 'yes' for the data sets of that argument, whose attacks may differ, else None.
@@ -196,6 +200,8 @@ def run_rows(
             "clean": round(100 * content["clean_accuracy"], 4),
             "robust": round(100 * content["robust_accuracy"], 4),
             "n_test": content["n_test"],
+            "last_clean": _rounded(last["last_clean_mean"]),
+            "last_robust": _rounded(last["last_robust_mean"]),
             "printed": _printed_size(row, reported or {}),
             "attack": tables.attack_name(content["attack"]),
             "mixed_attacks": "yes" if row["dataset"] in mixed_attacks else None,
@@ -205,6 +211,7 @@ def run_rows(
         for about in [used(evaluations, row)]
         for seed in row["seeds"]
         for content in [evaluations[row["arm"], seed]]
+        for last in [tables.last_means(evaluations, {**row, "seeds": [seed]})]
     ]
 
 
@@ -221,6 +228,7 @@ def cell_rows(
     layout: Sequence[str],
     *,
     comparable: bool,
+    nearest: memorisation.Nearest | None = None,
     mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row a reported cell, in the order of `layout`, then one for each arm without a cell.
@@ -238,11 +246,15 @@ def cell_rows(
     shown = {owner[name]["arm"] for name in layout if name in owner}
     pairs = [(reported[name], owner.get(name)) for name in layout]
     pairs += [(None, row) for row in rows if row["arm"] not in shown]
-    return [_cell(evaluations, paper, row, comparable) for paper, row in pairs]
+    return [_cell(evaluations, paper, row, comparable, nearest or {}) for paper, row in pairs]
 
 
 def _cell(
-    evaluations: tables.Evaluations, paper: Row | None, row: Row | None, comparable: bool
+    evaluations: tables.Evaluations,
+    paper: Row | None,
+    row: Row | None,
+    comparable: bool,
+    nearest: memorisation.Nearest,
 ) -> dict[str, Any]:
     cell: dict[str, Any] = dict.fromkeys(CELL_COLUMNS)
     if paper is not None:
@@ -261,6 +273,8 @@ def _cell(
     cell |= {"synthetic_used": row["synthetic"], "train_on": row.get("train_on")}
     cell |= {"eps": contents[0]["attack"].get("eps"), "seeds": len(contents), "n_test": n_test}
     reasons = [] if paper is None else _reductions(cell, paper, comparable)
+    beside = tables.last_means(evaluations, row) | memorisation.nearest_cells(nearest, row)
+    cell |= {key: _rounded(value) for key, value in beside.items()}
     for kind in MEASURES:
         values = [100 * content[f"{kind}_accuracy"] for content in contents]
         ours, low, high = accuracy_interval(values, n_test)

@@ -161,8 +161,9 @@ def measure(
     training: (M, P), the real images that the generator was trained on; None for those themselves,
     whose nearest_… are None. frechet_relative is the debiased distance over the total variance of
     the held-out features, without unit; nearest: mean distance to the nearest training image;
-    nearest_ratio: over that of held-out images, far below 1 where images are copied; copies: share
-    that lies closer than the closest CLOSEST of the held-out images; the rest: shares of images.
+    nearest_heldout: that of held-out images; nearest_ratio: nearest over it, far below 1 where
+    images are copied; copies: share that lies closer than the closest CLOSEST of the held-out
+    images; the rest: shares of images.
     """
     found: dict[str, float | int | None] = {"n": len(images)}
     found |= frechet_jackknife(images.feature, heldout.feature, groups)
@@ -172,11 +173,12 @@ def measure(
     found["confidence"] = float(images.confidence.mean(dtype=np.float64))
     found["confident"] = float((images.confidence >= CONFIDENT).mean())
     found |= {f"agreement_{name}": float(same.mean()) for name, same in images.agreement.items()}
-    found |= dict.fromkeys(("nearest", "nearest_ratio", "copies"))
+    found |= dict.fromkeys(("nearest", "nearest_heldout", "nearest_ratio", "copies"))
     if training is not None:
         own = nearest_distances(images.pixels, training)
         other = nearest_distances(heldout.pixels, training)
         found["nearest"] = float(own.mean())
+        found["nearest_heldout"] = float(other.mean())
         found["nearest_ratio"] = float(own.mean() / other.mean())
         found["copies"] = float((own < np.quantile(other, CLOSEST)).mean())
     return found

@@ -12,7 +12,7 @@ METRICS = (
     *("frechet", "frechet_error", "frechet_debiased", "frechet_relative"),
     *("precision", "recall", "density", "coverage"),
     *("confidence", "confident", "agreement_labeler", "agreement_encoder"),
-    *("nearest", "nearest_ratio", "copies"),
+    *("nearest", "nearest_heldout", "nearest_ratio", "copies"),
 )
 KEYS = ("dataset", "generator", "real", "seed", "n_heldout", "features", "settings", "rows")
 COLUMNS = (

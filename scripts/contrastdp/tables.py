@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons
+from contrastdp import comparisons, memorisation
 from contrastdp.outcomes import as_version, difference
 from contrastdp.records import InputError, read_csv, read_json
 from contrastdp.statistics import (
@@ -30,7 +30,13 @@ TEXT = (
     *("mcnemar_p", "image_difference"),
 )
 # Columns that older records lack.
-ADDED = ("robust_error_seeds", "robust_error_images", *comparisons.COLUMNS)
+LAST = ("last_clean_mean", "last_robust_mean")
+ADDED = (
+    *("robust_error_seeds", "robust_error_images"),
+    *comparisons.COLUMNS,
+    *LAST,
+    *memorisation.COLUMNS,
+)
 COLUMNS = (
     *("arm", "real", "synthetic", "trainer", "seeds"),
     *("clean_mean", "clean_std", "robust_mean", "robust_std", "n_test"),
@@ -39,6 +45,11 @@ COLUMNS = (
     *("difference", "difference_low", "difference_high"),
     *("pairs", "reference", "dataset", "generator", "selection", "title"),
     *ADDED,
+)
+LAST_HEADER = "Robust, last"
+LAST_SENTENCE = (
+    "Robust, last: of the last training step's checkpoint, attacked likewise; all else is of the "
+    "one that validation chose."
 )
 WHOLE = ("real", "synthetic", "seeds", "n_test", "pairs", "images_won", "images_lost")
 COMPARED = ("arm", "reference")
@@ -190,12 +201,10 @@ def read_typed(
 ) -> list[dict[str, Any]]:
     """Read a CSV of just these columns: `text` as str, `whole` as int, the rest as float.
 
-    An empty cell is None, and so are columns of `added` where the file has none of them. Raises
-    InputError in one line for other columns or a cell that is no number.
+    An empty cell is None, and so is a column of `added` that the file lacks. Raises InputError in
+    one line for other columns or a cell that is no number.
     """
-    rows = read_csv(path)
-    if rows and not set(rows[0]) & set(added):
-        rows = [row | dict.fromkeys(added, "") for row in rows]
+    rows = [dict.fromkeys(added, "") | row for row in read_csv(path)]
     if rows and set(rows[0]) != set(columns):
         odd = sorted(set(rows[0]) ^ set(columns))[0]
         raise InputError(f"{path}: column '{odd}' is missing or unknown; make the table again")
@@ -218,6 +227,7 @@ def robustness_rows(
     reference: str | Sequence[str] | None = None,
     *,
     outcomes: comparisons.Outcomes | None = None,
+    nearest: memorisation.Nearest | None = None,
     mixed_attacks: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """One row an arm, in the order of `arms`, with the keys of COLUMNS; accuracies in percent.
@@ -228,8 +238,9 @@ def robustness_rows(
     arms have. reference: an arm's name, or one for each data set; rows of its data set (and eps)
     only are compared with it, unless an arm names a baseline of its own. robust_error: standard
     errors of the mean robust accuracy in points, from seeds and from test images; sign_flip_p ...
-    mcnemar_p: comparisons.COLUMNS, of images where outcomes has them. What one seed leaves
-    undefined is None.
+    mcnemar_p: comparisons.COLUMNS, of images where outcomes has them; last_..._mean: of last_means;
+    nearest_..._mean: of memorisation.nearest_cells (in pixels' units). All accuracies but the last_
+    ones are of the best checkpoint. What one seed leaves undefined is None.
     Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
     that is no arm of the table.
     """
@@ -277,11 +288,28 @@ def robustness_rows(
             "reference": other["arm"] if gain else None,
             "robust_error_seeds": None if errors[0] is None else 100 * errors[0],
             "robust_error_images": 100 * errors[1],
+            **last_means(evaluations, arm),
+            **memorisation.nearest_cells(nearest or {}, arm),
         }
         # Four decimals: far below 1 / n_test, and free of the last bits of a float.
         rounded = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
         rows.append(rounded | tested)
     return comparisons.adjusted(rows, COMPARED)
+
+
+def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, float | None]:
+    """Accuracies of the last checkpoint, keys LAST: mean over seeds in percent.
+
+    None unless it was attacked in every seed of the arm.
+    """
+    contents = [evaluations[arm["arm"], seed].get("last") for seed in arm["seeds"]]
+    if None in contents:
+        return dict.fromkeys(LAST)
+    kinds = ("clean_accuracy", "robust_accuracy")
+    return {
+        column: mean_interval([100 * content[kind] for content in contents]).mean
+        for column, kind in zip(LAST, kinds, strict=True)
+    }
 
 
 def _references(
@@ -336,21 +364,23 @@ def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def attack_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list[str]:
-    """A sentence for each arm and warning, of the gate before its attack or of it, with the seeds.
+    """A sentence for each arm and warning, of the gate or of the attacks, with the seeds.
 
     titles: of the arms by name; other arms are left out. Evaluations that were recorded without
     these warnings say nothing.
     """
     found: dict[tuple[str, str, str], list[str]] = {}
     for (arm, seed), content in sorted(evaluations.items()):
-        told_of = (*content.get("gate", ()), *content.get("warnings", ()))
-        for warning in told_of if arm in titles else ():
-            count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
-            told = found.setdefault((arm, warning["name"], warning["says"]), [])
-            told.append(f"{seed}{count}")
+        title = titles.get(arm)
+        networks = {title: content, f"{title} (last checkpoint)": content.get("last", {})}
+        for network, outcome in networks.items() if title else ():
+            for warning in (*outcome.get("gate", ()), *outcome.get("warnings", ())):
+                count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
+                told = found.setdefault((network, warning["name"], warning["says"]), [])
+                told.append(f"{seed}{count}")
     return [
-        f"Warning of {titles[arm]}, {name}: {says} (seed {'; '.join(told)})."
-        for (arm, name, says), told in found.items()
+        f"Warning of {network}, {name}: {says} (seed {'; '.join(told)})."
+        for (network, name, says), told in found.items()
     ]
 
 
@@ -375,6 +405,9 @@ def caption(
         f"Another test split of this size could move a robust accuracy by up to {half:.1f} points "
         "(95% Wilson interval)."
     )
+    if any(row[LAST[-1]] is not None for row in rows):
+        sentences.append(LAST_SENTENCE)
+    sentences.append(memorisation.sentence(rows))
     compared = [row for row in rows if row["difference"] is not None]
     if compared:
         titles = {row["arm"]: row["title"] for row in rows}
@@ -395,6 +428,8 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
     several = len({row["dataset"] for row in rows}) > 1
     compared = any(row["difference"] is not None for row in rows)
     tested = any(row["holm_p"] is not None for row in rows)
+    last = any(row[LAST[-1]] is not None for row in rows)
+    near = any(row[memorisation.COLUMNS[0]] is not None for row in rows)
     references = {row["reference"] for row in rows}
     cells = []
     for row in rows:
@@ -404,6 +439,10 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
             _spread(row["robust_mean"], row["robust_std"])
             + _interval(row["robust_low"], row["robust_high"], "{:.1f}")
         )
+        if last:
+            line.append(_number(row[LAST[-1]], "{:.1f}"))
+        if near:
+            line.append(memorisation.text(row))
         if row["difference"] is not None:
             line.append(
                 signed(row["difference"])
@@ -414,7 +453,9 @@ def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
         if tested:
             line.append(comparisons.p_text(row["holm_p"]))
         cells.append(([row["dataset"]] if several else []) + line)
-    header = (["Data"] if several else []) + header + (["Difference"] if compared else [])
+    header = (["Data"] if several else []) + header + ([LAST_HEADER] if last else [])
+    header += [memorisation.HEADER] if near else []
+    header += ["Difference"] if compared else []
     header += [comparisons.HEADER] if tested else []
     return header, cells
 
@@ -425,6 +466,10 @@ def signed(value: float, pattern: str = "{:+.2f}") -> str:
     if "+" in pattern and float(text) == 0:
         text = text[1:]
     return text.replace("-", "−")
+
+
+def _number(value: float | None, pattern: str) -> str:
+    return "–" if value is None else pattern.format(value)
 
 
 def _spread(mean: float, std: float | None) -> str:

@@ -5,7 +5,7 @@ import csv
 
 import pytest
 
-from contrastdp.records import InputError, read_json, write_json
+from contrastdp.records import InputError, read_csv, read_json, write_json
 from gather_attacks import gather_attacks
 
 IDENTITY = {"arm": "ddim", "dataset": "digits", "seed": 3, "generator": "ddim", "real": 20}
@@ -35,20 +35,22 @@ def make_shards():
     return shards
 
 
-def gather(folder, shards, identity=IDENTITY):
-    paths = []
-    for number, shard in enumerate(shards):
-        paths.append(str(folder / f"shard{number}.json"))
-        write_json(paths[-1], shard)
+def gather(folder, shards, identity=IDENTITY, last=()):
+    paths = {"shards": [], "last": []}
+    for name, given in (("shards", shards), ("last", last)):
+        for number, shard in enumerate(given):
+            paths[name].append(str(folder / f"{name}{number}.json"))
+            write_json(paths[name][-1], shard)
     write_json(folder / "training.json", TRAINING)
     write_json(folder / "origin.json", DATA | {"archives": [], "validation": 5})
     gather_attacks(
-        shards=paths,
+        **paths,
         training=str(folder / "training.json"),
         origin=str(folder / "origin.json"),
         identity=identity,
         evaluation=str(folder / "evaluation.json"),
         outcomes=str(folder / "outcomes.csv"),
+        outcomes_last=str(folder / "outcomes_last.csv"),
     )
     return read_json(folder / "evaluation.json")
 
@@ -184,6 +186,62 @@ def test_shards_that_do_not_fit_are_refused_and_leave_nothing(tmp_path, what, sa
     assert "\n" not in str(error.value)
     assert not (tmp_path / "evaluation.json").exists()
     assert not (tmp_path / "outcomes.csv").exists()
+
+
+# ---------------------------------------------------------------- the last checkpoint
+def make_last():
+    """The shards of a network that has one image fewer broken and one more misclassified."""
+    shards = make_shards()
+    shards[0]["images"] |= {"broken_by": ["", "clean", "clean", ""]}
+    shards[0]["images"]["clean_prediction"] = [0, 2, 0, 0]
+    shards[2]["images"]["broken_by"] = ["", ""]
+    shards[1]["gate"] = [{"name": "scaled-logits", "says": "large", "images": 2, "of": 4}]
+    return shards
+
+
+def test_the_last_checkpoint_stands_beside_the_best(tmp_path):
+    found = gather(tmp_path, make_shards(), last=make_last()[::-1])
+    last = found.pop("last")
+    assert (last["clean_accuracy"], last["robust_accuracy"]) == (0.7, 0.5)
+    assert last["accuracy_after"] == {"apgd-ce": 0.6, "square": 0.5}
+    assert last["gate"] == [{"name": "scaled-logits", "says": "large", "images": 2, "of": 4}]
+    assert last["seconds"] == {"apgd-ce": 4.5, "square": 6.0}
+    rows = read_csv(tmp_path / "outcomes_last.csv")
+    assert [row["broken_by"] for row in rows] == [
+        *("", "clean", "clean", "", "square", "apgd-ce", "", "clean", "", "")
+    ]
+    best = read_csv(tmp_path / "outcomes.csv")
+    assert [row["broken_by"] for row in best] == BROKEN
+    alone = gather(tmp_path, make_shards())
+    assert found == alone
+    assert read_csv(tmp_path / "outcomes_last.csv") == []
+
+
+def of_other_labels(shards):
+    shards[0]["images"]["label"][0] += 1
+    shards[0]["images"]["clean_prediction"][0] += 1
+
+
+def of_other_eps(shards):
+    for shard in shards:
+        shard["attack"]["eps"] = "2/10"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (of_other_eps, "attack eps is '2/10' but '1/10' in .*shards0.json; best and last"),
+        (of_other_labels, "other test images"),
+        (lambda shards: shards.pop(), "shards end at image 8 of 10"),
+    ],
+)
+def test_best_and_last_need_one_attack_on_one_split(tmp_path, spoilt, said):
+    last = make_last()
+    spoilt(last)
+    with pytest.raises(InputError, match=said) as error:
+        gather(tmp_path, make_shards(), last=last)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("outcomes*.csv"))
 
 
 def test_identity_must_be_whole(tmp_path):

@@ -365,6 +365,13 @@ def test_a_collapsed_network_is_no_fault():
     assert found(collapsed) == ["constant-logits"]
 
 
+@pytest.mark.parametrize(("rest", "says"), [(1e-4, "constant-logits"), (1.0, "ZERO-GRADIENTS")])
+def test_a_network_that_has_collapsed_but_for_a_trace_is_no_fault(network, rest, says):
+    """As seen after a failed training: logits apart by less than a thousandth, dead units."""
+    said = torch.linspace(-0.3, 0.4, CLASSES)
+    assert found(Around(network, after=lambda z: said + rest * z.detach()))[0] == says
+
+
 # ---------------------------------------------------------------- errors and warnings
 def test_faults_stop_in_one_line_and_warnings_come_back(network):
     x, y = images()

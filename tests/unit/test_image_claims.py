@@ -139,6 +139,17 @@ def test_synthetic_images_against_real_ones():
     assert (alone.effect, alone.verdict) == (pytest.approx(1.0), "reproduced")
 
 
+def test_one_of_two_rivals_without_synthetic_images_may_be_meant():
+    runs = make_runs("plain", "", [40.0, 42.0, 44.0]) + make_runs("shifted", "", [52.0, 54.3, 55.8])
+    runs += make_runs("arm", "guided", [50.0, 52.1, 53.9])
+    held = {"rivals": [None], "measures": ["robust"]}
+    found = judge("gains_everywhere", runs, **held, against={"arm": ["plain"]})
+    assert (found.effect, found.verdict) == (pytest.approx(10.0), "reproduced")
+    found = judge("gains_everywhere", runs, **held, against={"arm": ["shifted"]})
+    assert (found.effect, found.verdict) == (pytest.approx(-6.1 / 3), "not reproduced")
+    assert judge("gains_everywhere", runs, **held).effect == pytest.approx(found.effect)
+
+
 def test_each_arm_may_be_held_against_its_own_baseline():
     runs = [run | {"baseline": "plain40"} for run in contest(SURE)]
     runs += contest(LOSS, synthetic="41")  # without a baseline: not compared

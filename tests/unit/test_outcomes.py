@@ -35,6 +35,16 @@ def test_the_worst_case_holds_the_standard_result():
     assert worst["robust_accuracy"] == 0.2  # untouched
 
 
+def test_the_last_checkpoint_is_read_as_the_same_version():
+    worst = evaluation(STANDARD + AA_MT, "worst", [2, 1, 0, 1, 1, 0, 2])
+    other = evaluation(STANDARD + AA_MT, "worst", [1, 1, 0, 2, 3, 0, 0])
+    kept = ("clean_accuracy", "robust_accuracy", "accuracy_after", "seconds")
+    found = as_version(worst | {"last": {key: other[key] for key in kept}}, "standard")
+    expected = evaluation(STANDARD, "standard", [1, 1, 0, 2])
+    assert found.pop("last") == {key: expected[key] for key in kept}
+    assert found == as_version(worst, "standard")
+
+
 def test_images_broken_by_later_attacks_are_robust_to_the_first():
     images = [{"index": i, "broken_by": by} for i, by in enumerate(("", "clean", "square", "mt"))]
     broken = [image["broken_by"] for image in images_as_version(images, "standard")]

@@ -359,6 +359,44 @@ def test_methods_are_rows_and_sizes_columns(reported):
     assert not any(cell == "" for line in lines for cell in line)
 
 
+def test_the_last_checkpoint_and_the_nearest_images_stand_beside_ours(reported):
+    study = Study().add("plain", 1000, [80, 82], [60, 61], reported=["plain_1k"])
+    study.add("more", 2000, [80, 82], [60, 61], reported=["plain_2k"], generator="plain")
+    study.add("extra", 700, [50], [40])
+    for name, values in (("plain", (0.5, 0.52)), ("extra", (0.3,))):
+        for seed, value in enumerate(values):
+            study.found[name, seed]["last"] = {"clean_accuracy": 0.7, "robust_accuracy": value}
+    nearest = {
+        ("cifar10", name, 500, seed): {"nearest": 4.0 + seed, "nearest_heldout": 6.0}
+        for name in ("plain", "extra")
+        for seed in (0, 1)
+    }
+    cells = paper_tables.cell_rows(
+        study.found, study.arms, reported, LAYOUT, comparable=True, nearest=nearest
+    )
+    by_arm = {cell["arm"]: cell for cell in cells if cell["arm"]}
+    assert (by_arm["plain"]["last_robust_mean"], by_arm["more"]["last_robust_mean"]) == (51.0, None)
+    assert by_arm["extra"]["nearest_mean"] == 4.0
+    header, lines, right = paper_layout.lay_out(cells)
+    assert {len(line) for line in lines} == {len(header)} == {len(right)}
+    assert header[-1] == "Nearest training image"
+    shown = {tuple(line[:2]): line for line in lines}
+    last = shown["Plain", "ours, last checkpoint"]
+    assert last[4:] == ["70.00", "51.00", "–", "–", "–", "–", "–"]
+    assert shown["EXTRA", "ours, last checkpoint"][-3:] == ["70.00", "30.00", "–"]
+    assert shown["Plain", "ours"][-1] == "4.50"
+    assert lines[-2][-1] == "4.00"
+    assert shown["Plain", "paper"][-1] == shown["Guided", "ours"][-1] == "–"
+    assert ("Guided", "ours, last checkpoint") not in shown
+    text = paper_layout.caption(study.found, cells, comparable=True)
+    assert "Ours, last checkpoint: mean of the last training step's" in text
+    assert "test images, which nobody copied, lie at 6.00 (cifar10, 500 real images)" in text
+    runs = paper_tables.run_rows(study.found, study.arms, reported)
+    assert [(run["last_clean"], run["last_robust"]) for run in runs] == [
+        *((70.0, 50.0), (70.0, 52.0), (None, None), (None, None), (70.0, 30.0))
+    ]
+
+
 def test_the_caption_says_what_was_used(reported):
     subset = {"data": {"subset": True, "train": 400, "test": 200, "title": "CIFAR-10"}}
     network = {"network": {"architecture": "wide_resnet", "parameters": 1234}}

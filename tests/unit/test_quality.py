@@ -180,6 +180,7 @@ def test_measure_tells_copies_from_new_images():
     own = np.concatenate([np.zeros(30), quality.nearest_distances(half[30:], training)]).mean()
     assert found["nearest"] == pytest.approx(own, abs=1e-6)
     other = quality.nearest_distances(heldout, training).mean()
+    assert found["nearest_heldout"] == pytest.approx(other, abs=1e-6)
     assert found["nearest_ratio"] == pytest.approx(own / other, abs=1e-6)
     assert found["frechet"] == pytest.approx(4)  # moved by 1 in each of 4 features
     assert found["frechet_relative"] == pytest.approx(
@@ -191,4 +192,4 @@ def test_measure_tells_copies_from_new_images():
     alone = quality.measure(made(heldout, feature), None, **options)
     assert alone["frechet"] == pytest.approx(0, abs=1e-9)
     assert alone["confident"] == 0
-    assert [alone[name] for name in ("nearest", "nearest_ratio", "copies")] == [None] * 3
+    assert [alone[name] for name in ("nearest", "nearest_heldout", "copies")] == [None] * 3

@@ -271,6 +271,69 @@ def test_warnings_of_gate_and_attack_stand_in_the_caption_with_their_arm():
     assert "Warning" not in tables.caption(found, [row for row in rows if row["arm"] != "ddim"])
 
 
+# ---------------------------------------------------------------- beside the best checkpoint
+def attack_last(found, arm, robust):
+    for seed, value in enumerate(robust):
+        last = {"clean_accuracy": value + 0.1, "robust_accuracy": value, "gate": []}
+        found[arm, seed]["last"] = last
+
+
+def test_the_last_checkpoint_has_its_columns_and_changes_nothing_else(tmp_path):
+    found, arms = make_study()
+    plain = tables.robustness_rows(found, arms, "ddim")
+    assert tables.LAST_HEADER not in tables.human_cells(plain)[0]
+    assert tables.LAST_SENTENCE not in tables.caption(found, plain)
+    attack_last(found, "ddim", [0.50, 0.56, 0.62])
+    attack_last(found, "none", [0.50, 0.56])  # not in its third seed
+    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, "ddim")}
+    assert (rows["ddim"]["last_clean_mean"], rows["ddim"]["last_robust_mean"]) == (66.0, 56.0)
+    for name in ("none", "hnm"):
+        assert rows[name]["last_clean_mean"] is rows[name]["last_robust_mean"] is None
+    for before, after in zip(plain, rows.values(), strict=True):
+        assert before == after | dict.fromkeys(tables.LAST)
+    rows = list(rows.values())
+    header, cells = tables.human_cells(rows)
+    place = header.index("Robust, last")
+    assert header[place - 1] == "Robust"
+    assert [line[place] for line in cells] == ["–", "56.0", "–"]
+    assert tables.LAST_SENTENCE in tables.caption(found, rows)
+    write_csv(tmp_path / "t.csv", rows, tables.COLUMNS)
+    assert tables.read_table(tmp_path / "t.csv") == [
+        {k: v if v != "" else None for k, v in row.items()} for row in rows
+    ]
+
+
+def test_warnings_of_the_last_checkpoint_are_told_as_its_own():
+    found, arms = make_study()
+    attack_last(found, "ddim", [0.5, 0.5, 0.5])
+    warning = {"name": "scaled-logits", "says": "large", "images": 3, "of": 9}
+    found["ddim", 1]["last"]["gate"] = [warning]
+    text = tables.caption(found, tables.robustness_rows(found, arms))
+    assert "Warning of DDIM (last checkpoint), scaled-logits: large (seed 1, 3 of 9)." in text
+    assert text.count("Warning") == 1
+
+
+def test_the_nearest_training_image_stands_beside_the_accuracy():
+    found, arms = make_study()
+    arms[0]["generator"] = None
+    for seed in (0, 1, 2):
+        found["none", seed]["generator"] = None
+    nearest = {
+        ("digits", name, 200, seed): {"nearest": value + seed, "nearest_heldout": 7.0 + seed}
+        for name, value in (("ddim", 5.0), ("hnm", 3.0))
+        for seed in (0, 1, 2)
+    }
+    rows = tables.robustness_rows(found, arms, "ddim", nearest=nearest)
+    assert [row["nearest_mean"] for row in rows] == [None, 6.0, 4.0]
+    assert [row["nearest_heldout_mean"] for row in rows] == [8.0] * 3
+    header, cells = tables.human_cells(rows)
+    place = header.index("Nearest training image")
+    assert [line[place] for line in cells] == ["–", "6.00", "4.00"]
+    assert "lie at 8.00 (digits, 200 real images)." in tables.caption(found, rows)
+    bare = tables.robustness_rows(found, arms, "ddim")
+    assert "Nearest" not in " ".join([*tables.human_cells(bare)[0], tables.caption(found, bare)])
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(1.234, "+1.23"), (-1.234, "−1.23"), (0.001, "0.00"), (-0.001, "0.00")]
 )

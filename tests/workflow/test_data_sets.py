@@ -39,6 +39,14 @@ def test_a_scale_plans_the_jobs_that_its_rows_ask_for(workflow_copy, tmp_path, r
     assert found["make_audit_table"] == len(
         {name for row in rows for name in row["tables"].split()}
     )
+    measured = {
+        (row["dataset"], row["generator"], row["real"], seed)
+        for row in rows
+        if row["generator"]
+        for seed in range(int(row["seeds"]))
+    }
+    assert found["measure_samples"] == len(measured)
+    assert ("attack_last" in found) == (scale != "reduced")  # where it would cost hours
     models = {
         (row["dataset"], denoiser[row["generator"]], row["real"], seed)
         for row in rows
@@ -63,7 +71,7 @@ def test_the_paper_scale_has_every_shard(workflow_copy, tmp_path, root):
                 for seed in range(int(row["seeds"]))
                 for shard in range(math.ceil(images / sample_shard))
             }
-    assert found["attack_shard"] == attacked
+    assert found["attack_shard"] == found["attack_last"] == attacked
     assert found["sample_images"] == found["label_images"] == len(sampled)
 
 

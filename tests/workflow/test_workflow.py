@@ -139,6 +139,10 @@ def test_the_evaluation_agrees_with_its_images(smoke):
     clean = sum(image["broken_by"] != "clean" for image in images)
     assert evaluation["robust_accuracy"] == pytest.approx(robust / 50)
     assert evaluation["clean_accuracy"] == pytest.approx(clean / 50)
+    last = read_csv(folder / "outcomes_last.csv")
+    robust = sum(image["broken_by"] == "" for image in last)
+    assert evaluation["last"]["robust_accuracy"] == pytest.approx(robust / 50)
+    assert [image["label"] for image in last] == [image["label"] for image in images]
     assert evaluation["provenance"]["settings"]
     assert evaluation["provenance"]["versions"]["torch"]
 
@@ -204,7 +208,7 @@ def test_an_edited_loss_reruns_training_and_what_follows(smoke):
     finally:
         path.write_text(before, encoding="utf-8")
     assert rules["train_robust"] == 5
-    assert rules["attack_shard"] == 10
+    assert rules["attack_shard"] == rules["attack_last"] == 10
     assert {"make_table", "write_report"} <= set(rules)
     assert not {"prepare_data", "train_diffusion", "sample_images", "label_images"} & set(rules)
 
