@@ -52,6 +52,11 @@ rule search:
         page("search"),
 
 
+rule best:
+    input:
+        page("best"),
+
+
 rule mnist_fig3:
     input:
         page("mnist_fig3"),

@@ -374,7 +374,7 @@ def last_files(dataset, **names):
 # ---------------------------------------------------------------- tables, figures and pages
 PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
 PAPER_TABLES = experiments.PAPER_TABLES
-AUDITED = ("robustness", "evidence", *PAPER_TABLES)
+AUDITED = ("robustness", "evidence", "best", *PAPER_TABLES)
 CLAIMS = load_yaml(BASE / "config" / "claims.yaml")["claims"]
 CLAIMED = [table for table in experiments.TABLES if table in {c["scope"] for c in CLAIMS}]
 RECORD = {
@@ -506,6 +506,7 @@ def figures_of(table):
             "guidance": [guidance],
             "evidence": [],
             "search": [],
+            "best": [],
         }
         shown |= {name: [sheet, samples, tsne] for name in PAPER_TABLES}
         shown["mnist_fig3"] = [sheet, real_sizes, samples, tsne]

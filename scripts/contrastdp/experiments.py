@@ -21,7 +21,10 @@ PAPER_TABLES = (
     *("cifar10_table8", "cifar10_table9", "cifar10_table10", "cifar10_table11"),
 )
 ABLATIONS = PAPER_TABLES[-4:]
-TABLES = ("robustness", "ablations", "guidance", "evidence", "search", *PAPER_TABLES)
+TABLES = (
+    *("robustness", "ablations", "guidance", "evidence", "search", "best"),
+    *PAPER_TABLES,
+)
 SELECTIONS = (
     *("none", "separability", "gradient_norm", "robust_gradient_norm"),
     *("entropy", "confidence"),
