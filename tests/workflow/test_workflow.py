@@ -87,7 +87,7 @@ def test_a_dry_run_imports_nothing_heavy(workflow_copy, tmp_path):
 def smoke(workflow_copy, tmp_path_factory):
     """The smoke scale, run once: everything that `make` and its ablations do, very small."""
     workflow = workflow_copy(tmp_path_factory.mktemp("smoke"))
-    done = workflow.run("--cores", "2", *TARGETS, "--config", "scale=smoke")
+    done = workflow.run("--cores", "2", *TARGETS, "--config", "scale=smoke", timeout=1500)
     assert done.returncode == 0, done.stdout[-6000:]
     return workflow
 
