@@ -81,7 +81,8 @@ def test_a_table_is_named_once_in_a_row(folder):
 def test_a_baseline_stands_in_the_arms_own_table(folder):
     found = plan(folder, scale="demo")
     arm = found.arms["ddim_shifted_long"]
-    assert found.arms[arm["baseline"]]["tables"] == arm["tables"]
+    assert arm["baseline"] == "ddim_long"
+    assert found.seeds("ddim_long", "search") == found.seeds(arm["arm"], "search")
     edit(folder / "arms.tsv", "\t\tddim_long", "\t\tddim_500")
     with pytest.raises(InputError, match="baseline 'ddim_500' is not in table 'search'"):
         plan(folder, scale="demo")
