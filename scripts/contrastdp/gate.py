@@ -305,7 +305,8 @@ def _quantised(seen: _Subject) -> int:
 def _constant(seen: _Subject) -> bool:
     noise = (seen.uniform(seen.x.shape, "noise") + 1) / 2
     z = torch.cat([seen.logits(seen.x), seen.logits(noise)])
-    return bool((z - z[0]).abs().max() <= ALIKE * (z[0].max() - z[0].min()))
+    alike = (z - z[0]).abs().max() <= ALIKE * (z[0].max() - z[0].min())
+    return bool(alike and (z.argmax(dim=1) == z[0].argmax()).all())
 
 
 # ---------------------------------------------------------------- labels

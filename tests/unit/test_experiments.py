@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import yaml
 
-from contrastdp import experiments
+from contrastdp import experiments, selection
 from contrastdp.records import InputError, read_csv
 
 
@@ -54,6 +54,10 @@ def test_the_demo_has_the_arms_of_its_table(folder):
     expected = ["no_synthetic", "ddim", "ddpm", "contrastive_hnm", "contrastive_infonce"]
     assert found.table("robustness") == expected
     assert all(found.seeds(arm, "robustness") == [0, 1, 2] for arm in expected)
+
+
+def test_the_plan_and_the_job_know_the_same_selection_rules():
+    assert experiments.SELECTIONS == selection.RULES
 
 
 def test_a_table_may_have_its_own_seeds(folder):

@@ -372,6 +372,18 @@ def test_a_network_that_has_collapsed_but_for_a_trace_is_no_fault(network, rest,
     assert found(Around(network, after=lambda z: said + rest * z.detach()))[0] == says
 
 
+def test_a_masked_network_is_not_taken_for_a_collapsed_one(network):
+    """Logits that are close beside a third one far away, but whose order is what the network says."""
+    far = torch.tensor([-10_000.0] * (CLASSES - 2) + [0.0, 0.0])
+    with torch.no_grad():
+        middle = network(images()[0]).mean(dim=0)
+    masked = Around(network, after=lambda z: far - middle + z.detach())
+    with torch.no_grad():
+        z = masked(images()[0])
+    assert len(z.argmax(dim=1).unique()) == 2
+    assert found(masked) == ["ZERO-GRADIENTS"]
+
+
 # ---------------------------------------------------------------- errors and warnings
 def test_faults_stop_in_one_line_and_warnings_come_back(network):
     x, y = images()
