@@ -65,6 +65,7 @@ QUALITY = f"{RESULTS}/{{dataset}}/quality/{{generator}}/n{{real}}/seed{{seed}}"
 TRACE = f"{RESULTS}/{{dataset}}/traces/{{arm}}/seed{{seed}}/image{{image}}"
 FIGURES = f"{RESULTS}/figures"
 TABLES = f"{RESULTS}/tables"
+TO_CHOOSE_BY = ("search",)  # tables of held-out training images
 
 
 wildcard_constraints:
@@ -96,14 +97,15 @@ def arm_files(pattern, table):
     ]
 
 
-def evaluations_of(table):
-    """A table's evaluations: on the test split, but where the table is there to choose by."""
-    return arm_files(f"{HELD_OUT if table == 'search' else ATTACKS}/evaluation.json", table)
-
-
-def outcomes_of(table):
-    """Outcomes of each test image behind a table."""
-    return [] if table == "search" else arm_files(f"{ATTACKS}/outcomes.csv", table)
+def table_files(table):
+    """What make_table reads, by name; a table to choose by reads nothing of the test split."""
+    if table in TO_CHOOSE_BY:
+        return {"evaluations": arm_files(f"{HELD_OUT}/evaluation.json", table)}
+    return {
+        "evaluations": arm_files(f"{ATTACKS}/evaluation.json", table),
+        "outcomes": arm_files(f"{ATTACKS}/outcomes.csv", table),
+        "measures": quality_files(table),
+    }
 
 
 def shards_of_arm(pattern, arm, seed):
@@ -501,16 +503,10 @@ def figures_of(table):
             "caption": "Drawn at random; small figures: the label.",
             "png": f"{FIGURES}/data_{dataset}.png",
         }
-        shown = {
-            "robustness": [samples, sizes, tsne],
-            "guidance": [guidance],
-            "evidence": [],
-            "search": [],
-            "best": [],
-        }
+        shown = {"robustness": [samples, sizes, tsne], "ablations": [sizes], "guidance": [guidance]}
         shown |= {name: [sheet, samples, tsne] for name in PAPER_TABLES}
         shown["mnist_fig3"] = [sheet, real_sizes, samples, tsne]
-        found += shown.get(table, [sizes])
+        found += shown.get(table, [])
     return found + (THEORY_SHOWN if with_theory(table) else [])
 
 
@@ -560,7 +556,7 @@ def metrics_of(table):
 
 def records_of(table):
     """Every further JSON behind a table: trainings, attacked shards, metrics of the models."""
-    attacked = PLAN.table(table) if table != "search" else []
+    attacked = () if table in TO_CHOOSE_BY else PLAN.table(table)
     shards = [
         path
         for arm in attacked
@@ -576,7 +572,7 @@ def report_inputs(wildcards):
     """Everything a page is made from."""
     table = PAGES[wildcards.page]
     inputs = {
-        "evaluations": evaluations_of(table),
+        "evaluations": table_files(table)["evaluations"],
         "records": records_of(table),
         "figures": [figure["png"] for figure in figures_of(table)],
         "tables": [

@@ -3,9 +3,7 @@
 
 rule make_paper_table:
     input:
-        evaluations=lambda w: arm_files(f"{ATTACKS}/evaluation.json", w.paper_table),
-        outcomes=lambda w: arm_files(f"{ATTACKS}/outcomes.csv", w.paper_table),
-        measures=lambda w: quality_files(w.paper_table),
+        unpack(lambda w: table_files(w.paper_table)),
         reported="config/reported/contrastive_dp.csv",
     output:
         csv=f"{TABLES}/{{paper_table}}_paper.csv",

@@ -3,9 +3,7 @@
 
 rule make_table:
     input:
-        evaluations=lambda w: evaluations_of(w.table),
-        outcomes=lambda w: outcomes_of(w.table),
-        measures=lambda w: quality_files(w.table),
+        unpack(lambda w: table_files(w.table)),
     output:
         csv=f"{TABLES}/{{table}}.csv",
         markdown=f"{TABLES}/{{table}}.md",
@@ -216,7 +214,7 @@ rule record_reference:
 rule record_table:
     input:
         tables=lambda w: recorded_files(w.table),
-        evaluations=lambda w: evaluations_of(w.table),
+        evaluations=lambda w: table_files(w.table)["evaluations"],
         page=lambda w: page(w.table)(w),
     output:
         folder=directory(f"results/reference/{PLAN.scale}/{{table}}"),

@@ -1,6 +1,6 @@
 """Images as tensors: conversion, subsets of real images and batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -63,8 +63,7 @@ def read_tensors(
     chosen = slice(None)
     if real is not None:
         chosen = draw_subset(data["label"], real, derive_seed(seed, "subset"))
-    label = torch.from_numpy(data["label"][chosen])
-    return to_tensor(data["image"][chosen]).to(device), label.to(device)
+    return _tensors(data, chosen, device)
 
 
 def read_held_out(
@@ -81,7 +80,12 @@ def read_held_out(
     if not len(rest):
         raise InputError(f"{path}: all its {real} images are trained on; ask for fewer real ones")
     rng = np.random.default_rng(derive_seed(seed, "held out"))
-    chosen = np.sort(rng.permutation(rest)[:count])
+    return _tensors(data, np.sort(rng.permutation(rest)[:count]), device)
+
+
+def _tensors(
+    data: Mapping[str, np.ndarray], chosen: np.ndarray | slice, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     label = torch.from_numpy(data["label"][chosen])
     return to_tensor(data["image"][chosen]).to(device), label.to(device)
 

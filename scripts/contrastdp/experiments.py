@@ -509,7 +509,7 @@ def _arms(
         if row["scale"] == scale:
             choose(str(row["dataset"]), datasets, "data set", place)
             _check_arm(row, datasets[row["dataset"]], place)
-            arms[row["arm"]] = row
+            arms[row["arm"]] = row | {"tables": _tables(row["tables"], row["seeds"], place)}
             places[row["arm"]] = place
     for arm, row in arms.items():
         if row["baseline"] is not None:
@@ -519,8 +519,9 @@ def _arms(
                 if (other["dataset"], other["eps"]) == (row["dataset"], row["eps"]) and name != arm
             ]
             choose(row["baseline"], alike, "arm of this data set and eps", places[arm])
-            for table in set(row["tables"]) - set(PAPER_TABLES):  # those lay out what they have
-                _check_baseline(row, arms[row["baseline"]], table, places[arm])
+            for table in row["tables"]:
+                if table not in PAPER_TABLES:  # those lay out what they have
+                    _check_baseline(row, arms[row["baseline"]], table, places[arm])
     return arms
 
 
@@ -565,7 +566,6 @@ def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
         choose(row["train_on"], ("synthetic",), "train_on", place)
     if row["seeds"] < 1:
         raise InputError(f"{place}: seeds is {row['seeds']}; it must be 1 or more")
-    row["tables"] = _tables(row["tables"], row["seeds"], place)
     if row["synthetic"] < 0:
         raise InputError(f"{place}: synthetic is {row['synthetic']}; it must be 0 or more")
     if (row["synthetic"] > 0) != (row["generator"] is not None):

@@ -61,8 +61,7 @@ def gains_everywhere(
     1 - (1 - level) / k, so that many contests do not make a loss by chance; else inconclusive, and
     not run where there is no such contest.
     """
-    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where}
-    chosen["against"] = against
+    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where, "against": against}
     contests = _contests(evidence, generators, rivals, **chosen)
     found = _everywhere(contests, measures, threshold, level)
     return found or _not_run(generators, rivals, threshold)

@@ -200,8 +200,10 @@ def run_rows(
             "clean": round(100 * content["clean_accuracy"], 4),
             "robust": round(100 * content["robust_accuracy"], 4),
             "n_test": content["n_test"],
-            "last_clean": _rounded(last["last_clean_mean"]),
-            "last_robust": _rounded(last["last_robust_mean"]),
+            **{
+                f"last_{kind}": round(100 * content["last"][f"{kind}_accuracy"], 4)
+                for kind in (MEASURES if "last" in content else ())
+            },
             "printed": _printed_size(row, reported or {}),
             "attack": tables.attack_name(content["attack"]),
             "mixed_attacks": "yes" if row["dataset"] in mixed_attacks else None,
@@ -211,7 +213,6 @@ def run_rows(
         for about in [used(evaluations, row)]
         for seed in row["seeds"]
         for content in [evaluations[row["arm"], seed]]
-        for last in [tables.last_means(evaluations, {**row, "seeds": [seed]})]
     ]
 
 

@@ -242,7 +242,7 @@ def robustness_rows(
     nearest_..._mean: of memorisation.nearest_cells (in pixels' units). All accuracies but the last_
     ones are of the best checkpoint. What one seed leaves undefined is None.
     Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
-    that is no arm of the table.
+    or baseline that is no arm of the table.
     """
     check_evaluations(evaluations, arms, mixed_attacks)
     against, by_name = _references(arms, reference), {arm["arm"]: arm for arm in arms}
@@ -256,7 +256,12 @@ def robustness_rows(
         robust = mean_interval(list(percent["robust_accuracy"].values()))
         n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
         wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
-        other = by_name[arm["baseline"]] if arm.get("baseline") else against.get(group(arm))
+        own = arm.get("baseline")
+        if own and own not in by_name:
+            raise InputError(
+                f"arm {arm['arm']}: its baseline {own} is no arm of this table; add it"
+            )
+        other = by_name[own] if own else against.get(group(arm))
         errors = standard_errors([v / 100 for v in percent["robust_accuracy"].values()], n_test)
         gain, tested = None, dict.fromkeys(comparisons.COLUMNS)
         if other is not None and other["arm"] != arm["arm"]:

@@ -373,7 +373,7 @@ def test_a_network_that_has_collapsed_but_for_a_trace_is_no_fault(network, rest,
 
 
 def test_a_masked_network_is_not_taken_for_a_collapsed_one(network):
-    """Logits that are close beside a third one far away, but whose order is what the network says."""
+    """Its logits are close beside a third one far away, but their order is what it says."""
     far = torch.tensor([-10_000.0] * (CLASSES - 2) + [0.0, 0.0])
     with torch.no_grad():
         middle = network(images()[0]).mean(dim=0)

@@ -181,6 +181,18 @@ def test_a_reference_must_be_one_arm_of_the_table(reference, said):
         tables.robustness_rows(found, arms, reference)
 
 
+def test_an_arm_with_a_baseline_of_its_own_is_compared_with_that():
+    found, arms = make_study()
+    arms[2]["baseline"] = "none"
+    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, "ddim")}
+    assert (rows["hnm"]["reference"], rows["none"]["reference"]) == ("none", "ddim")
+    # hnm - ddim is 2, -1, -2 and none - ddim -5, -4, -5
+    assert rows["hnm"]["difference"] == pytest.approx((7 + 3 + 3) / 3, abs=1e-4)
+    arms[2]["baseline"] = "dim"
+    with pytest.raises(InputError, match="arm hnm: its baseline dim is no arm"):
+        tables.robustness_rows(found, arms, "ddim")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -36,6 +36,18 @@ def test_every_scale_and_target_plans(workflow_copy, tmp_path, scale, target):
     assert planned(done.stdout)["total"] > 1
 
 
+def test_what_settings_are_chosen_by_has_nothing_of_the_test_split(workflow_copy, tmp_path):
+    workflow = workflow_copy(tmp_path)
+    done = workflow.run("-n", "--cores", "1", "search", "--config", "scale=smoke")
+    assert done.returncode == 0, done.stdout
+    found = planned(done.stdout)
+    assert found["validate_network"] == found["train_robust"] == 4
+    assert not {"attack_shard", "attack_last", "measure_samples", "audit_network"} & set(found)
+    read = re.findall(r"^    input: (.*)$", done.stdout, flags=re.MULTILINE)
+    assert read
+    assert not any("data/test.npz" in line for line in read)
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
