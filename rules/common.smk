@@ -41,7 +41,8 @@ try:
         folder=BASE / "config",
         command_line=typed(dict(config)),
     )
-    config["mirror"] = PLAN.mirror  # what download_data reads; the one setting that is no parameter
+    # What download_data and the trainings read; no parameters, as they decide no result.
+    config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
     THEORY_SETTINGS = experiments.theory(load_yaml, folder=BASE / "config")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.

@@ -9,6 +9,7 @@ from contrastdp.device import device as resolve
 from contrastdp.job import run, track
 from contrastdp.noise import derive_seed
 from contrastdp.records import provenance, write_json
+from contrastdp.resume import resuming
 
 
 def train_classifier(
@@ -22,34 +23,38 @@ def train_classifier(
     model: str,
     metrics: str,
     device: str = "auto",
+    resume_minutes: float | None = None,
 ) -> None:
     """Train on `real` images of the training split; write the network and its accuracy.
 
     settings: network (architecture and its sizes), steps, batch, learning_rate, weight_decay,
-    shift, flip.
+    shift, flip; resume_minutes: least time between two states of the training.
     """
     place = resolve(device)
     x, y = read_tensors(train, classes=classes, device=place, real=real, seed=seed)
     held_out = read_tensors(validation, classes=classes, device=place, image_shape=shape_of(x))
-    network, loss = train_classifier_network(
-        x,
-        y,
-        classes=classes,
-        seed=derive_seed(seed, "classifier"),
-        progress=track(range(settings["steps"]), "classifier training"),
-        **settings,
-    )
-    result = {
-        "validation_accuracy": accuracy(network, *held_out),
-        "n_validation": len(held_out[1]),
-        "n_train": real,
-        "loss": loss,
-        "seed": seed,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "provenance": provenance(seed=seed, settings=settings, device=str(place)),
-    }
-    save_network(model, network)
-    write_json(metrics, result)
+    kept = {"settings": [settings, classes, real, seed, place], "script": __file__, "train": train}
+    with resuming(model, resume_minutes, **kept) as resume:
+        network, loss = train_classifier_network(
+            x,
+            y,
+            classes=classes,
+            seed=derive_seed(seed, "classifier"),
+            progress=lambda span: track(span, "classifier training"),
+            resume=resume,
+            **settings,
+        )
+        result = {
+            "validation_accuracy": accuracy(network, *held_out),
+            "n_validation": len(held_out[1]),
+            "n_train": real,
+            "loss": loss,
+            "seed": seed,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "provenance": provenance(seed=seed, settings=settings, device=str(place)),
+        }
+        save_network(model, network)
+        write_json(metrics, result)
 
 
 if "snakemake" in globals():
@@ -59,7 +64,7 @@ if "snakemake" in globals():
         threads=snakemake.threads,
         train=snakemake.input.train,
         validation=snakemake.input.validation,
-        model=snakemake.output.model,
-        metrics=snakemake.output.metrics,
+        resume_minutes=snakemake.config["resume"]["minutes"],
+        **snakemake.output,
         **snakemake.params,
     )

@@ -1,6 +1,5 @@
 """Train a diffusion model on the drawn real images alone, or take over one that others trained."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from contrastdp.diffusion import train_denoiser
 from contrastdp.job import run, track
 from contrastdp.noise import derive_seed, generator
 from contrastdp.records import provenance, write_csv, write_json
+from contrastdp.resume import resuming
 from contrastdp.schedulers import SubsequenceScheduler
 
 
@@ -30,35 +30,37 @@ def train_diffusion(
     metrics: str,
     pretrained: str | None = None,
     device: str = "auto",
+    resume_minutes: float | None = None,
 ) -> None:
     """Train on `real` images of the training split and write the averaged model.
 
-    network: settings of build_denoiser; training: of train_denoiser; schedule: of the diffusers
-    scheduler; model: folder to write, in diffusers' layout. pretrained: of load_pretrained; that
-    model is written in the place of a trained one, its origin in the metrics, an empty history.
+    network, training, schedule: of build_denoiser, train_denoiser and the scheduler; model: folder
+    to write; pretrained: of load_pretrained, not to train at all; resume_minutes: of resuming.
     """
     place = resolve(device)
     image, label = read_tensors(train, classes=classes, device=place, real=real, seed=seed)
     sizes = {"image_size": image.shape[-1], "channels": image.shape[1], "schedule": schedule}
     sizes |= {"classes": classes if conditional else None}
-    origin, rows = None, []
-    if pretrained:
-        denoiser, scheduler, origin = load_pretrained(pretrained, **sizes)
-    else:
-        torch.manual_seed(derive_seed(seed, "denoiser"))
-        denoiser = build_denoiser(**sizes, **network).to(place)
-        scheduler = SubsequenceScheduler(**schedule)
-        options = {"abar": scheduler.alphas_cumprod, "generator": generator(seed, "diffusion")}
-        options |= {"progress": partial(track, what="diffusion training"), **training}
-        rows = list(train_denoiser(denoiser, image, label if conditional else None, **options))
-    save_denoiser(model, denoiser, scheduler)
-    write_csv(history, rows, ["step", "loss"])
     settings = {"network": network, "training": training, "schedule": schedule, "real": real}
-    told = provenance(seed=seed, settings=settings, device=str(place))
-    told["precision"] = (training or {}).get("precision", "float32")
-    found = {"loss": rows[-1]["loss"] if rows else None, "pretrained": origin}
-    found |= {"parameters": sum(weight.numel() for weight in denoiser.parameters())}
-    write_json(metrics, found | {"provenance": told})
+    kept = {"script": __file__, "settings": [settings, sizes, seed, place], "train": train}
+    origin, rows = None, []
+    with resuming(model, resume_minutes, **kept) as resume:
+        if pretrained:
+            denoiser, scheduler, origin = load_pretrained(pretrained, **sizes)
+        else:
+            torch.manual_seed(derive_seed(seed, "denoiser"))
+            denoiser = build_denoiser(**sizes, **network).to(place)
+            scheduler = SubsequenceScheduler(**schedule)
+            options = {"abar": scheduler.alphas_cumprod, "generator": generator(seed, "diffusion")}
+            options |= {"progress": lambda span: track(span, "diffusion training")}
+            options |= {"label": label if conditional else None, **training}
+            rows = list(train_denoiser(denoiser, image, resume=resume, **options))
+        save_denoiser(model, denoiser, scheduler)
+        write_csv(history, rows, ["step", "loss"])
+        told = provenance(seed=seed, settings=settings, device=str(place))
+        told["precision"] = (training or {}).get("precision", "float32")
+        found = {"loss": rows[-1]["loss"] if rows else None, "pretrained": origin}
+        write_json(metrics, found | {"parameters": denoiser.num_parameters(), "provenance": told})
 
 
 if "snakemake" in globals():
@@ -67,8 +69,7 @@ if "snakemake" in globals():
         log=snakemake.log[0],
         threads=snakemake.threads,
         train=snakemake.input.train,
-        model=snakemake.output.model,
-        history=snakemake.output.history,
-        metrics=snakemake.output.metrics,
+        resume_minutes=snakemake.config["resume"]["minutes"],
+        **snakemake.output,
         **snakemake.params,
     )

@@ -9,6 +9,7 @@ from contrastdp.device import device as resolve
 from contrastdp.job import run, track
 from contrastdp.noise import derive_seed
 from contrastdp.records import provenance, write_csv, write_json
+from contrastdp.resume import resuming
 from contrastdp.robust_training import HISTORY, summary, train_robust_network
 
 
@@ -16,7 +17,7 @@ def train_robust(
     *,
     train: str,
     validation: str,
-    synthetic: str | None,
+    synthetic: str | None = None,
     real: int,
     classes: int,
     trainer: dict[str, Any],
@@ -29,34 +30,37 @@ def train_robust(
     history: str,
     training: str,
     device: str = "auto",
+    resume_minutes: float | None = None,
 ) -> None:
     """Train on `real` images of the training split, all of `synthetic`, or both.
 
-    settings, trainer: options of train_robust_network, the latter's first; eps: such as 8/255.
+    settings, trainer: options of train_robust_network, the latter's first; eps: such as 8/255;
+    resume_minutes: of resuming.
     """
     place = resolve(device)
     held_out = read_tensors(validation, classes=classes, device=place)
     common = {"classes": classes, "device": place, "image_shape": shape_of(held_out[0])}
     used = settings | trainer
     options = {name: value for name, value in used.items() if name != "network"}
-    result = train_robust_network(
-        settings["network"],
-        real=read_tensors(train, **common, real=real, seed=seed) if real else None,
-        synthetic=read_tensors(synthetic, **common) if synthetic else None,
-        validation=held_out,
-        classes=classes,
-        eps=parse_fraction(eps),
-        step_size=parse_fraction(attack_step, "attack step"),
-        seed=derive_seed(seed, "robust"),
-        progress=track(range(settings["steps"]), "robust training"),
-        **options,
-    )
+    options |= {"validation": held_out, "classes": classes, "seed": derive_seed(seed, "robust")}
     used |= {"eps": eps, "attack_step": attack_step, "real": real}
-    save_network(best, result.best)
-    save_network(last, result.last)
-    write_csv(history, result.history, HISTORY)
-    made = provenance(seed=seed, settings=used, device=str(place)) | result.passes
-    write_json(training, summary(result) | {"provenance": made})
+    kept = {"train": train, "validation": validation, "synthetic": synthetic, "script": __file__}
+    with resuming(best, resume_minutes, settings=[used, classes, seed, place], **kept) as resume:
+        result = train_robust_network(
+            settings["network"],
+            real=read_tensors(train, **common, real=real, seed=seed) if real else None,
+            synthetic=read_tensors(synthetic, **common) if synthetic else None,
+            eps=parse_fraction(eps),
+            step_size=parse_fraction(attack_step, "attack step"),
+            progress=lambda span: track(span, "robust training"),
+            resume=resume,
+            **options,
+        )
+        save_network(best, result.best)
+        save_network(last, result.last)
+        write_csv(history, result.history, HISTORY)
+        made = provenance(seed=seed, settings=used, device=str(place)) | result.passes
+        write_json(training, summary(result) | {"provenance": made})
 
 
 if "snakemake" in globals():
@@ -64,12 +68,8 @@ if "snakemake" in globals():
         train_robust,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        train=snakemake.input.train,
-        validation=snakemake.input.validation,
-        synthetic=snakemake.input.get("synthetic"),
-        best=snakemake.output.best,
-        last=snakemake.output.last,
-        history=snakemake.output.history,
-        training=snakemake.output.training,
+        **snakemake.input,
+        resume_minutes=snakemake.config["resume"]["minutes"],
+        **snakemake.output,
         **snakemake.params,
     )

@@ -1,6 +1,7 @@
 """Weights averaged over training, the network that is validated, saved and attacked."""
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -57,6 +58,14 @@ class AveragedNetwork:
             torch._foreach_copy_(self._average, self._live)
         else:
             torch._foreach_lerp_(self._average, self._live, 1 - weight)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Weights and buffers of the average, as its network names them."""
+        return self._network.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take over the average of state_dict."""
+        self._network.load_state_dict(state, strict=True)
 
     @torch.no_grad()
     def network(self) -> nn.Module:

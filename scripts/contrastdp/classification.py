@@ -1,6 +1,6 @@
 """Ordinary (non-robust) training of the labeler and of the feature extractor, and prediction."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -8,10 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from contrastdp import augmentation
-from contrastdp.data import batches, epochs
+from contrastdp.data import Epochs, batches
 from contrastdp.networks import build_network
 from contrastdp.noise import generator
 from contrastdp.records import finite
+from contrastdp.resume import Resume
 
 
 def train_classifier_network(
@@ -27,13 +28,15 @@ def train_classifier_network(
     shift: int,
     flip: bool = False,
     seed: int,
-    progress: Iterable[int] | None = None,
+    progress: Callable[[range], Iterable[int]] = iter,
+    resume: Resume | None = None,
 ) -> tuple[nn.Module, float]:
     """Build and train a classifier of images x (N, C, H, W) in [0, 1] with labels y (N,).
 
     AdamW, cosine from learning_rate to 0, cross entropy, images shifted by up to `shift` pixels
     and, with flip, mirrored half the time.
-    network: its architecture and sizes, for build_network. Returns the trained one, in evaluation
+    network: its architecture and sizes, for build_network; progress: wraps the range of steps;
+    resume: where a killed training's state is kept. Returns the trained one, in evaluation
     mode, and its last training loss. Raises InputError for a loss that is not finite.
     """
     trained = build_network(
@@ -44,10 +47,13 @@ def train_classifier_network(
         trained.parameters(), lr=learning_rate, weight_decay=weight_decay, foreach=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    order = epochs(len(y), batch, stream)
+    order = Epochs(len(y), batch, stream)
     trained.train()
     value = float("nan")
-    for step in progress if progress is not None else range(steps):
+    parts = {"network": trained, "optimizer": optimizer, "schedule": schedule}
+    parts |= {"stream": stream, "order": order}
+    first, _ = resume.restore(parts) if resume else (0, {})
+    for step in progress(range(first, steps)):
         chosen = next(order).to(x.device)
         images = augmentation.shift(x[chosen], shift, stream)
         if flip:
@@ -58,6 +64,8 @@ def train_classifier_network(
         loss.backward()
         optimizer.step()
         schedule.step()
+        if resume and step + 1 < steps and resume.due():
+            resume.save(step + 1, parts, {})
     return trained.eval(), value
 
 

@@ -102,15 +102,30 @@ def batches(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def epochs(count: int, size: int, generator: torch.Generator | None) -> Iterator[torch.Tensor]:
+class Epochs(Iterator[torch.Tensor]):
     """Endless index batches of exactly `size`, without replacement within an epoch.
 
     The batches are cut from one permutation of `count` items after another, so a batch may hold
-    the end of one epoch and the beginning of the next.
+    the end of one epoch and the beginning of the next. Its state is what the present permutation
+    has left; the generator has its own.
     """
-    rest = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(rest) < size:
-            rest = torch.cat([rest, torch.randperm(count, generator=generator)])
-        yield rest[:size]
-        rest = rest[size:]
+
+    def __init__(self, count: int, size: int, generator: torch.Generator | None):
+        """generator: on the CPU, draws the permutations; torch's global one where None."""
+        self.count, self.size, self.generator = count, size, generator
+        self._rest = torch.empty(0, dtype=torch.int64)
+
+    def __next__(self) -> torch.Tensor:
+        while len(self._rest) < self.size:
+            drawn = torch.randperm(self.count, generator=self.generator)
+            self._rest = torch.cat([self._rest, drawn])
+        batch, self._rest = self._rest[: self.size], self._rest[self.size :]
+        return batch
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Indices (N,) int64 that the present permutation has left."""
+        return {"rest": self._rest.clone()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on where the Epochs of state_dict was."""
+        self._rest = state["rest"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from contrastdp import augmentation, data
 from contrastdp.averaging import AveragedNetwork
 from contrastdp.records import InputError, finite
+from contrastdp.resume import Resume
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 DECAYS = ("cosine", "constant")
@@ -65,6 +66,7 @@ def train_denoiser(
     channels_last: bool = False,
     compiled: str | None = None,
     progress: Callable[[range], Iterable[int]] = iter,
+    resume: Resume | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `denoiser` in place and leave its averaged weights in it; yields {step, loss} at times.
 
@@ -79,7 +81,8 @@ def train_denoiser(
     micro_batch: images that pass the denoiser at once, with the same gradient within rounding but
     for dropout; precision: 'bfloat16' runs the denoiser under autocast, its weights stay float32;
     channels_last: layout of the convolutions' weights; compiled: a backend of torch.compile, such
-    as 'inductor', None for none. Raises InputError for an unknown choice and a non-finite loss.
+    as 'inductor', None for none. resume: where a killed training's state is kept; what it had
+    yielded is yielded again. Raises InputError for an unknown choice and a non-finite loss.
     """
     # PAPER: the mean over pixels; the official CIFAR-10 code sums them, which Adam undoes.
     for what, value, known in (
@@ -108,10 +111,17 @@ def train_denoiser(
 
     schedule = torch.optim.lr_scheduler.LambdaLR(stepping, rate)
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
-    drawn = data.epochs(len(image), batch, generator)
+    drawn = data.Epochs(len(image), batch, generator)
     denoiser.train()
     total, since, every = 0.0, 0, max(steps // 40, 1)
-    for step in progress(range(steps)):
+    parts = {"denoiser": denoiser, "optimiser": stepping, "schedule": schedule}
+    parts |= {"average": average, "order": drawn, "generator": generator}
+    first, kept = resume.restore(parts) if resume else (0, {})
+    rows = kept.get("rows", [])
+    yield from rows
+    if kept:
+        total, since = torch.as_tensor(kept["total"]).to(device), kept["since"]
+    for step in progress(range(first, steps)):
         index = next(drawn).to(device)
         x0 = augmentation.shift(image[index], shift, generator) * 2 - 1
         if flip:
@@ -135,10 +145,11 @@ def train_denoiser(
         average.update(step)
         since += 1
         if (step + 1) % every == 0 or step + 1 == steps:
-            yield {
-                "step": step + 1,
-                "loss": finite(float(total) / since, "diffusion loss", step + 1),
-            }
+            loss = finite(float(total) / since, "diffusion loss", step + 1)
+            rows.append({"step": step + 1, "loss": loss})
+            yield rows[-1]
             total, since = 0.0, 0
+        if resume and step + 1 < steps and resume.due():
+            resume.save(step + 1, parts, {"rows": rows, "total": total, "since": since})
     denoiser.load_state_dict(average.network().state_dict())
     denoiser.eval()

@@ -88,7 +88,8 @@ class Plan:
 
     pages: tables whose pages the scale's main target makes; mirror: where archives are fetched;
     comparable: whether every setting is the paper's, so that its numbers may be held against ours;
-    trace: the synthetic image to trace, by arm, seed and its place among the arm's, or None.
+    trace: the synthetic image to trace, by arm, seed and its place among the arm's, or None;
+    resume: how often a training keeps its state.
     """
 
     scale: str
@@ -99,6 +100,7 @@ class Plan:
     mirror: dict[str, Any] | None = None
     comparable: bool = False
     trace: dict[str, Any] | None = None
+    resume: dict[str, Any] = field(default_factory=dict)
 
     def table(self, name: str) -> list[str]:
         """Arms of a table, in the order of arms.tsv."""
@@ -311,7 +313,7 @@ def plan(
     for page in pages:
         choose(page, TABLES, "table", f"{where}, pages")
     _check_layer(scale, schema, (), where)
-    datasets, mirror = {}, None
+    datasets, mirror, resume = {}, None, {}
     for dataset, overrides in chosen.items():
         files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
         choose(dataset, files, "data set", where)
@@ -322,12 +324,12 @@ def plan(
         settings = merge(base, own, scale, overrides or {}, command_line)
         settings.pop("scale")
         validate(settings, _layer_schema(schema, ("dataset",), complete=True), own_place)
-        mirror = settings.pop("mirror")
+        mirror, resume = settings.pop("mirror"), settings.pop("resume")
         _check_dataset(settings, own_place)
         datasets[dataset] = settings
     generators = _generators(load_rows(folder / "generators.tsv"), datasets)
     arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
-    found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable, trace)
+    found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable, trace, resume)
     for dataset in datasets:
         _check_report(found, dataset, f"data set {dataset}, report")
     if trace is not None:

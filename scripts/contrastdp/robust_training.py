@@ -17,11 +17,12 @@ from torch.optim.swa_utils import update_bn
 from contrastdp import augmentation
 from contrastdp.adversarial import BATCH_NORMS, accuracies, pgd_loss, trades_loss
 from contrastdp.averaging import AveragedNetwork
-from contrastdp.data import batches, epochs
+from contrastdp.data import Epochs, batches
 from contrastdp.networks import build_network
 from contrastdp.noise import generator
 from contrastdp.optimisation import parameter_groups, rates_at
 from contrastdp.records import InputError, finite
+from contrastdp.resume import Resume
 
 Images = tuple[torch.Tensor, torch.Tensor]
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -43,47 +44,66 @@ class RobustTraining:
 
 
 # ---------------------------------------------------------------- batches
-def mixed_batches(
-    real: Images | None,
-    synthetic: Images | None,
-    *,
-    batch: int,
-    synthetic_share: float | str,
-    generator: torch.Generator,
-) -> Iterator[Images]:
+class MixedBatches(Iterator[Images]):
     """Endless batches: real images without replacement within an epoch, synthetic ones with.
 
     Of each batch, floor(batch * synthetic_share) images are synthetic; without synthetic images all
     are real, without real ones all are synthetic. A synthetic_share of 'pooled' makes one set of
-    both, drawn without replacement within an epoch of it. Raises InputError where neither is given,
-    or a share leaves out a set that is given.
+    both, drawn without replacement within an epoch of it. Its state is that of the epoch; the
+    generator has its own.
     """
-    if real is None and synthetic is None:
-        raise InputError("no images to train on: give real images, synthetic images or both")
-    if synthetic_share == "pooled":
-        given = [images for images in (real, synthetic) if images is not None]
-        real, synthetic = tuple(torch.cat(tensors) for tensors in zip(*given, strict=True)), None
-    alone = real is None or synthetic is None
-    share = float(real is None) if alone else synthetic_share
-    # one part in ten thousand of an image: 10 * 0.3 must not become 2 by rounding
-    n_synthetic = math.floor(batch * share + 1e-4)
-    if not alone and not 0 < n_synthetic < batch:
-        raise InputError(
-            f"synthetic_share {synthetic_share} gives {n_synthetic} synthetic images in a batch of "
-            f"{batch}; choose a share that leaves room for both"
-        )
-    if real is not None:
-        stream = epochs(len(real[1]), batch - n_synthetic, generator)
-    while True:
+
+    def __init__(
+        self,
+        real: Images | None,
+        synthetic: Images | None,
+        *,
+        batch: int,
+        synthetic_share: float | str,
+        generator: torch.Generator,
+    ):
+        """Raises InputError where no images are given, or a share leaves out a given set."""
+        if real is None and synthetic is None:
+            raise InputError("no images to train on: give real images, synthetic images or both")
+        if synthetic_share == "pooled":
+            given = [images for images in (real, synthetic) if images is not None]
+            real = tuple(torch.cat(tensors) for tensors in zip(*given, strict=True))
+            synthetic = None
+        alone = real is None or synthetic is None
+        share = float(real is None) if alone else synthetic_share
+        # one part in ten thousand of an image: 10 * 0.3 must not become 2 by rounding
+        self.n_synthetic = math.floor(batch * share + 1e-4)
+        if not alone and not 0 < self.n_synthetic < batch:
+            raise InputError(
+                f"synthetic_share {synthetic_share} gives {self.n_synthetic} synthetic images in a "
+                f"batch of {batch}; choose a share that leaves room for both"
+            )
+        self.real, self.synthetic, self.generator = real, synthetic, generator
+        n_real = batch - self.n_synthetic
+        self._order = None if real is None else Epochs(len(real[1]), n_real, generator)
+
+    def __next__(self) -> Images:
         parts = []
-        if real is not None:
-            chosen = next(stream).to(real[1].device)
-            parts.append((real[0][chosen], real[1][chosen]))
-        if n_synthetic:
-            chosen = torch.randint(len(synthetic[1]), (n_synthetic,), generator=generator)
-            chosen = chosen.to(synthetic[1].device)
-            parts.append((synthetic[0][chosen], synthetic[1][chosen]))
-        yield tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        if self._order is not None:
+            parts.append((self.real, next(self._order)))
+        if self.n_synthetic:
+            count, size = len(self.synthetic[1]), (self.n_synthetic,)
+            chosen = torch.randint(count, size, generator=self.generator)
+            parts.append((self.synthetic, chosen))
+        drawn = []
+        for (x, y), chosen in parts:
+            chosen = chosen.to(y.device)
+            drawn.append((x[chosen], y[chosen]))
+        return tuple(torch.cat(tensors) for tensors in zip(*drawn, strict=True))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """State of the real images' epoch; nothing without real images."""
+        return {} if self._order is None else self._order.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on where the MixedBatches of state_dict was."""
+        if self._order is not None:
+            self._order.load_state_dict(state)
 
 
 def augmented(
@@ -250,7 +270,8 @@ def train_robust_network(
     validation_steps: int = 20,
     validation_images: int | None = None,
     seed: int,
-    progress: Iterable[int] | None = None,
+    progress: Callable[[range], Iterable[int]] = iter,
+    resume: Resume | None = None,
 ) -> RobustTraining:
     """Build a network, train it for a fixed number of steps, and keep its averaged weights.
 
@@ -266,7 +287,7 @@ def train_robust_network(
     the same before every validation. first_norm_momentum: of BatchNorm in the first step, 1 in the
     official code, where that step's statistics replace the initial ones (its own where None).
 
-    Images: synthetic_share as in mixed_batches; shift: largest random move, in pixels; flip:
+    Images: synthetic_share as in MixedBatches; shift: largest random move, in pixels; flip:
     mirrored half the time; cutmix: alpha of CutMix, 0 for none. precision, compiled: of the
     training passes, as in TrainingPass; the losses and every validation are float32.
     channels_last: memory layout of weights and images.
@@ -274,7 +295,8 @@ def train_robust_network(
     Every validate_every steps, and at the end, the averaged network is validated clean and under
     PGD on the margin (validation_steps steps, always from the same start) on validation_images
     images, the same ones for every arm and seed (all where None); 'best' is the latest with the
-    highest robust accuracy.
+    highest robust accuracy. progress: wraps the range of steps; resume: where a killed training's
+    state is kept.
     Raises InputError for a loss that is not finite and for settings that do not fit.
     """
     if loss not in ("trades", "pgd"):
@@ -310,15 +332,15 @@ def train_robust_network(
         statistics=averaged_statistics,
     )
 
-    def draw(stream: torch.Generator) -> Iterator[Images]:
-        mixed = mixed_batches(
+    def draw(stream: torch.Generator) -> tuple[MixedBatches, Iterator[Images]]:
+        mixed = MixedBatches(
             real, synthetic, batch=batch, synthetic_share=synthetic_share, generator=stream
         )
-        return augmented(
+        return mixed, augmented(
             mixed, shift=shift, flip=flip, cutmix=cutmix, classes=classes, generator=stream
         )
 
-    draws = draw(stream)
+    order, draws = draw(stream)
     held_out = validation_subset(validation, validation_images)
 
     result = RobustTraining(best=network, last=network)
@@ -328,9 +350,16 @@ def train_robust_network(
         "channels_last": channels_last,
         "normalised_over": normalised_over(network, batch, micro_batch),
     }
-    started, losses = time.monotonic(), []
+    parts = {"network": network, "optimizer": optimizer, "averaged": averaged}
+    parts |= {"stream": stream, "order": order}
+    first, kept = resume.restore(parts) if resume else (0, {})
+    result.history, losses = kept.get("history", []), kept.get("losses", [])
+    started = time.monotonic() - kept.get("seconds", 0.0)
+    if kept and kept["best"] is not None:
+        result.best_row, result.best = kept["best_row"], copy.deepcopy(averaged.network())
+        result.best.load_state_dict(kept["best"], strict=True)
     trained.train()
-    for step in progress if progress is not None else range(steps):
+    for step in progress(range(first, steps)):
         # one step
         x, y = next(draws)
         start = torch.rand(x.shape, generator=stream)
@@ -361,7 +390,7 @@ def train_robust_network(
         if (step + 1) % validate_every == 0 or step + 1 == steps:
             result.last = averaged.network()
             if averaged_statistics == "recomputed":
-                fixed = islice(draw(generator(seed, "statistics")), statistics_batches)
+                fixed = islice(draw(generator(seed, "statistics"))[1], statistics_batches)
                 update_bn((v for x, _ in fixed for v in x.split(micro_batch or batch)), result.last)
             clean, robust = accuracies(
                 result.last,
@@ -382,6 +411,13 @@ def train_robust_network(
             result.history.append(row)
             if robust >= result.best_row.get("validation_robust", -1.0):
                 result.best_row, result.best = row, copy.deepcopy(result.last)
+
+        # what a run after a kill needs
+        if resume and step + 1 < steps and resume.due():
+            values = {"history": result.history, "best_row": result.best_row, "losses": losses}
+            values["best"] = result.best.state_dict() if result.best_row else None
+            values["seconds"] = time.monotonic() - started
+            resume.save(step + 1, parts, values)
     return result
 
 

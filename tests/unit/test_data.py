@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from contrastdp.data import (
+    Epochs,
     batches,
     draw_subset,
-    epochs,
     read_held_out,
     read_tensors,
     to_tensor,
@@ -62,7 +62,7 @@ def test_batches_cover_everything_once():
 
 @pytest.mark.parametrize("size", [3, 10, 23])
 def test_epochs_repeat_nothing_within_an_epoch(size):
-    stream = torch.cat(list(islice(epochs(10, size, torch.Generator().manual_seed(0)), 10)))
+    stream = torch.cat(list(islice(Epochs(10, size, torch.Generator().manual_seed(0)), 10)))
     whole = stream[: len(stream) // 10 * 10].reshape(-1, 10)
     assert torch.equal(whole.sort(dim=1).values, torch.arange(10).expand_as(whole))
     assert not torch.equal(whole[0], whole[1])

@@ -15,9 +15,9 @@ from contrastdp.networks import build_network
 from contrastdp.noise import generator
 from contrastdp.records import InputError
 from contrastdp.robust_training import (
+    MixedBatches,
     accumulate_gradient,
     augmented,
-    mixed_batches,
     normalised_over,
     summary,
     train_robust_network,
@@ -70,7 +70,7 @@ def train(network=NETWORK, **change):
 def test_batches_hold_the_share_and_real_images_without_replacement():
     real, synthetic = images(9, mark=0.25), images(30, mark=0.75)
     generator = torch.Generator().manual_seed(0)
-    draws = mixed_batches(real, synthetic, batch=10, synthetic_share=0.7, generator=generator)
+    draws = MixedBatches(real, synthetic, batch=10, synthetic_share=0.7, generator=generator)
     seen = []
     for x, y in islice(draws, 3):
         is_real = x[:, 0, 5, 5] == 0.25
@@ -89,7 +89,7 @@ def test_batches_of_one_kind():
     generator = torch.Generator().manual_seed(0)
     for real, synthetic in ((images(9), None), (None, images(30))):
         x, _ = next(
-            mixed_batches(real, synthetic, batch=8, synthetic_share=0.5, generator=generator)
+            MixedBatches(real, synthetic, batch=8, synthetic_share=0.5, generator=generator)
         )
         assert len(x) == 8
 
@@ -97,18 +97,18 @@ def test_batches_of_one_kind():
 @pytest.mark.parametrize("share", [0.0, 0.01, 1.0])
 def test_share_without_room_for_both(share):
     with pytest.raises(InputError, match="synthetic_share"):
-        next(mixed_batches(images(9), images(9), batch=8, synthetic_share=share, generator=None))
+        next(MixedBatches(images(9), images(9), batch=8, synthetic_share=share, generator=None))
 
 
 def test_no_images():
     with pytest.raises(InputError, match="no images"):
-        next(mixed_batches(None, None, batch=8, synthetic_share=0.5, generator=None))
+        next(MixedBatches(None, None, batch=8, synthetic_share=0.5, generator=None))
 
 
 def test_pooled_batches_go_through_both_sets_once_an_epoch():
     real, synthetic = images(9, mark=0.25), images(30, mark=0.75)
     generator = torch.Generator().manual_seed(0)
-    draws = mixed_batches(real, synthetic, batch=13, synthetic_share="pooled", generator=generator)
+    draws = MixedBatches(real, synthetic, batch=13, synthetic_share="pooled", generator=generator)
     drawn = list(islice(draws, 6))
     for epoch in (drawn[:3], drawn[3:]):
         x, y = (torch.cat(parts) for parts in zip(*epoch, strict=True))
@@ -124,7 +124,7 @@ def test_pooled_batches_go_through_both_sets_once_an_epoch():
 
 
 def test_pooled_synthetic_images_alone_are_not_repeated_either():
-    draws = mixed_batches(
+    draws = MixedBatches(
         None,
         images(30),
         batch=30,
@@ -294,7 +294,7 @@ def test_recomputed_statistics_are_the_means_over_training_batches():
     result = normed(averaged_statistics="recomputed", **settings)
     network = result.last
     stream = generator(0, "statistics")
-    draws = mixed_batches(images(9), images(30), batch=8, synthetic_share=0.8, generator=stream)
+    draws = MixedBatches(images(9), images(30), batch=8, synthetic_share=0.8, generator=stream)
     draws = augmented(draws, shift=1, flip=True, cutmix=0, classes=3, generator=stream)
     # what the first BatchNorm is given, batch by batch
     given = []
