@@ -14,6 +14,7 @@ JOB = re.compile(r" *(?:local)?(?:rule|checkpoint) (\w+):$")
 FIELD = re.compile(r" +([a-z_-]+): (.*)$")
 FINISHED = re.compile(r"Finished jobid: (\d+)")
 SLURM = re.compile(r"SLURM-job '(\w+)' failed(?:.*?status is: '(\w+)')?")
+GROUP = re.compile(r"slurm_logs/\S+/(\d+)\.log()")  # of a group the log's name alone tells the job
 SETTINGS = re.compile(r" (--config(?:files?)?) (.+?)(?= --?[a-z-]*(?:[ =]|$)|$)")
 HINT = " (check log file(s) for error details)"
 
@@ -27,10 +28,23 @@ def newest_log(folder):
     raise SystemExit(f"why_failed: {folder} holds no log of a run; call it where snakemake ran")
 
 
+def own_lines(log):
+    """Lines of a log without the logs that it quotes: they hold another Snakemake's jobs."""
+    depth, opening = 0, False
+    for line in log.splitlines():
+        text = line.strip()  # what a group quotes is indented
+        if re.match(r"={12,}$", text) and (opening or depth):
+            depth += 1 if opening else -1
+            opening = False
+        elif depth == 0 or text.startswith("Logfile "):
+            opening = text.startswith("Logfile ") and text.endswith(":")
+            yield line if depth == 0 else ""
+
+
 def failed_jobs(text):
     """A dict of fields for each job that failed and that no later attempt finished."""
     known, failed, group, job, is_error = {}, {}, {}, None, False
-    for line in text.splitlines():
+    for line in own_lines(text):
         error, info, field = ERROR.match(line), JOB.match(line), FIELD.match(line)
         if error or info:
             job, is_error = {"rule": (error or info)[1]}, bool(error)
@@ -83,11 +97,12 @@ def why_failed(folder, lines):
     shown = [f"{path}: {len(jobs)} failed job(s)"]
     for job in jobs:
         shown += ["", f"{job['rule']}  {job.get('wildcards', '')}".rstrip()]
-        if found := SLURM.search(job.get("message", "")):
-            shown.append(f"  SLURM job {found[1]}: {found[2] or 'state unknown'}")
+        logs = f"{job.get('log', '')}, {job.get('group_log', '')}"
+        if found := SLURM.search(job.get("message", "")) or GROUP.search(logs):
+            shown.append(f"  SLURM job {found[1]}: {found[2] or 'ask sacct for its state'}")
         elif job.get("message", "None") != "None":
             shown.append(f"  {job['message']}")
-        for log in filter(None, f"{job.get('log', '')}, {job.get('group_log', '')}".split(", ")):
+        for log in filter(None, logs.split(", ")):
             shown += [f"  {log}", *tail(log, lines)]
         shown.append(f"  again: {rerun(job, text)}")
     return "\n".join(shown)

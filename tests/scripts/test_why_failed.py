@@ -1,6 +1,7 @@
 """why_failed on the logs that Snakemake writes: a real failure, and texts of those on SLURM."""
 
 import shlex
+import textwrap
 
 import pytest
 
@@ -41,7 +42,8 @@ SLURM = (
 )
 GROUP = """\
 [Sat Nov 21 09:00:12 2026]
-    log: slurm/33.log (check log file(s) for error details)
+    message: Error in group gathering
+    log: /x/.snakemake/slurm_logs/group_gathering_1a/33.log (check log file(s) for error details)
     jobs:
         rule gather_attacks:
             jobid: 5
@@ -129,7 +131,27 @@ def test_a_group_shows_each_job_and_the_group_s_log(written):
     )
     assert "1 failed job(s)" in said
     assert "gather_attacks  arm=ddim, seed=5" in said
-    assert "  logs/g.log\n" in said and "  slurm/33.log\n" in said
+    assert "  logs/g.log\n" in said and "/33.log\n" in said
+    assert "SLURM job 33: " in said
+
+
+@pytest.mark.parametrize("indent", ["", "    "])
+def test_a_quoted_log_of_another_snakemake_counts_for_nothing(written, indent):
+    """SLURM's log holds the output of the Snakemake inside the job, which quotes the step's log."""
+    bar = "=" * 80 + "\n"
+    inner = error("train_robust", "a", 0).replace(": empty file", f":\n{bar}ValueError: 1\n{bar}")
+    said = written(
+        HEAD,
+        job("train_robust", "a", 3),
+        error("train_robust", "a", 3, indent=indent).replace(" empty file", ""),
+        textwrap.indent(bar + "SNAKEMAKE\n=========\n", indent),
+        textwrap.indent(job("train_robust", "a", 0) + inner, indent),
+        textwrap.indent("Finished jobid: 3 (Rule: train_robust)\n" + bar, indent),
+        job("sample_images", "b", 4),
+        error("sample_images", "b", 4),
+    )
+    assert "2 failed job(s)" in said
+    assert "sample_images  arm=ddim, seed=4" in said
 
 
 def test_the_newest_run_counts_not_a_dry_run_after_it(written):
