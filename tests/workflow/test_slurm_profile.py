@@ -113,7 +113,7 @@ def test_the_profile_avoids_what_breaks_runs(profile):
     assert {key: profile[key] for key in default} == default
 
 
-def test_grouped_steps_need_no_gpu_and_feed_only_grouped_steps(profile):
+def test_grouped_steps_neither_need_a_gpu_nor_come_before_those_that_do(profile):
     """Else a group could wait for itself, or hold a GPU while it draws."""
     grouped = set(profile["groups"])
     assert not grouped & NETWORK_STEPS
