@@ -17,7 +17,7 @@ endif
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
-.PHONY: demo setup test lint format bench lock help
+.PHONY: demo setup test lint format bench lock why_failed help
 
 demo: setup  ## environment, then the whole demo: tables, figures, report (the default)
 	@$(venv) -m snakemake --cores $(CORES) $(ARGS)
@@ -62,5 +62,8 @@ lock: setup  ## write requirements.txt anew from pyproject.toml (ARGS=--upgrade 
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(venv) -m uv pip compile pyproject.toml \
 	  --all-extras --quiet -o requirements.txt $(ARGS)
 
+why_failed:  ## each failed job of the last run: its log, and the command that runs it alone
+	@$(PYTHON) scripts/why_failed.py $(ARGS)
+
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z_]*\):[^#]*## /\1	/p' Makefile | expand -t 12

@@ -14,8 +14,8 @@ rule audit_network:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("audit_network"),
         identity=audit_identity,
@@ -40,8 +40,8 @@ rule make_audit_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("make_audit_table"),
         titles=lambda w: {arm: PLAN.arms[arm]["title"] for arm in PLAN.table(w.table)},

@@ -36,8 +36,8 @@ rule gather_claims:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("gather_claims"),
         listed=CLAIMS,

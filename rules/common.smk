@@ -141,6 +141,11 @@ def of_arm(column):
     return lambda wildcards: PLAN.arms[wildcards.arm][column]
 
 
+def growing(amount):
+    """Resource function: `amount` at the first attempt, twice that at the second and so on."""
+    return lambda wildcards, attempt: attempt * amount
+
+
 def seed_of(wildcards):
     """Parameter function: the seed, as a number."""
     return int(wildcards.seed)

@@ -19,8 +19,8 @@ rule download_data:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=120,
+        mem_mb=growing(500),
+        runtime=growing(120),
     params:
         code=code("download_data"),
         dataset="{dataset}",
@@ -50,8 +50,8 @@ rule prepare_data:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code("prepare_data"),
         dataset="{dataset}",

@@ -16,8 +16,8 @@ rule train_diffusion:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         code=code("train_diffusion"),
         real=lambda w: int(w.real),

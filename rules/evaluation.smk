@@ -16,8 +16,8 @@ rule attack_shard:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(120),
     params:
         code=code("attack_shard"),
         start=edge(setting("attack", "shard"), 0),
@@ -60,8 +60,8 @@ rule gather_attacks:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("gather_attacks"),
         identity=lambda w: PLAN.identity(w.arm, int(w.seed)),
@@ -83,8 +83,8 @@ rule extract_features:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code("extract_features"),
         classes=setting("classes"),

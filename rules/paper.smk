@@ -20,8 +20,8 @@ rule make_paper_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("make_paper_table"),
         arms=lambda w: PLAN.paper_rows(w.paper_table),
@@ -47,8 +47,8 @@ rule plot_real_sizes:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("plot_real_sizes"),
         arms=lambda w: real_size_rows(w.dataset),
@@ -72,8 +72,8 @@ rule plot_data:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code("plot_data"),
         classes=setting("classes"),

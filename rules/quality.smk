@@ -14,8 +14,8 @@ rule measure_samples:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         code=code("measure_samples"),
         identity=quality_identity,
@@ -38,8 +38,8 @@ rule make_quality_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("make_quality_table"),
         titles=quality_titles,

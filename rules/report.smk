@@ -17,8 +17,8 @@ rule make_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("make_table"),
         arms=lambda w: PLAN.laid_out(w.table),
@@ -43,8 +43,8 @@ rule make_guidance_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("make_guidance_table"),
         owners=lambda w: [owner for _, owner in guidance_shards()],
@@ -67,8 +67,8 @@ rule plot_guidance:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("plot_guidance"),
         dataset="{dataset}",
@@ -91,8 +91,8 @@ rule plot_samples:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("plot_samples"),
         plain_title=lambda w: PLAN.generators[PLAN.datasets[w.dataset]["report"]["plain"]]["title"],
@@ -116,8 +116,8 @@ rule plot_sizes:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("plot_sizes"),
         generators=lambda w: PLAN.sized_generators(w.dataset, SIZES_FROM[w.table]),
@@ -145,8 +145,8 @@ rule plot_tsne:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         code=code("plot_tsne"),
         titles=lambda w: [
@@ -171,8 +171,8 @@ rule write_report:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("write_report"),
         title=lambda w: f"Contrastive-DP: {PAGES[w.page]} at scale {PLAN.scale}",
@@ -201,8 +201,8 @@ rule record_reference:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("record_reference"),
         benchmarks=[f"{RESULTS}/benchmarks", f"{THEORY}/benchmarks"],
@@ -226,8 +226,8 @@ rule record_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=growing(500),
+        runtime=growing(10),
     params:
         code=code("record_table"),
         benchmarks=f"{RESULTS}/benchmarks",

@@ -15,8 +15,8 @@ rule validate_network:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         code=code("validate_network"),
         classes=setting("classes"),

@@ -14,8 +14,8 @@ rule sample_images:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         code=code("sample_images"),
         sampler=lambda w: PLAN.sampler(w.dataset, w.generator),
@@ -46,8 +46,8 @@ rule label_images:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("label_images"),
         keep_label=lambda w: PLAN.conditional(w.dataset, w.generator),
@@ -68,8 +68,8 @@ rule select_images:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("select_images"),
         rule=of_arm("selection"),

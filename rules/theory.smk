@@ -16,8 +16,8 @@ rule simulate_gaussian:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         **THEORY_SETTINGS["simulate_gaussian"],
         code=code("simulate_gaussian"),
@@ -45,8 +45,8 @@ rule make_gaussian_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         **THEORY_SETTINGS["make_gaussian_table"],
         code=code("make_gaussian_table"),
@@ -73,8 +73,8 @@ rule plot_gaussian:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         **THEORY_SETTINGS["plot_gaussian"],
         code=code("plot_gaussian"),
@@ -97,8 +97,8 @@ rule sample_toy:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         **THEORY_SETTINGS["sample_toy"],
         code=code("sample_toy"),
@@ -125,8 +125,8 @@ rule plot_toy:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         **THEORY_SETTINGS["plot_toy"],
         code=code("plot_toy"),
@@ -150,8 +150,8 @@ rule judge_claims:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         code=code("judge_claims"),
         names=list(EVIDENCE),

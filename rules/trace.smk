@@ -15,8 +15,8 @@ rule trace_image:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=asked_now("trace_image"),
         identity=trace_identity,

@@ -16,8 +16,8 @@ rule train_classifier:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         code=code("train_classifier"),
         classes=setting("classes"),
@@ -44,8 +44,8 @@ rule train_robust:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(120),
     params:
         code=code("train_robust"),
         classes=setting("classes"),

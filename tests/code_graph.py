@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts" / "contrastdp"
-PROGRAMS = ("verify_adversarials",)  # for a person to run, by hand and elsewhere; of no rule
+# For a person to run, by hand and elsewhere, of no rule; with what each needs beside Python.
+PROGRAMS = {"verify_adversarials": {"contrastdp", "numpy", "torch"}, "why_failed": set()}
 
 
 def library_files() -> list[Path]:

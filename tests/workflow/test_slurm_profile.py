@@ -1,0 +1,134 @@
+"""profiles/slurm and profiles/default: what they name exists, and sites are named nowhere else."""
+
+import re
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+import code_graph
+import pytest
+import yaml
+from code_graph import ROOT
+
+SLURM = ROOT / "profiles" / "slurm" / "config.yaml"
+NETWORK_STEPS = {
+    *("train_classifier", "train_diffusion", "train_robust", "sample_images", "label_images"),
+    *("select_images", "attack_shard", "attack_last", "audit_network", "measure_samples"),
+    *("validate_network", "extract_features"),
+}
+SITE = re.compile(r"slurm_partition|slurm_account|slurm_extra")
+
+
+def read(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@cache
+def rule_names():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in code_graph.workflow_files())
+    return {
+        *re.findall(r"^rule (\w+):", text, re.MULTILINE),
+        *re.findall(r"^use rule \w+ as (\w+) with:", text, re.MULTILINE),
+    }
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return read(SLURM)
+
+
+@cache
+def options():
+    """Long options of snakemake, with the plugin's where it is installed."""
+    from snakemake.cli import get_argument_parser
+
+    return {
+        option.lstrip("-")
+        for action in get_argument_parser()._actions
+        for option in action.option_strings
+    }
+
+
+# ---------------------------------------------------------------- names
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*/config.yaml")), ids=str)
+def test_every_key_is_an_option(path):
+    try:
+        version("snakemake-executor-plugin-slurm")
+    except PackageNotFoundError:
+        pytest.skip("snakemake-executor-plugin-slurm is not installed (make setup)")
+    assert read(path).keys() - options() == set()
+
+
+def test_every_rule_exists(profile):
+    named = [*profile["set-resources"], *profile["groups"]]
+    assert set(named) - rule_names() == set()
+    assert set(profile["group-components"]) <= set(profile["groups"].values())
+
+
+def test_each_step_with_a_network_asks_for_one_gpu(profile):
+    assert profile["set-resources"].keys() == NETWORK_STEPS
+    assert {step["gpu"] for step in profile["set-resources"].values()} == {1}
+    # `gpus` reaches only the step inside the job, not the job.
+    assert {name for step in profile["set-resources"].values() for name in step} == {
+        "gpu",
+        "mem_mb",
+        "runtime",
+    }
+
+
+def test_every_step_that_loads_torch_asks_for_one_gpu_but_those_known_to_be_small():
+    small = {"prepare_data", "sample_toy", "trace_image", "plot_toy"}
+    with_torch = {
+        name
+        for name, directives in code_graph.rules().items()
+        if "envs/torch.yaml" in directives["conda"]
+    }
+    assert with_torch - NETWORK_STEPS <= small
+
+
+# ---------------------------------------------------------------- what retries need
+def test_every_step_grows_with_each_attempt(profile):
+    for step in profile["set-resources"].values():
+        for name in ("mem_mb", "runtime"):
+            first, second = (eval(step[name], {"attempt": attempt}) for attempt in (1, 2))
+            assert second > first > 0
+    faults = {
+        name: directives["resources"]
+        for name, directives in code_graph.rules().items()
+        if not all(f"{key}=growing(" in directives["resources"] for key in ("mem_mb", "runtime"))
+    }
+    assert not faults
+    assert profile["retries"] == 2
+    # In a rule, retries would multiply with the profile's at each level.
+    assert [n for n, found in code_graph.rules().items() if "retries" in found] == []
+
+
+# ---------------------------------------------------------------- what breaks runs
+def test_the_profile_avoids_what_breaks_runs(profile):
+    assert profile["executor"] == "slurm"
+    assert profile["slurm-status-command"] == "squeue"
+    assert not any("array" in key for key in profile)
+    assert profile["latency-wait"] >= 30
+    assert profile["slurm-delete-logfiles-older-than"] == 0
+    default = read(ROOT / "profiles" / "default" / "config.yaml")
+    assert {key: profile[key] for key in default} == default
+
+
+def test_grouped_steps_neither_need_a_gpu_nor_come_before_those_that_do(profile):
+    """Else a group could wait for itself, or hold a GPU while it draws."""
+    grouped = set(profile["groups"])
+    assert not grouped & NETWORK_STEPS
+    upstream = NETWORK_STEPS | {"prepare_data", "download_data"}
+    assert not grouped & upstream
+
+
+def test_sites_are_named_in_the_profile_alone():
+    lines = SLURM.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if SITE.search(line) and not line.startswith("#")] == []
+    faults = []
+    for path in [*code_graph.workflow_files(), *(ROOT / "config").rglob("*.*")]:
+        text = path.read_text(encoding="utf-8")
+        faults += [f"{path.name}: {found[0]}" for found in SITE.finditer(text)]
+    assert not faults
+    for path in [*code_graph.library_files(), *code_graph.script_files()]:
+        assert not SITE.search(path.read_text(encoding="utf-8"))
+    assert SITE.search(SLURM.read_text(encoding="utf-8")), "the profile shows where they go"
