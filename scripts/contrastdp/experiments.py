@@ -15,6 +15,7 @@ from typing import Any
 from contrastdp.outcomes import VERSIONS
 from contrastdp.records import InputError
 from contrastdp.settings import Row, choose, fraction, merge, parse_rows, validate
+from contrastdp.twins import with_twins
 
 PAPER_TABLES = (
     *("mnist_fig3", "gtsrb_table3", "cifar10_table2"),
@@ -298,9 +299,11 @@ def plan(
     schema = load_yaml(folder / "schema.yaml")
     base = load_yaml(folder / "config.yaml")
     _check_layer(base, schema, ("scale",), "config/config.yaml")
-    _check_layer(command_line, schema, ("scale", "trace"), "--config or --configfile")
-    trace = command_line.get("trace")
-    command_line = {key: value for key, value in command_line.items() if key != "trace"}
+    of_run = "--config or --configfile"
+    _check_layer(command_line, schema, ("scale", "trace", "twins"), of_run)
+    trace, twins = command_line.get("trace"), command_line.get("twins")
+    apart = ("trace", "twins")
+    command_line = {key: value for key, value in command_line.items() if key not in apart}
     known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
     name = merge(base, command_line).get("scale")
     scale_name = choose(str(name), known, "scale", "config/config.yaml or --config")
@@ -312,6 +315,11 @@ def plan(
     pages = scale.pop("pages", None) or []
     for page in pages:
         choose(page, TABLES, "table", f"{where}, pages")
+    own_twins = scale.pop("twins", None) or []
+    twins_place = f"{where}, twins" if twins is None else f"{of_run}, twins"
+    twins = own_twins if twins is None else twins
+    for table in twins:
+        choose(table, TABLES, "table", twins_place)
     _check_layer(scale, schema, (), where)
     datasets, mirror, resume = {}, None, {}
     for dataset, overrides in chosen.items():
@@ -329,6 +337,8 @@ def plan(
         datasets[dataset] = settings
     generators = _generators(load_rows(folder / "generators.tsv"), datasets)
     arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
+    guidance = Plan(scale_name, datasets, generators, arms).guidance
+    arms, generators = with_twins(arms, generators, tables=twins, guidance=guidance)
     found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable, trace, resume)
     for dataset in datasets:
         _check_report(found, dataset, f"data set {dataset}, report")

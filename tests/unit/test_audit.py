@@ -110,6 +110,14 @@ def test_gradient_norms_are_those_of_the_closed_form(images):
     assert torch.equal(saturated[clear], lost[clear])
 
 
+def test_a_gradient_counts_as_none_where_float32_loses_its_digits(images, monkeypatch):
+    sizes = torch.tensor([0.0, 2.0**-149, 2.0**-127, 2.0**-125, 2.0**-80, 1.0])
+    monkeypatch.setattr(audit, "gradient_norms", lambda *_, **__: sizes)
+    found = look(Linear(), [part[:6] for part in images])
+    assert found["zero_gradient"] == [True, True, True, False, False, False]
+    assert found["saturated"] == [True] * 5 + [False]
+
+
 def test_a_size_of_zero_is_an_attack_all_the_same(images, monkeypatch):
     sizes = []
     apgd = audit.apgd

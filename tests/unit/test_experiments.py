@@ -52,8 +52,42 @@ def test_every_scale_resolves(folder, scale):
 def test_the_demo_has_the_arms_of_its_table(folder):
     found = plan(folder, scale="demo")
     expected = ["no_synthetic", "ddim", "ddpm", "contrastive_hnm", "contrastive_infonce"]
+    expected += ["random_direction", "random_direction_infonce"]
     assert found.table("robustness") == expected
     assert all(found.seeds(arm, "robustness") == [0, 1, 2] for arm in expected)
+
+
+@pytest.mark.parametrize("scale", ["demo", "smoke", "reduced", "workstation", "paper"])
+def test_every_arm_guided_by_contrast_has_a_twin_on_the_pages_of_its_scale(folder, scale):
+    found = plan(folder, scale=scale)
+    counted = 0
+    for table in found.pages:
+        rows = [found.arms[arm] for arm in found.table(table)]
+        settings = [
+            found.guidance(row["dataset"], row["generator"]) if row["generator"] else None
+            for row in rows
+        ]
+        for row, own in zip(rows, settings, strict=True):
+            if own is None or own["direction"] == "random":
+                continue
+            counted += 1
+            wanted = own | {"direction": "random"}
+            same = ("dataset", "real", "synthetic", "selection", "trainer", "batch", "eps", "steps")
+            assert any(
+                other == wanted
+                and all(twin[column] == row[column] for column in same)
+                and found.seeds(twin["arm"], table) == found.seeds(row["arm"], table)
+                for twin, other in zip(rows, settings, strict=True)
+            ), row["arm"]
+    assert counted
+
+
+def test_twins_are_chosen_on_the_command_line_too(folder):
+    assert plan(folder, scale="demo", twins=[]).table("robustness")[-1] == "contrastive_infonce"
+    found = plan(folder, scale="demo", twins=["ablations"])
+    assert "contrastive_hnm_500_random" in found.table("ablations")
+    assert "'robustnes'" in told(folder, scale="demo", twins=["robustnes"])
+    assert "twins" in told(folder, scale="demo", twins="robustness")
 
 
 def test_the_plan_and_the_job_know_the_same_selection_rules():

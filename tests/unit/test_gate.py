@@ -245,6 +245,16 @@ def test_random_passes(network):
     assert found(Around(network, after=lambda z: F.dropout(z, 0.1))) == ["STOCHASTIC"]
 
 
+def test_sums_in_another_order_are_no_random_passes(network):
+    """As where threads add in any order: 2e-5 of the largest logit, from pass to pass."""
+    stream = torch.Generator().manual_seed(0)
+
+    def reordered(z):
+        return z + 2e-5 * z.abs().max() * (2 * torch.rand(z.shape, generator=stream) - 1)
+
+    assert found(Around(network, after=reordered)) == []
+
+
 def test_logits_that_depend_on_the_batch(network):
     assert found(Around(network, before=lambda x: x - 0.1 * x.mean(dim=0))) == ["BATCH-DEPENDENCE"]
 
@@ -350,6 +360,19 @@ def test_quantised_images_with_a_gradient_that_is_not_theirs(network):
     assert found(Around(network, before=straight_through)) == ["quantised-input"]
 
 
+@pytest.mark.parametrize(("share", "names"), [(0.15, []), (0.4, ["quantised-input"])])
+def test_quantisation_of_a_part_of_the_images(network, share, names):
+    """Some images of an honest network stay still by chance; a warning asks for a quarter."""
+    x, _ = images()
+    darkest = x.mean(dim=(1, 2, 3)).quantile(share)
+
+    def before(x):
+        dark = x.mean(dim=(1, 2, 3)) < darkest
+        return torch.where(dark[:, None, None, None], straight_through(x), x)
+
+    assert found(Around(network, before=before)) == names
+
+
 def test_large_logits(network):
     (finding,) = inspect_network(Around(network, after=lambda z: 1000 * z), *images(), batch=32)
     assert (finding.name, finding.stops) == ("scaled-logits", False)
@@ -370,6 +393,13 @@ def test_a_network_that_has_collapsed_but_for_a_trace_is_no_fault(network, rest,
     """As seen after a failed training: logits apart by less than a thousandth, dead units."""
     said = torch.linspace(-0.3, 0.4, CLASSES)
     assert found(Around(network, after=lambda z: said + rest * z.detach()))[0] == says
+
+
+def test_logits_that_move_by_a_tenth_of_their_range_are_not_collapsed(network):
+    """All images of one class, yet the logits follow the image: somebody took the gradient away."""
+    said, largest = torch.linspace(-0.3, 0.4, CLASSES), network(images()[0]).abs().max().item()
+    masked = Around(network, after=lambda z: said + 0.07 / largest * z.detach())
+    assert found(masked) == ["ZERO-GRADIENTS"]
 
 
 def test_a_masked_network_is_not_taken_for_a_collapsed_one(network):
