@@ -41,7 +41,7 @@ try:
         folder=BASE / "config",
         command_line=typed(dict(config)),
     )
-    # What download_data and the trainings read; no parameters, as they decide no result.
+    # What download_data and the long steps read; no parameters, as they decide no result.
     config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
     THEORY_SETTINGS = experiments.theory(load_yaml, folder=BASE / "config")
 except InputError as error:

@@ -13,6 +13,7 @@ from contrastdp.evidence import write_evidence
 from contrastdp.gate import check_network, exact_arithmetic
 from contrastdp.job import run
 from contrastdp.records import InputError, provenance, read_images, write_json
+from contrastdp.resume import resuming
 
 
 @exact_arithmetic()
@@ -27,40 +28,39 @@ def attack_shard(
     shard: str,
     adversarial: str,
     device: str = "auto",
+    resume_minutes: float | None = None,
 ) -> None:
     """Attack test images start to stop - 1 (or the split's end) and write their outcomes as JSON.
 
     attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch, budget where
     a version other than standard is not to run with its own, and micro_batch where fewer images
     than a batch are to pass the network at once. adversarial: npz of the images that were broken.
-    The gate of contrastdp.gate runs first: it raises GateError, or its warnings are kept.
+    resume_minutes: of resuming. The gate of contrastdp.gate runs first: it raises GateError, or its
+    warnings are kept.
     """
     data = read_images(test, classes=classes)
     total = len(data["label"])
     if not 0 <= start < min(stop, total):
         raise InputError(f"shard {start} to {stop}: holds none of the {total} images of {test}")
-    stop = min(stop, total)
-    place = resolve(device)
+    stop, place = min(stop, total), resolve(device)
     network = load_network(model, place)
     x = to_tensor(data["image"][start:stop]).to(place)
     y = torch.from_numpy(data["label"][start:stop]).to(place)
     gate = check_network(network, x, y, batch=attack["batch"], seed=attack["seed"])
     named = {key: attack[key] for key in ("norm", "version", "seed", "batch")}
     named["budget"] = attack.get("budget")
-    limit, at_once = parse_fraction(attack["eps"]), attack.get("micro_batch")
-    outcome = attacks.autoattack(network, x, y, eps=limit, micro_batch=at_once, **named)
     identity = attacks.identity(eps=attack["eps"], shard=attack["shard"], **named)
-    images = {
-        "index": list(range(start, stop)),
-        "label": y.tolist(),
-        "clean_prediction": outcome.clean_prediction,
-        "broken_by": outcome.broken_by,
-    }
-    content = {"start": start, "stop": stop, "n_test": total, "attack": identity, "images": images}
-    content |= {"seconds": outcome.seconds, "warnings": outcome.warnings, "gate": gate}
-    content |= write_evidence(adversarial, images, outcome.x_adv, model, identity, total)
-    made = provenance(seed=attack["seed"], settings=attack, device=str(place))
-    write_json(shard, content | {"provenance": made})
+    named |= {"eps": parse_fraction(attack["eps"]), "micro_batch": attack.get("micro_batch")}
+    kept = {"settings": [attack, classes, start, stop, place], "model": model, "test": test}
+    with resuming(shard, resume_minutes, script=__file__, **kept) as resume:
+        outcome = attacks.autoattack(network, x, y, resume=resume, **named)
+        images = {"index": list(range(start, stop)), "label": y.tolist()}
+        images |= {key: getattr(outcome, key) for key in ("clean_prediction", "broken_by")}
+        content = {"start": start, "stop": stop, "n_test": total, "images": images, "gate": gate}
+        content |= {"seconds": outcome.seconds, "warnings": outcome.warnings, "attack": identity}
+        content |= write_evidence(adversarial, images, outcome.x_adv, model, identity, total)
+        made = provenance(seed=attack["seed"], settings=attack, device=str(place))
+        write_json(shard, content | {"provenance": made})
 
 
 if "snakemake" in globals():
@@ -68,8 +68,8 @@ if "snakemake" in globals():
         attack_shard,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        model=snakemake.input.model,
-        test=snakemake.input.test,
+        **snakemake.input,
+        resume_minutes=snakemake.config["resume"]["minutes"],
         **snakemake.output,
         **snakemake.params,
     )

@@ -3,8 +3,10 @@
 from functools import partial
 from typing import Any
 
+from contrastdp.device import device as resolve
 from contrastdp.job import run, track
 from contrastdp.records import write_images
+from contrastdp.resume import resuming
 from contrastdp.shard import shard_images
 
 
@@ -26,30 +28,22 @@ def sample_images(
     train: str | None = None,
     execution: dict[str, Any] | None = None,
     device: str = "auto",
+    resume_minutes: float | None = None,
 ) -> None:
     """Write the images [start, stop) of a generator, with label -1 where it is unconditional.
 
-    images: the npz, with each image's guidance_size; the rest: of shard_images.
+    images: the npz, with each image's guidance_size; resume_minutes: of resuming; the rest: of
+    shard_images.
     """
-    found = shard_images(
-        denoiser=denoiser,
-        encoder=encoder,
-        labeler=labeler,
-        train=train,
-        sampler=sampler,
-        guidance=guidance,
-        shape=shape,
-        classes=classes,
-        real=real,
-        start=start,
-        stop=stop,
-        batch=batch,
-        seed=seed,
-        execution=execution,
-        device=device,
-        progress=partial(track, what="guidance batches"),
-    )
-    write_images(images, **found)
+    files = {"denoiser": denoiser, "encoder": encoder, "labeler": labeler, "train": train}
+    settings = {"sampler": sampler, "guidance": guidance, "shape": shape, "classes": classes}
+    settings |= {"real": real, "start": start, "stop": stop, "batch": batch, "seed": seed}
+    settings |= {"execution": execution}
+    kept = {"script": __file__, "settings": [settings, resolve(device)]}
+    with resuming(images, resume_minutes, **kept, **files) as resume:
+        shown = partial(track, what="guidance batches")
+        made = shard_images(**files, **settings, device=device, progress=shown, resume=resume)
+        write_images(images, **made)
 
 
 if "snakemake" in globals():
@@ -62,5 +56,6 @@ if "snakemake" in globals():
         labeler=snakemake.input.get("labeler"),
         train=snakemake.input.get("train"),
         images=snakemake.output.images,
+        resume_minutes=snakemake.config["resume"]["minutes"],
         **snakemake.params,
     )

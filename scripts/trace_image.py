@@ -9,7 +9,7 @@ from contrastdp import trace
 from contrastdp.data import draw_subset
 from contrastdp.job import run
 from contrastdp.noise import derive_seed
-from contrastdp.records import provenance, read_images, replacing, write_json
+from contrastdp.records import digests, provenance, read_images, replacing, write_json
 from contrastdp.shard import shard_images
 
 
@@ -52,7 +52,7 @@ def trace_image(
         "labeler": trace.label_again(labeler, image, record["label"], device),
         "rank": trace.rank(images, place, identity["selection"]),
         **trace.neighbours(image, real, used),
-        "files": {name: trace.digests(path) for name, path in files.items()},
+        "files": {name: digests(path) for name, path in files.items()},
         "regenerated": trace.compared(image, again["image"][0]),
         "provenance": provenance(seed=seed, settings=settings, device=device),
     }

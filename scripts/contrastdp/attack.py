@@ -7,7 +7,6 @@ the margin with 10 restarts of 200 steps. These counts were not looked up in tha
 """
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from contrastdp.multi_targeted import multi_targeted
 from contrastdp.networks import frozen
 from contrastdp.outcomes import AA_MT, MISCLASSIFIED, ROBUST, VERSIONS, is_broken
 from contrastdp.records import InputError
+from contrastdp.resume import Finished, Resume
 
 TARGETS = 9
 # Steps of each restart or target, for Square queries, as pyautoattack's 'standard' has them.
@@ -120,7 +120,7 @@ class Remembered(nn.Module):
 
     For Square, which proposes the same small images again and again: nine in ten of its 5,000
     queries at 8 x 8 pixels. Images are told apart by a 64-bit hash of all their bits; the memory
-    is emptied when full.
+    is emptied when full, and for a batch of its own by `forget`.
     """
 
     LARGEST = 256  # values in an image, above which images hardly ever recur
@@ -143,7 +143,7 @@ class Remembered(nn.Module):
         if not new:
             return self._logits[rows]
         if len(self._rows) + len(new) > self.CAPACITY:
-            self._rows.clear()
+            self.forget()
             new = list(range(len(x)))
         logits = self.network(x[new])
         if self._logits.shape[1] != logits.shape[1]:
@@ -153,6 +153,10 @@ class Remembered(nn.Module):
             rows[place] = self._rows.setdefault(keys[place], len(self._rows))
         self._logits[[rows[place] for place in new]] = logits
         return self._logits[rows]
+
+    def forget(self) -> None:
+        """Empty the memory."""
+        self._rows.clear()
 
     def _keys(self, x: torch.Tensor) -> list[int]:
         bits = x.contiguous().flatten(1).view(torch.int32).long()  # (N, C H W)
@@ -192,6 +196,7 @@ def autoattack(
     version: str = "standard",
     budget: Mapping[str, int] | None = None,
     micro_batch: int | None = None,
+    resume: Resume | None = None,
 ) -> Outcome:
     """Run a version's attacks one after another, each on the images that are still robust.
 
@@ -199,7 +204,8 @@ def autoattack(
     the worst case over both; budget: what of BUDGET is not to be AA+MT's own, apgd_restarts and
     apgd_steps of its two AutoPGD attacks, mt_restarts (of each target) and mt_steps. batch: images
     that are attacked together and share random draws; micro_batch: images that pass the network at
-    once, by default all of a batch, which changes nothing but float rounding.
+    once, by default all of a batch, which changes nothing but float rounding. resume: where a
+    killed run's finished batches are kept, each attack's.
 
     The attacks run one at a time, which gives what one run of AutoAttack's four gives, and says
     besides which attack broke an image first. The network is put in evaluation mode with frozen
@@ -228,7 +234,8 @@ def autoattack(
             )
             if not x.is_cuda and x[0].numel() <= Remembered.LARGEST:
                 adversary.square.predict = Remembered(function)
-            outcome = _cascade(adversary, plain, x, y, batch, attacks, spent, warnings)
+            run = _Run(adversary, batch, spent, Finished(resume), warnings)
+            outcome = _cascade(run, plain, x, y, attacks)
             _check_adversarial(plain, x, y, outcome, eps)
     finally:
         network.train(training)
@@ -237,19 +244,28 @@ def autoattack(
     return outcome
 
 
+@dataclass
+class _Run:
+    """What the attacks of one cascade share."""
+
+    adversary: Any
+    batch: int
+    budget: Mapping[str, int]
+    finished: Finished
+    warnings: list[str]
+
+
 def _cascade(
-    adversary: Any,
+    run: _Run,
     network: nn.Module,
     x: torch.Tensor,
     y: torch.Tensor,
-    batch: int,
     attacks: tuple[str, ...],
-    budget: Mapping[str, int],
-    warnings: list[str],
 ) -> Outcome:
+    adversary = run.adversary
     adversary.verbose = False
     with torch.no_grad():
-        logits = torch.cat([network(part) for part in x.split(batch)])
+        logits = torch.cat([network(part) for part in x.split(run.batch)])
     targets = min(TARGETS, logits.shape[1] - 1)
     adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = targets
     prediction = logits.argmax(dim=1)
@@ -258,30 +274,26 @@ def _cascade(
     x_adv, seconds = x.clone(), {}
 
     for name in attacks:
-        start = time.monotonic()
+        start = run.finished.clock()
         if len(left):
-            found, lost = _attack(adversary, name, x[left], y[left], batch, budget)
+            found, lost = _attack(run, name, x[left], y[left])
             for index in left[lost].tolist():
                 broken_by[index] = name
             x_adv[left[lost]] = found[lost]
             left = left[~lost]
-        seconds[name] = round(time.monotonic() - start, 3)
-    return Outcome(prediction.tolist(), broken_by, x_adv, seconds, sorted(set(warnings)))
+        seconds[name] = round(run.finished.clock() - start, 3)
+    return Outcome(prediction.tolist(), broken_by, x_adv, seconds, sorted(set(run.warnings)))
 
 
 def _attack(
-    adversary: Any,
-    name: str,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    batch: int,
-    budget: Mapping[str, int],
+    run: _Run, name: str, x: torch.Tensor, y: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One attack of the cascade: attacked images, and which of them are lost (N,) bool."""
+    adversary, budget = run.adversary, run.budget
     if name == "mt":
         spent = {"restarts": budget["mt_restarts"], "steps": budget["mt_steps"]}
-        shared = {"eps": adversary.epsilon, "seed": adversary.seed, "batch": batch}
-        return multi_targeted(adversary.model, x, y, **shared, **spent)
+        shared = {"eps": adversary.epsilon, "seed": adversary.seed, "batch": run.batch}
+        return multi_targeted(adversary.model, x, y, **shared, **spent, finished=run.finished)
     if name in AA_MT:
         # a new object: AutoPGD derives its checkpoints from the number of steps when it is built
         adversary.apgd = type(adversary.apgd)(
@@ -295,9 +307,37 @@ def _attack(
             device=adversary.device,
             logger=adversary.logger,
         )
-    adversary.attacks_to_run = [name.removesuffix("-restarts")]
-    found, answer = adversary.run_standard_evaluation(x, y, batch_size=batch)
+    own = name.removesuffix("-restarts")
+    parts = {"apgd-t": adversary.apgd_targeted, "fab-t": adversary.fab, "square": adversary.square}
+    adversary.attacks_to_run = [own]
+    with _batches_through(run, parts.get(own, adversary.apgd), name):
+        found, answer = adversary.run_standard_evaluation(x, y, batch_size=run.batch)
     return found, answer != y
+
+
+@contextmanager
+def _batches_through(run: _Run, part: Any, name: str) -> Iterator[None]:
+    """Within, what `part` of AutoAttack makes of a batch comes from, or goes to, run.finished."""
+    perturb = part.perturb
+
+    def batch(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
+        before = len(run.warnings)
+        if isinstance(memory := getattr(part, "predict", None), Remembered):
+            memory.forget()  # else the rounding of a batch would depend on those before it
+        return perturb(x, y), run.warnings[before:]
+
+    def known(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        x_adv, said = run.finished(name, batch, x, y)
+        run.warnings.extend(
+            said
+        )  # once more where the batch is new, of which the set knows nothing
+        return x_adv.to(x.device)
+
+    part.perturb = known
+    try:
+        yield
+    finally:
+        part.perturb = perturb
 
 
 def _check_adversarial(network: nn.Module, x, y, outcome: Outcome, eps: float) -> None:

@@ -90,7 +90,7 @@ class Plan:
     pages: tables whose pages the scale's main target makes; mirror: where archives are fetched;
     comparable: whether every setting is the paper's, so that its numbers may be held against ours;
     trace: the synthetic image to trace, by arm, seed and its place among the arm's, or None;
-    resume: how often a training keeps its state.
+    resume: how often a long step keeps its state.
     """
 
     scale: str

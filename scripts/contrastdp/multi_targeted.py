@@ -7,11 +7,13 @@ steps on and 0.0001 from three quarters on, from a uniform start in the ball.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from contrastdp.adversarial import LogitGradient
 from contrastdp.noise import generator
+from contrastdp.resume import Finished
 
 RATES = ((0.0, 1e-1), (0.5, 1e-2), (0.75, 1e-4))  # share of the steps done -> learning rate
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam
@@ -40,14 +42,15 @@ def multi_targeted(
     steps: int,
     batch: int,
     seed: int,
+    finished: Finished | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attack images x (N, C, H, W) in [0, 1] of classes y (N,) within eps in the l-infinity norm.
 
     function: images to logits, with frozen weights, in evaluation mode. Every restart aims at all
     wrong classes, the likeliest first; an image that any iterate broke is attacked no further.
     Start points are drawn on the CPU under `seed` for all N images, so what happens to one image
-    does not depend on which others are broken, nor on `batch`, but for rounding. Returns x_adv (x
-    where not broken) and broken (N,) bool.
+    does not depend on which others are broken, nor on `batch`, but for rounding. finished: batches
+    of a killed attack. Returns x_adv (x where not broken) and broken (N,) bool.
     """
     # ASSUME: restarts count for each target, as in the multi-targeted attack of DeepMind's
     # interval-bound-propagation; the paper's '10 restarts' could mean all targets together.
@@ -56,21 +59,39 @@ def multi_targeted(
     z[torch.arange(len(y), device=y.device), y] = -torch.inf
     targets = z.argsort(dim=1, descending=True, stable=True)[:, :-1]  # (N, classes - 1)
     x_adv, broken = x.clone(), torch.zeros_like(y, dtype=torch.bool)
+    finished = finished or Finished()
+    aimed = partial(_broken_by, function, eps=eps, steps=steps)
     for restart in range(restarts):
         for rank in range(targets.shape[1]):
             if broken.all():
                 return x_adv, broken
             stream = generator(seed, "multi-targeted", restart, rank)
             noise = torch.rand(x.shape, generator=stream).mul_(2 * eps).sub_(eps).to(x.device)
+
             for part in (~broken).nonzero().squeeze(1).split(batch):
-                aim = target_gradient(y[part], targets[part, rank])
-                start = x[part] + noise[part]
-                found = ascend(function, x[part], y[part], start, aim, eps=eps, steps=steps)
-                with torch.no_grad():
-                    fooled = function(found).argmax(dim=1) != y[part]
-                x_adv[part[fooled]] = found[fooled]
-                broken[part[fooled]] = True
+                given = x[part], y[part], x[part] + noise[part], targets[part, rank]
+                fooled, found = finished(f"mt {restart} {rank}", aimed, *given)
+                hit = part[fooled.to(part.device)]
+                x_adv[hit] = found.to(x.device)
+                broken[hit] = True
     return x_adv, broken
+
+
+def _broken_by(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    start: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    eps: float,
+    steps: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One ascent towards `target` (N,): which images it broke, (N,) bool, and those images."""
+    found = ascend(function, x, y, start, target_gradient(y, target), eps=eps, steps=steps)
+    with torch.no_grad():
+        fooled = function(found).argmax(dim=1) != y
+    return fooled, found[fooled]
 
 
 def ascend(

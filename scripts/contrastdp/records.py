@@ -288,6 +288,19 @@ def digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digests(path: str | Path) -> dict[str, str]:
+    """sha256 of a file, or of every file of a folder that a model was saved in: path -> digest.
+
+    Hidden files, such as the workflow's own, are left out. Raises InputError where there is none.
+    """
+    path = Path(path)
+    within = sorted(file for file in path.rglob("*") if file.is_file())
+    files = [path] if path.is_file() else [f for f in within if not f.name.startswith(".")]
+    if not files:
+        raise InputError(f"{path}: no such file; run the rule that makes it")
+    return {str(file): digest(file) for file in files}
+
+
 # ---------------------------------------------------------------- provenance
 def provenance(*, seed: int | None, settings: Mapping[str, Any], device: str) -> dict[str, Any]:
     """What produced a result: settings, seed, commit, package versions, device and precision."""

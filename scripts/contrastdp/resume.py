@@ -1,4 +1,4 @@
-"""Going on with a killed training: its state, in one file beside its outputs.
+"""Going on with long work that was killed: its state, in one file beside its outputs.
 
 The file is written whole or not at all, so that a kill at any moment leaves the last good one, and
 it is removed once the outputs are written. It goes with one set of settings, images, code and
@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,28 @@ from typing import Any
 import torch
 
 from contrastdp.lineage import code_digest
-from contrastdp.records import InputError, digest, replacing, versions
+from contrastdp.records import InputError, digests, replacing, versions
 
-NAME = ".resume.pt"
 SHARE = 0.02
 logger = logging.getLogger("contrastdp.resume")
 
 
 class Stopped(InputError):
-    """A training that was told to stop: nothing is wrong, but it ends as bad input does."""
+    """Work that was told to stop: nothing is wrong, but it ends as bad input does."""
+
+
+class Told(BaseException):
+    """SIGTERM amid a batch; like KeyboardInterrupt, no library may catch it as an error."""
 
 
 class Resume:
-    """Keeps the state of a training in a file, and gives it back to a later run.
+    """Keeps the state of a long work in a file, and gives it back to a later run.
 
-    A context manager: inside it SIGTERM asks the training to keep its state and stop at the end of
+    A context manager: inside it SIGTERM asks the work to keep its state and stop at the end of
     a step; where the block ends without an error the file is removed. A training has *parts*, which
     have a state (networks, optimisers, generators, data order), and *values*, which are its own
-    (numbers, texts, tensors, and lists and dicts of them).
+    (numbers, texts, tensors, and lists and dicts of them). Of work in batches that do not depend on
+    each other, such as sampling and attacks, Finished makes the state.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class Resume:
         """
         self.path, self.key = Path(path), dict(key)
         self._seconds, self._share = seconds, share
-        self._told, self._kept = False, 0
+        self._told, self._at_once, self._kept, self._unit = False, False, 0, "step"
 
     def __enter__(self) -> "Resume":
         self._wait(0.0)
@@ -68,17 +72,32 @@ class Resume:
 
     def _tell(self, *_: Any) -> None:
         self._told = True
+        if self._at_once:
+            self._at_once = False
+            raise Told
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, SIGTERM does not wait for the end of a step: it raises Told where it finds us."""
+        self._at_once = True
+        try:
+            if self._told:  # since the last step
+                raise Told
+            yield
+        finally:
+            self._at_once = False
 
     def _wait(self, cost: float) -> None:
         self._next = time.monotonic() + max(self._seconds, cost / self._share)
 
     # ---------------------------------------------------------------- from the file
-    def restore(self, parts: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    def restore(self, parts: Mapping[str, Any], unit: str = "step") -> tuple[int, dict[str, Any]]:
         """Put the file's state into `parts`; returns the steps done and the values, 0 and {} anew.
 
-        Also sets torch's own random streams. Raises InputError where the file is damaged or belongs
-        to something else; the file stays.
+        unit: what a step is called. Also sets torch's own random streams. Raises InputError where
+        the file is damaged or belongs to something else; the file stays.
         """
+        self._unit = unit
         for left in self.path.parent.glob(f".{self.path.name}.*"):
             left.unlink(missing_ok=True)  # of a run that was killed while it wrote
         if not self.path.is_file():
@@ -91,7 +110,7 @@ class Resume:
         if found["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(found["random_cuda"])
         self._kept = found["step"]
-        logger.info("goes on after step %d, from %s", self._kept, self.path)
+        logger.info("goes on after %s %d, from %s", unit, self._kept, self.path)
         return self._kept, found["values"]
 
     def _read(self) -> dict[str, Any]:
@@ -101,19 +120,17 @@ class Resume:
         except Exception as error:  # torch has no type of its own for what is no file of its own
             lines = str(error).splitlines() or [type(error).__name__]
             raise InputError(
-                f"{self.path}: damaged or not the state of a training ({lines[0][:100]}); delete "
-                "it to start anew"
+                f"{self.path}: damaged or no state to go on from ({lines[0][:100]}); delete it to "
+                "start anew"
             ) from None
         if not isinstance(found, dict) or set(found) != wanted:
-            raise InputError(
-                f"{self.path}: is not the state of a training; delete it to start anew"
-            )
+            raise InputError(f"{self.path}: is no state to go on from; delete it to start anew")
         if found["key"] != self.key:
             names = sorted(found["key"].keys() | self.key.keys())
             other = [name for name in names if found["key"].get(name) != self.key.get(name)]
             raise InputError(
-                f"{self.path}: state of another training (other {', '.join(other)}); delete it to "
-                "start anew, or go back to what it was made with"
+                f"{self.path}: state of other work (other {', '.join(other)}); delete it to start "
+                "anew, or go back to what it was made with"
             )
         return found
 
@@ -123,10 +140,10 @@ class Resume:
         return self._told or time.monotonic() >= self._next
 
     def save(self, step: int, parts: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Write the state after `step` steps; raises Stopped where the training was told to stop.
+        """Write the state after `step` steps; raises Stopped where the work was told to stop.
 
         Where it cannot be written, as on a full disk, a line in the log says so, the state before
-        stays, and the training goes on.
+        stays, and the work goes on.
         """
         start = time.monotonic()
         content = {
@@ -148,17 +165,86 @@ class Resume:
             self._kept = step
         except (OSError, RuntimeError) as error:  # torch's writer raises the latter
             logger.warning(
-                "%s: the state after step %d cannot be written (%s); %s; free some space",
-                *(self.path, step, " ".join(str(error).split())[:100], self._last()),
+                "%s: the state after %s %d cannot be written (%s); %s; free some space",
+                *(self.path, self._unit, step, " ".join(str(error).split())[:100], self._last()),
             )
         self._wait(time.monotonic() - start)
         if self._told:
             raise Stopped(
-                f"told to stop after step {step} (SIGTERM); {self._last()}; run it again to go on"
+                f"told to stop after {self._unit} {step} (SIGTERM); {self._last()}; run it again "
+                "to go on"
             )
 
     def _last(self) -> str:
-        return f"{self.path} holds step {self._kept}" if self._kept else "no state is kept"
+        return f"{self.path} holds {self._unit} {self._kept}" if self._kept else "no state is kept"
+
+
+class Finished:
+    """Batches of a work by name, of which those finished before a kill are not computed again.
+
+    For batches that do not depend on each other: the work runs once more from its start, and each
+    of its batches that was finished gives at once what it gave before.
+    """
+
+    def __init__(self, resume: Resume | None = None):
+        """resume: where the results are kept; without it every batch is computed."""
+        self._resume, self._next, self._saved = resume, 0, 0.0
+        values = resume.restore({}, unit="batch")[1] if resume else {}
+        self._results: list[dict[str, Any]] = values.get("results", [])
+
+    def __call__(self, name: str, function: Callable[..., Any], *given: Any) -> Any:
+        """function(*given), tensors and plain values, or what it gave before the kill.
+
+        Tensors that were given back lie on the CPU. Where the work is, beyond the kill, at another
+        batch than it was before, as rounding on a GPU may bring about, it goes on without the rest.
+        """
+        if self._resume is None:
+            return function(*given)
+        asked = _fingerprint(name, given)
+        if self._next < len(self._results):
+            found = self._results[self._next]
+            if found["of"] == asked:
+                self._next += 1
+                self._saved += found["seconds"]
+                return found["result"]
+            logger.warning("%s: is another batch than before; it is computed again", name)
+            del self._results[self._next :]
+        start = time.monotonic()
+        try:
+            with self._resume.at_once():
+                result = function(*given)
+        except Told:
+            self._save()
+        seconds = time.monotonic() - start
+        self._results.append({"of": asked, "result": _owned(result), "seconds": seconds})
+        self._next += 1
+        if self._resume.due():
+            self._save()
+        return result
+
+    def clock(self) -> float:
+        """A monotonic clock in seconds that counts what batches took before the kill, too."""
+        return time.monotonic() + self._saved
+
+    def _save(self) -> None:
+        self._resume.save(len(self._results), {}, {"results": self._results})
+
+
+def _fingerprint(name: str, given: tuple[Any, ...]) -> str:
+    found = hashlib.sha256(name.encode())
+    for value in given:
+        if isinstance(value, torch.Tensor):
+            found.update(value.detach().cpu().contiguous().numpy().tobytes())
+        else:
+            found.update(repr(value).encode())
+    return found.hexdigest()
+
+
+def _owned(result: Any) -> Any:
+    """The result with tensors on the CPU that are no views: of a view, all would be written."""
+    if isinstance(result, torch.Tensor):
+        return result.detach().cpu().clone()
+    return type(result)(map(_owned, result)) if isinstance(result, list | tuple) else result
 
 
 @contextmanager
@@ -170,10 +256,11 @@ def resuming(
     settings: Any,
     **files: str | Path | None,
 ) -> Iterator[Resume | None]:
-    """The Resume of the training that writes `output`, beside it; None where minutes is None.
+    """The Resume of the work that writes `output`, beside it; None where minutes is None.
 
-    minutes: least time between two states; script: whose code, library included, decides the
-    result; settings: whatever else decides it, as JSON would take it; files: those read, by name.
+    Of 'shard0.npz' the state is in '.shard0.resume.pt'. minutes: least time between two states;
+    script: whose code, library included, decides the result; settings: whatever else decides it, as
+    JSON would take it; files: files and model folders that are read, by name.
     """
     if minutes is None:
         yield None
@@ -185,6 +272,12 @@ def resuming(
         "code": code_digest(script),
         "package versions": hashlib.sha256(packages.encode()).hexdigest(),
     }
-    key |= {name: digest(path) for name, path in files.items() if path is not None}
-    with Resume(Path(output).parent / NAME, key=key, seconds=60 * minutes) as resume:
+    for name, path in files.items():
+        if path is not None:
+            key[name] = hashlib.sha256(
+                json.dumps(list(digests(path).values())).encode()
+            ).hexdigest()
+    path = Path(output)
+    path = path.with_name(f".{path.stem}.resume.pt")
+    with Resume(path, key=key, seconds=60 * minutes) as resume:
         yield resume

@@ -9,6 +9,7 @@ from torch import Tensor
 from contrastdp.guidance import PRECISIONS, Guidance, autocast, guided_noise
 from contrastdp.noise import ImageNoise
 from contrastdp.records import InputError
+from contrastdp.resume import Finished, Resume
 from contrastdp.schedulers import SubsequenceScheduler
 
 
@@ -146,14 +147,16 @@ def sample_shard(
     sizes: list[Tensor] | None = None,
     channels_last: bool = False,
     compiled: str | None = None,
+    resume: Resume | None = None,
     **settings: Any,
 ) -> tuple[Tensor, Tensor]:
     """Sample the images [start, stop): states (N, C, H, W), and labels (N,), -1 if unconditional.
 
     batch: images of a guidance batch; progress: wraps the list of batches; classes: how many of the
     denoiser's labels are sampled, by default all; one label more than them is 'no class'. sizes: as
-    for sample_batch, of the images kept. channels_last, compiled: as `faster` says; settings: of
-    sample_batch. Any shard gives the same images, bit for bit on the CPU.
+    for sample_batch, of the images kept. channels_last, compiled: as `faster` says; resume: where
+    a killed shard's finished batches are kept; settings: of sample_batch. Any shard gives the same
+    images, bit for bit on the CPU.
     """
     device = next(denoiser.parameters()).device
     labels_known = denoiser.config.num_class_embeds
@@ -161,17 +164,23 @@ def sample_shard(
         settings.setdefault("null_label", classes)
     count = min(classes or labels_known, labels_known) if labels_known else None
     denoiser = faster(denoiser, channels_last=channels_last, compiled=compiled)
-    states, labels = [], []
-    for indices, keep in progress(list(batches_of_shard(start, stop, batch))):
+    states, labels, finished = [], [], Finished(resume)
+
+    def sampled(indices: list[int], keep: slice) -> tuple[Tensor, Tensor]:
         label, size = class_labels(indices, count), []
         given = None if label is None else label.to(device)
         state = sample_batch(
             denoiser, scheduler, indices=indices, class_labels=given, sizes=size, **settings
         )
-        states.append(state[keep].cpu())
+        return state[keep].cpu(), size[0][keep]
+
+    for indices, keep in progress(list(batches_of_shard(start, stop, batch))):
+        state, size = finished("guidance batch", sampled, indices, keep)
+        label = class_labels(indices, count)
+        states.append(state)
         labels.append((torch.full((batch,), -1) if label is None else label)[keep])
         if sizes is not None:
-            sizes.append(size[0][keep])
+            sizes.append(size)
     return torch.cat(states), torch.cat(labels)
 
 

@@ -11,6 +11,7 @@ from contrastdp.denoisers import load_denoiser
 from contrastdp.device import device as resolve
 from contrastdp.generation import load_guidance
 from contrastdp.noise import derive_seed
+from contrastdp.resume import Resume
 from contrastdp.sampling import sample_shard
 from contrastdp.schedulers import set_chain
 
@@ -33,6 +34,7 @@ def shard_images(
     execution: Mapping[str, Any] | None = None,
     device: str = "auto",
     progress: Callable[[list], Iterable] = iter,
+    resume: Resume | None = None,
 ) -> dict[str, np.ndarray]:
     """The images [start, stop) of a generator, as write_images takes them.
 
@@ -40,9 +42,10 @@ def shard_images(
     sampler: of set_chain and sample_batch (steps, spacing, eta, ...); guidance: of build_guidance,
     None for none; shape: (C, H, W); classes, real: of the data, as load_guidance says; batch:
     images coupled by the guidance, whose members their indices fix; execution: micro_batch,
-    precision, channels_last, compiled; progress: wraps the list of guidance batches. Returns image
-    (N, H, W, C) uint8, label (N,), -1 where the generator is unconditional, index and
-    guidance_size. Every image is the same, bit for bit on the CPU, whatever shard it is part of.
+    precision, channels_last, compiled; progress: wraps the list of guidance batches; resume: of
+    sample_shard. Returns image (N, H, W, C) uint8, label (N,), -1 where the generator is
+    unconditional, index and guidance_size. Every image is the same, bit for bit on the CPU,
+    whatever shard it is part of.
     """
     place = resolve(device)
     model, scheduler = load_denoiser(denoiser, place)
@@ -51,7 +54,7 @@ def shard_images(
     files = {"encoder": encoder, "labeler": labeler, "train": train}
     guide = load_guidance(guidance, **files, **known, **both)
     part = {"start": start, "stop": stop, "shape": shape, "seed": derive_seed(seed, "sample")}
-    part |= {"progress": progress, "sizes": []} | set_chain(scheduler, **sampler)
+    part |= {"progress": progress, "resume": resume, "sizes": []} | set_chain(scheduler, **sampler)
     state, label = sample_shard(model, scheduler, guidance=guide, **part, **both)
     return {
         "image": to_uint8((state + 1) / 2),

@@ -4,7 +4,6 @@ shard.py makes the image again.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from contrastdp.checkpoint import load_network
 from contrastdp.data import batches, to_tensor
 from contrastdp.device import device as resolve
 from contrastdp.labelling import label_with
-from contrastdp.records import InputError, digest
+from contrastdp.records import InputError
 from contrastdp.selection import LARGEST
 
 BLOCK = 1000  # training images in memory at once as wide integers
@@ -46,19 +45,6 @@ def rank(images: Mapping[str, np.ndarray], place: int, rule: str) -> dict[str, i
     own = np.flatnonzero(label == label[place])
     order = own[np.argsort(-score[own] if LARGEST[rule] else score[own], kind="stable")]
     return {"rank": int(np.flatnonzero(order == place)[0]) + 1, "of": len(own)}
-
-
-def digests(path: str | Path) -> dict[str, str]:
-    """sha256 of a file, or of every file of a folder that a model was saved in: path -> digest.
-
-    Hidden files, such as the workflow's own, are left out. Raises InputError where there is none.
-    """
-    path = Path(path)
-    within = sorted(file for file in path.rglob("*") if file.is_file())
-    files = [path] if path.is_file() else [f for f in within if not f.name.startswith(".")]
-    if not files:
-        raise InputError(f"{path}: no such file; run the rule that makes it")
-    return {str(file): digest(file) for file in files}
 
 
 def label_again(

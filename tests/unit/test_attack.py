@@ -270,6 +270,7 @@ def test_the_budget_is_spent_as_stated(network, short, monkeypatch):
     assert seen["apgd-ce"] == [(1, 12), (3, 50)]
     assert seen["apgd-dlr"] == [(3, 50)]
     assert seen["checkpoint"][-1] == 11
+    assert seen["mt"].pop("finished")
     assert seen["mt"] == {"restarts": 4, "steps": 7, "eps": EPS, "seed": 3, "batch": 5}
 
 

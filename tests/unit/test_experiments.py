@@ -456,3 +456,24 @@ def test_an_image_that_is_not_there_to_trace_is_named(folder, changed, words):
 def test_a_trace_needs_arm_seed_and_image(folder, name):
     rest = {key: value for key, value in TRACE.items() if key != name}
     assert f"{name} is missing" in told(folder, scale="smoke", trace=rest)
+
+
+def test_how_often_a_state_is_kept_is_no_setting_of_a_data_set(folder):
+    assert plan(folder).resume == {"minutes": 10}
+    found = plan(folder, resume={"minutes": 0.5})
+    assert found.resume == {"minutes": 0.5}
+    assert all("resume" not in settings for settings in found.datasets.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"minutes": -1}, "resume.minutes"),
+        ({"minutes": "often"}, "resume.minutes"),
+        ({"minutes": None}, "resume.minutes"),
+        ({"hours": 1}, "hours"),
+        (5, "resume"),
+    ],
+)
+def test_a_bad_interval_between_states_is_named(folder, given, words):
+    assert words in told(folder, resume=given)

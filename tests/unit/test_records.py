@@ -1,5 +1,6 @@
 """Files are whole or not there, and what is wrong with one is told in one line."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -166,3 +167,18 @@ def test_provenance_says_what_made_a_number():
     assert found["settings"] == {"beta": 6}
     assert set(found["versions"]) == {"python", *records.PACKAGES}
     assert json.loads(json.dumps(found)) == found
+
+
+def test_digests_of_a_file_and_of_a_folder(tmp_path):
+    (tmp_path / "unet").mkdir()
+    contents = {"config.json": b"{}", "unet/weights.safetensors": b"abc"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / ".timestamp").write_bytes(b"now")
+    wanted = {str(tmp_path / n): hashlib.sha256(c).hexdigest() for n, c in contents.items()}
+    assert records.digests(tmp_path) == wanted
+    one = tmp_path / "unet" / "weights.safetensors"
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert records.digests(one) == {str(one): abc}
+    with pytest.raises(InputError, match="no such file"):
+        records.digests(tmp_path / "absent")

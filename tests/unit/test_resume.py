@@ -295,19 +295,19 @@ def refused(path, key=KEY):
 def test_a_truncated_state_is_refused_and_stays(state, share):
     content = state.read_bytes()
     state.write_bytes(content[: int(share * len(content))])
-    assert "damaged or not the state" in refused(state)
+    assert "damaged or no state" in refused(state)
 
 
 def test_another_file_is_refused_and_stays(state):
     state.write_text("not of torch")
-    assert "damaged or not the state" in refused(state)
+    assert "damaged or no state" in refused(state)
     torch.save({"weight": torch.zeros(2)}, state)
-    assert "is not the state" in refused(state)
+    assert "is no state" in refused(state)
 
 
 def test_a_state_that_could_run_code_is_refused(state):
     torch.save({"step": Path("x"), "run": random.Random}, state)
-    assert "damaged or not the state" in refused(state)
+    assert "damaged or no state" in refused(state)
 
 
 def test_a_foreign_state_is_refused_by_what_differs_and_stays(state):
@@ -379,7 +379,7 @@ def test_the_key_is_all_that_decides_the_result(tmp_path):
     def key(minutes=10.0, settings=(1, 2), **files):
         given = {"script": script, "settings": settings, "train": train, "synthetic": None}
         with resuming(tmp_path / "model", minutes, **given | files) as resume:
-            assert resume.path == tmp_path / ".resume.pt"
+            assert resume.path == tmp_path / ".model.resume.pt"
             return resume.key
 
     first = key()

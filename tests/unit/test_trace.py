@@ -1,6 +1,5 @@
 """The parts of a trace, against slow loops and numbers worked out by hand."""
 
-import hashlib
 import math
 
 import numpy as np
@@ -89,21 +88,6 @@ def test_the_record_is_plain_and_a_place_that_is_not_there_is_told():
             trace.recorded(images, place, "images.npz")
     with pytest.raises(InputError, match="'index'"):
         trace.recorded({"image": REAL, "label": np.arange(23)}, 0, "images.npz")
-
-
-def test_digests_of_a_file_and_of_a_folder(tmp_path):
-    (tmp_path / "unet").mkdir()
-    contents = {"config.json": b"{}", "unet/weights.safetensors": b"abc"}
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / ".timestamp").write_bytes(b"now")
-    wanted = {str(tmp_path / n): hashlib.sha256(c).hexdigest() for n, c in contents.items()}
-    assert trace.digests(tmp_path) == wanted
-    one = tmp_path / "unet" / "weights.safetensors"
-    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
-    assert trace.digests(one) == {str(one): abc}
-    with pytest.raises(InputError, match="no such file"):
-        trace.digests(tmp_path / "absent")
 
 
 def test_origin_names_the_whole_guidance_batch():
