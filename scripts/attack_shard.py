@@ -68,8 +68,8 @@ if "snakemake" in globals():
         attack_shard,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        model=snakemake.input.model,
-        test=snakemake.input.test,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
+        **snakemake.input,
         **snakemake.output,
         **snakemake.params,
     )
