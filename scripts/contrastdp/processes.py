@@ -66,7 +66,7 @@ def _start(entry: str, descriptors: Sequence[int]) -> "subprocess.Popen[str]":
     folder = str(Path(__file__).parents[1])
     code = f"import sys; sys.path.insert(0, sys.argv[1]); from {module} import {function} as work"
     return subprocess.Popen(
-        [sys.executable, "-c", f"{code}; work()", folder],
+        [sys.executable, "-P", "-c", f"{code}; work()", folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
