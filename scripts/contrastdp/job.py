@@ -1,7 +1,6 @@
 """How a script runs as a job: threads, log file, progress, and one line when input is bad."""
 
 import ctypes
-import importlib
 import inspect
 import logging
 import os
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from contrastdp.gpus import Held, held_gpus
-from contrastdp.processes import Lost, member, run_together
+from contrastdp.processes import run_together
 from contrastdp.records import InputError
 
 Item = TypeVar("Item")
 logger = logging.getLogger("contrastdp")
+# By name: it imports torch, which most jobs do without.
+PROCESS = "contrastdp.job_process:take_part"
 
 
 def run(
@@ -42,8 +43,8 @@ def run(
     An InputError ends the process with exit status 1 and its one line in log and terminal; any
     other exception leaves its traceback in the log as well.
     """
-    _set_up_log(log, mode="w")
-    _set_up_torch(threads)
+    set_up_log(log, mode="w")
+    set_up_torch(threads)
     start = time.monotonic()
     logger.info("%s started, code %s", function.__name__, code)
     try:
@@ -69,11 +70,11 @@ def _holding(gpus: Mapping[str, Any] | None) -> Iterator[Held]:
         yield Held()
         return
     with held_gpus(**gpus) as held:
-        _let_see(held.names)
+        let_see(held.names)
         yield held
 
 
-def _let_see(names: Iterable[str]) -> None:
+def let_see(names: Iterable[str]) -> None:
     """Name the GPUs that CUDA is to see; it looks when it is first used, which is later."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
 
@@ -93,38 +94,11 @@ def _run_processes(
             for rank in range(count)
         ]
         logger.info("%s runs in %d processes", function.__name__, count)
-        run_together(tasks, entry=f"{__name__}:take_part", descriptors=held.descriptors)
-
-
-def take_part() -> None:
-    """Be one of the processes of a job; what run_together calls."""
-    member(_take_part)
-
-
-def _take_part(task: dict[str, Any]) -> None:
-    _set_up_log(task["log"], mode="a", rank=task["rank"])
-    if task["gpu"]:
-        _let_see(task["gpu"])
-    if sys.platform == "linux":
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # all on one machine, whatever its name
-    os.putenv("OMP_NUM_THREADS", str(task["threads"]))  # before torch is imported
-    from contrastdp.parallel import joined
-
-    _set_up_torch(task["threads"])
-    sys.path.insert(0, str(Path(task["script"]).parent))
-    function = getattr(importlib.import_module(Path(task["script"]).stem), task["function"])
-    try:
-        with joined(task["rank"], task["size"], task["meeting"]) as group:
-            function(**task["arguments"], group=group)
-    except (InputError, Lost):
-        raise  # one line will do
-    except BaseException:
-        logger.exception("%s failed", function.__name__)
-        raise
+        run_together(tasks, entry=PROCESS, descriptors=held.descriptors)
 
 
 # ---------------------------------------------------------------- log and torch
-def _set_up_log(log: str, mode: str, rank: int = 0) -> None:
+def set_up_log(log: str, mode: str, rank: int = 0) -> None:
     """Log to a file; of the processes of a job, those but the first tell faults alone."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
@@ -138,7 +112,7 @@ def _set_up_log(log: str, mode: str, rank: int = 0) -> None:
     warnings.simplefilter("default")
 
 
-def _set_up_torch(threads: int) -> None:
+def set_up_torch(threads: int) -> None:
     """Give torch its threads, also where a function imports it later, and let it keep memory."""
     os.putenv("OMP_NUM_THREADS", str(threads))
     if "torch" in sys.modules:

@@ -30,7 +30,7 @@ with held_gpus(names, count, locks=locks, pause=0.02) as held:
 
 @pytest.fixture
 def holder(tmp_path):
-    """Start a process that holds GPUs; returns it and its first line, their names or that it waits."""
+    """Start a process that holds GPUs; returns it and its first line: names, or that it waits."""
     started = []
 
     def start(names, count=1):

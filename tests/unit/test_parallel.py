@@ -1,6 +1,5 @@
 """Training in two processes equals training in one, within rounding; real processes, over gloo."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -38,7 +37,8 @@ ROBUST = {
     "shift": 1,
     "flip": True,
     "validate_every": 2,
-    "validation_steps": 2,
+    "validation_steps": 1,
+    "statistics_batches": 2,
     "seed": 0,
 }
 NORMS = {"default": {}, "cumulative": {"momentum": None}, "plain": {"affine": False}}
@@ -127,12 +127,17 @@ def compared(found, what):
     return parts
 
 
+def close(found, expected, atol):
+    """Equal within rounding."""
+    return torch.allclose(found.double(), expected.double(), rtol=1e-4, atol=atol)
+
+
 # ---------------------------------------------------------------- training
 @pytest.mark.parametrize("what", ["plain", "normed", "madry", "diffusion"])
 def test_two_processes_train_as_one_does(both, what):
     alone, (first, _) = both
     for name, expected in compared(alone, what).items():
-        torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=1e-5, msg=name)
+        assert close(first[name], expected, 1e-5), name
 
 
 def test_training_moves_the_weights_far_beyond_rounding(both):
@@ -172,7 +177,7 @@ def test_shared_batch_norm_is_torchs_over_all_images(both, what):
         if name.split("/")[1][:-1] in ("y", "dx"):
             found = [torch.cat(found)]  # each has its own images
         for value in found:
-            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4, msg=name)
+            assert close(value, expected, 1e-4), name
 
 
 def test_shared_batch_norm_keeps_tensors_names_and_evaluation():
@@ -234,14 +239,14 @@ def stopping(*, stop, group=ALONE, **options):
     train_robust.train_robust(group=group, **options)
 
 
-def test_sigterm_to_one_process_stops_all_and_the_state_goes_on_in_two_or_one(tmp_path):
+def test_sigterm_to_one_process_stops_all_and_one_goes_on_as_if_it_had_been_alone(tmp_path):
     for name, count in (("train", 12), ("validation", 12)):
         x, y = images(count)
         image = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         write_images(tmp_path / f"{name}.npz", image=image, label=y.numpy())
     known = ("classes", "eps", "step_size", "seed", "real", "attack_steps", "beta")
     settings = {name: value for name, value in ROBUST.items() if name not in known}
-    settings |= {"network": PLAIN, "steps": 40, "validate_every": 20}
+    settings |= {"network": PLAIN, "steps": 8, "validate_every": 4}
     options = {name: str(tmp_path / f"{name}.npz") for name in ("train", "validation")}
     options |= {"settings": settings, "trainer": {"loss": "trades", "beta": 6.0, "attack_steps": 1}}
     options |= {"real": 12, "classes": 3, "eps": "1/10", "attack_step": "1/20", "seed": 0}
@@ -256,22 +261,21 @@ def test_sigterm_to_one_process_stops_all_and_the_state_goes_on_in_two_or_one(tm
         job.run(stopping, log=str(tmp_path / "a.log"), threads=1, gpus=gpus, **given)
 
     with pytest.raises(SystemExit, match=r"error in stopping: told to stop after step \d+ \(SIGT"):
-        run(10, 2, "stopped")
+        run(3, 2, "stopped")
     assert [path.name for path in (tmp_path / "stopped").iterdir()] == [".resume.pt"]
     log = (tmp_path / "a.log").read_text(encoding="utf-8")
     assert log.count("told to stop") == 1
     assert "Traceback" not in log
 
-    run(None, 2, "stopped")
+    run(None, 1, "stopped")
+    assert "goes on after step" in (tmp_path / "a.log").read_text(encoding="utf-8")
     run(None, 1, "alone")
     assert {p.name for p in (tmp_path / "stopped").iterdir()} == {
         Path(path).name for path in outputs("stopped").values()
     }
     found, expected = (load_file(outputs(name)["last"]) for name in ("stopped", "alone"))
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
-    told = json.loads(Path(outputs("stopped")["training"]).read_text(encoding="utf-8"))
-    assert told["provenance"]["processes"] == 2
+        assert close(found[name], value, 1e-4), name
 
 
 # ---------------------------------------------------------------- jobs
