@@ -16,6 +16,7 @@ rule audit_network:
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
+        gpu=1,
     params:
         code=code("audit_network"),
         identity=audit_identity,

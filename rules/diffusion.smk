@@ -18,6 +18,7 @@ rule train_diffusion:
     resources:
         mem_mb=growing(2000),
         runtime=growing(60),
+        gpu=1,
     params:
         code=code("train_diffusion"),
         real=lambda w: int(w.real),

@@ -18,6 +18,7 @@ rule attack_shard:
     resources:
         mem_mb=growing(2000),
         runtime=growing(120),
+        gpu=1,
     params:
         code=code("attack_shard"),
         start=edge(setting("attack", "shard"), 0),
@@ -85,6 +86,7 @@ rule extract_features:
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
+        gpu=1,
     params:
         code=code("extract_features"),
         classes=setting("classes"),

@@ -16,6 +16,7 @@ rule measure_samples:
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
+        gpu=1,
     params:
         code=code("measure_samples"),
         identity=quality_identity,

@@ -17,6 +17,7 @@ rule validate_network:
     resources:
         mem_mb=growing(2000),
         runtime=growing(60),
+        gpu=1,
     params:
         code=code("validate_network"),
         classes=setting("classes"),

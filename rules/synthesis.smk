@@ -16,6 +16,7 @@ rule sample_images:
     resources:
         mem_mb=growing(2000),
         runtime=growing(60),
+        gpu=1,
     params:
         code=code("sample_images"),
         sampler=lambda w: PLAN.sampler(w.dataset, w.generator),
@@ -48,6 +49,7 @@ rule label_images:
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
+        gpu=1,
     params:
         code=code("label_images"),
         keep_label=lambda w: PLAN.conditional(w.dataset, w.generator),
@@ -70,6 +72,7 @@ rule select_images:
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
+        gpu=1,
     params:
         code=code("select_images"),
         rule=of_arm("selection"),

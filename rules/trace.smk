@@ -17,6 +17,7 @@ rule trace_image:
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
+        gpu=1,
     params:
         code=asked_now("trace_image"),
         identity=trace_identity,

@@ -18,6 +18,7 @@ rule train_classifier:
     resources:
         mem_mb=growing(2000),
         runtime=growing(60),
+        gpu=1,
     params:
         code=code("train_classifier"),
         classes=setting("classes"),
@@ -46,6 +47,7 @@ rule train_robust:
     resources:
         mem_mb=growing(2000),
         runtime=growing(120),
+        gpu=1,
     params:
         code=code("train_robust"),
         classes=setting("classes"),

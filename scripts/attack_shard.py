@@ -68,6 +68,7 @@ if "snakemake" in globals():
         attack_shard,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         **snakemake.input,
         resume_minutes=snakemake.config["resume"]["minutes"],
         **snakemake.output,

@@ -59,6 +59,7 @@ if "snakemake" in globals():
         audit_network,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         model=snakemake.input.model,
         other=snakemake.input.get("other"),
         validation=snakemake.input.validation,

@@ -35,6 +35,7 @@ if "snakemake" in globals():
         extract_features,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         model=snakemake.input.model,
         images=snakemake.input.images,
         features=snakemake.output.features,

@@ -34,6 +34,7 @@ if "snakemake" in globals():
         label_images,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         images=snakemake.input.images,
         labeler=snakemake.input.labeler,
         labelled=snakemake.output.labelled,

@@ -68,8 +68,8 @@ if "snakemake" in globals():
         measure_samples,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        shards=list(snakemake.input.shards),
-        **{name: snakemake.input[name] for name in ("train", "test", "encoder", "labeler")},
-        measures=snakemake.output.measures,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
+        **snakemake.input,
+        **snakemake.output,
         **snakemake.params,
     )

@@ -51,6 +51,7 @@ if "snakemake" in globals():
         sample_images,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         denoiser=snakemake.input.denoiser,
         encoder=snakemake.input.get("encoder"),
         labeler=snakemake.input.get("labeler"),

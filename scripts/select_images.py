@@ -66,10 +66,8 @@ if "snakemake" in globals():
         select_images,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        shards=list(snakemake.input.shards),
-        labeler=snakemake.input.get("labeler"),
-        encoder=snakemake.input.get("encoder"),
-        train=snakemake.input.get("train"),
-        images=snakemake.output.images,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
+        **snakemake.input,
+        **snakemake.output,
         **snakemake.params,
     )

@@ -68,8 +68,8 @@ if "snakemake" in globals():
         trace_image,
         log=snakemake.log[0],
         threads=snakemake.threads,
-        encoder=snakemake.input.get("encoder"),
-        **{name: snakemake.input[name] for name in ("selected", "train", "denoiser", "labeler")},
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
+        **snakemake.input,
         **snakemake.output,
         **snakemake.params,
     )

@@ -62,6 +62,7 @@ if "snakemake" in globals():
         train_classifier,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         train=snakemake.input.train,
         validation=snakemake.input.validation,
         resume_minutes=snakemake.config["resume"]["minutes"],

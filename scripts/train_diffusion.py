@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import torch
-
 from contrastdp.data import read_tensors
-from contrastdp.denoisers import build_denoiser, load_pretrained, save_denoiser
+from contrastdp.denoisers import load_pretrained, save_denoiser, untrained_denoiser
 from contrastdp.device import device as resolve
 from contrastdp.diffusion import train_denoiser
 from contrastdp.job import run, track
-from contrastdp.noise import derive_seed, generator
+from contrastdp.noise import generator
+from contrastdp.parallel import ALONE, Group
 from contrastdp.records import provenance, write_csv, write_json
 from contrastdp.resume import resuming
-from contrastdp.schedulers import SubsequenceScheduler
 
 
 def train_diffusion(
@@ -31,11 +29,12 @@ def train_diffusion(
     pretrained: str | None = None,
     device: str = "auto",
     resume_minutes: float | None = None,
+    group: Group = ALONE,
 ) -> None:
     """Train on `real` images of the training split and write the averaged model.
 
     network, training, schedule: of build_denoiser, train_denoiser and the scheduler; model: folder
-    to write; pretrained: of load_pretrained, not to train at all; resume_minutes: of resuming.
+    to write; pretrained: of load_pretrained; resume_minutes: of resuming; group: the first writes.
     """
     place = resolve(device)
     image, label = read_tensors(train, classes=classes, device=place, real=real, seed=seed)
@@ -44,21 +43,21 @@ def train_diffusion(
     settings = {"network": network, "training": training, "schedule": schedule, "real": real}
     kept = {"script": __file__, "settings": [settings, sizes, seed, place], "train": train}
     origin, rows = None, []
-    with resuming(model, resume_minutes, **kept) as resume:
+    with resuming(model, resume_minutes, writes=group.first, **kept) as resume:
         if pretrained:
             denoiser, scheduler, origin = load_pretrained(pretrained, **sizes)
         else:
-            torch.manual_seed(derive_seed(seed, "denoiser"))
-            denoiser = build_denoiser(**sizes, **network).to(place)
-            scheduler = SubsequenceScheduler(**schedule)
+            denoiser, scheduler = untrained_denoiser(network, seed=seed, **sizes)
             options = {"abar": scheduler.alphas_cumprod, "generator": generator(seed, "diffusion")}
             options |= {"progress": lambda span: track(span, "diffusion training")}
-            options |= {"label": label if conditional else None, **training}
-            rows = list(train_denoiser(denoiser, image, resume=resume, **options))
+            options |= {"label": label if conditional else None, "group": group, **training}
+            rows = list(train_denoiser(denoiser.to(place), image, resume=resume, **options))
+        if not group.first:
+            return
         save_denoiser(model, denoiser, scheduler)
         write_csv(history, rows, ["step", "loss"])
         told = provenance(seed=seed, settings=settings, device=str(place))
-        told["precision"] = (training or {}).get("precision", "float32")
+        told |= {"precision": (training or {}).get("precision", "float32"), "processes": group.size}
         found = {"loss": rows[-1]["loss"] if rows else None, "pretrained": origin}
         write_json(metrics, found | {"parameters": denoiser.num_parameters(), "provenance": told})
 
@@ -68,6 +67,7 @@ if "snakemake" in globals():
         train_diffusion,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         train=snakemake.input.train,
         resume_minutes=snakemake.config["resume"]["minutes"],
         **snakemake.output,

@@ -8,6 +8,7 @@ from contrastdp.data import read_tensors, shape_of
 from contrastdp.device import device as resolve
 from contrastdp.job import run, track
 from contrastdp.noise import derive_seed
+from contrastdp.parallel import ALONE, Group
 from contrastdp.records import provenance, write_csv, write_json
 from contrastdp.resume import resuming
 from contrastdp.robust_training import HISTORY, summary, train_robust_network
@@ -31,11 +32,12 @@ def train_robust(
     training: str,
     device: str = "auto",
     resume_minutes: float | None = None,
+    group: Group = ALONE,
 ) -> None:
     """Train on `real` images of the training split, all of `synthetic`, or both.
 
     settings, trainer: options of train_robust_network, the latter's first; eps: such as 8/255;
-    resume_minutes: of resuming.
+    resume_minutes: of resuming; group: processes that train together, of which the first writes.
     """
     place = resolve(device)
     held_out = read_tensors(validation, classes=classes, device=place)
@@ -43,24 +45,21 @@ def train_robust(
     used = settings | trainer
     options = {name: value for name, value in used.items() if name != "network"}
     options |= {"validation": held_out, "classes": classes, "seed": derive_seed(seed, "robust")}
+    options |= {"group": group, "progress": lambda span: track(span, "robust training")}
+    options["real"] = read_tensors(train, **common, real=real, seed=seed) if real else None
+    options["synthetic"] = read_tensors(synthetic, **common) if synthetic else None
+    options |= {"eps": parse_fraction(eps), "step_size": parse_fraction(attack_step, "attack step")}
     used |= {"eps": eps, "attack_step": attack_step, "real": real}
     kept = {"train": train, "validation": validation, "synthetic": synthetic, "script": __file__}
-    with resuming(best, resume_minutes, settings=[used, classes, seed, place], **kept) as resume:
-        result = train_robust_network(
-            settings["network"],
-            real=read_tensors(train, **common, real=real, seed=seed) if real else None,
-            synthetic=read_tensors(synthetic, **common) if synthetic else None,
-            eps=parse_fraction(eps),
-            step_size=parse_fraction(attack_step, "attack step"),
-            progress=lambda span: track(span, "robust training"),
-            resume=resume,
-            **options,
-        )
-        save_network(best, result.best)
-        save_network(last, result.last)
-        write_csv(history, result.history, HISTORY)
-        made = provenance(seed=seed, settings=used, device=str(place)) | result.passes
-        write_json(training, summary(result) | {"provenance": made})
+    kept |= {"settings": [used, classes, seed, place], "writes": group.first}
+    with resuming(best, resume_minutes, **kept) as resume:
+        result = train_robust_network(settings["network"], resume=resume, **options)
+        if group.first:
+            save_network(best, result.best)
+            save_network(last, result.last)
+            write_csv(history, result.history, HISTORY)
+            made = provenance(seed=seed, settings=used, device=str(place)) | result.passes
+            write_json(training, summary(result) | {"provenance": made})
 
 
 if "snakemake" in globals():
@@ -68,6 +67,7 @@ if "snakemake" in globals():
         train_robust,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         **snakemake.input,
         resume_minutes=snakemake.config["resume"]["minutes"],
         **snakemake.output,

@@ -62,6 +62,7 @@ if "snakemake" in globals():
         validate_network,
         log=snakemake.log[0],
         threads=snakemake.threads,
+        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
         model=snakemake.input.model,
         train=snakemake.input.train,
         evaluation=snakemake.output.evaluation,

@@ -17,6 +17,7 @@ from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from contrastdp.noise import derive_seed
 from contrastdp.records import InputError, digest, read_json, replacing_folder
 from contrastdp.schedulers import SubsequenceScheduler
 
@@ -196,6 +197,19 @@ def build_denoiser(
         line = " ".join(str(error).split())
         raise InputError(f"denoiser '{architecture}': {line}; correct its settings") from None
     raise InputError(f"denoiser '{architecture}' is unknown; choose small_denoiser or unet2d")
+
+
+def untrained_denoiser(
+    network: Mapping[str, Any], *, seed: int, schedule: Mapping[str, Any], **sizes: Any
+) -> tuple[ModelMixin, SubsequenceScheduler]:
+    """A denoiser whose weights are drawn under (seed, 'denoiser'), and the scheduler to train with.
+
+    network, schedule, sizes: of build_denoiser. Torch's global stream is left where the weights end
+    in it; dropout draws on from there.
+    """
+    torch.manual_seed(derive_seed(seed, "denoiser"))
+    denoiser = build_denoiser(**network, schedule=schedule, **sizes)
+    return denoiser, SubsequenceScheduler(**schedule)
 
 
 def fit_odd_sides(unet: ModelMixin) -> ModelMixin:

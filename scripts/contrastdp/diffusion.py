@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from contrastdp import augmentation, data
 from contrastdp.averaging import AveragedNetwork
+from contrastdp.parallel import ALONE, Group
 from contrastdp.records import InputError, finite
 from contrastdp.resume import Resume
 
@@ -67,6 +68,7 @@ def train_denoiser(
     compiled: str | None = None,
     progress: Callable[[range], Iterable[int]] = iter,
     resume: Resume | None = None,
+    group: Group = ALONE,
 ) -> Iterator[dict[str, float]]:
     """Train `denoiser` in place and leave its averaged weights in it; yields {step, loss} at times.
 
@@ -82,7 +84,9 @@ def train_denoiser(
     for dropout; precision: 'bfloat16' runs the denoiser under autocast, its weights stay float32;
     channels_last: layout of the convolutions' weights; compiled: a backend of torch.compile, such
     as 'inductor', None for none. resume: where a killed training's state is kept; what it had
-    yielded is yielded again. Raises InputError for an unknown choice and a non-finite loss.
+    yielded is yielded again. group: the processes that train together, all called alike, with the
+    same result within rounding but for dropout and for BatchNorm, of which no denoiser here has
+    any. Raises InputError for an unknown choice and a non-finite loss.
     """
     # PAPER: the mean over pixels; the official CIFAR-10 code sums them, which Adam undoes.
     for what, value, known in (
@@ -93,6 +97,7 @@ def train_denoiser(
     ):
         if value not in known:
             raise InputError(f"{what} is '{value}'; choose {' or '.join(known)}")
+    group.check(batch, micro_batch)
     device = image.device
     abar = abar.to(device)
     if channels_last:
@@ -130,15 +135,21 @@ def train_denoiser(
         noise = torch.randn(x0.shape, generator=generator).to(device)
         chosen = None if label is None else label[index]
         stepping.zero_grad()
+        group.seed_dropout(generator.initial_seed(), step)
+        losses = []
         for piece in data.batches(batch, micro_batch or batch):
+            own = group.part(piece)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                classes = None if chosen is None else chosen[piece]
+                classes = None if chosen is None else chosen[own]
                 loss = noise_prediction_loss(
-                    predictor, x0[piece], noise[piece], timestep[piece], abar, classes, weighting
+                    predictor, x0[own], noise[own], timestep[own], abar, classes, weighting
                 )
-            loss = loss * (len(x0[piece]) / batch)
+            loss = loss * (len(x0[own]) / batch)
             loss.backward()
-            total = total + loss.detach()
+            losses.append(loss.detach())
+        group.add_up_gradients(denoiser.parameters(), *losses)
+        for loss in losses:
+            total = total + loss
         nn.utils.clip_grad_norm_(denoiser.parameters(), clip_norm)
         stepping.step()
         schedule.step()

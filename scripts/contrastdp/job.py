@@ -1,45 +1,59 @@
 """How a script runs as a job: threads, log file, progress, and one line when input is bad."""
 
 import ctypes
+import inspect
 import logging
 import os
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from contrastdp.gpus import Held, held_gpus
+from contrastdp.processes import run_together
 from contrastdp.records import InputError
 
 Item = TypeVar("Item")
 logger = logging.getLogger("contrastdp")
+# By name: it imports torch, which most jobs do without.
+PROCESS = "contrastdp.job_process:take_part"
 
 
 def run(
-    function: Callable[..., Any], *, log: str, threads: int, code: str = "", **arguments: Any
+    function: Callable[..., Any],
+    *,
+    log: str,
+    threads: int,
+    code: str = "",
+    gpus: Mapping[str, Any] | None = None,
+    **arguments: Any,
 ) -> None:
     """Run `function(**arguments)` as a job: log to `log`, use `threads` threads of the processor.
 
     code: digest of the script's code, a parameter of every rule so that Snakemake reruns what an
-    edit concerns; logged, else unread.
+    edit concerns; logged, else unread. gpus: the arguments of held_gpus, of which `count` is what
+    the rule asks for; where the machine has GPUs, the job sees those alone that it holds, and all
+    of them where gpus is None. A count above 1 means so many processes, each with its own GPU, or
+    on the processor where there is none; such a function takes `group`.
 
     An InputError ends the process with exit status 1 and its one line in log and terminal; any
     other exception leaves its traceback in the log as well.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    logging.getLogger("py.warnings").addHandler(handler)
-    warnings.simplefilter("default")
-    _set_up_torch(threads)
+    set_up_log(log, mode="w")
+    set_up_torch(threads)
     start = time.monotonic()
     logger.info("%s started, code %s", function.__name__, code)
     try:
-        function(**arguments)
+        with _holding(gpus) as held:
+            if gpus and gpus["count"] > 1:
+                common = {"log": log, "threads": threads, "arguments": arguments}
+                _run_processes(function, gpus["count"], held, common)
+            else:
+                function(**arguments)
     except InputError as error:
         logger.error("%s", error)
         sys.exit(f"error in {function.__name__}: {error}")
@@ -49,7 +63,56 @@ def run(
     logger.info("%s finished in %.1f s", function.__name__, time.monotonic() - start)
 
 
-def _set_up_torch(threads: int) -> None:
+@contextmanager
+def _holding(gpus: Mapping[str, Any] | None) -> Iterator[Held]:
+    """Hold the job's GPUs, and let CUDA see no others."""
+    if not gpus or not gpus["names"]:
+        yield Held()
+        return
+    with held_gpus(**gpus) as held:
+        let_see(held.names)
+        yield held
+
+
+def let_see(names: Iterable[str]) -> None:
+    """Name the GPUs that CUDA is to see; it looks when it is first used, which is later."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+
+
+# ---------------------------------------------------------------- several processes
+def _run_processes(
+    function: Callable[..., Any], count: int, held: Held, common: dict[str, Any]
+) -> None:
+    """Run a script's function in `count` processes, which are one Group."""
+    if "group" not in inspect.signature(function).parameters:
+        raise InputError(f"gpu {count}: {function.__name__} uses one; ask for gpu 1, and more jobs")
+    script = function.__globals__["__file__"]  # Snakemake runs a copy of it
+    with tempfile.TemporaryDirectory(prefix="contrastdp-") as meeting:
+        common |= {"script": script, "function": function.__name__, "meeting": meeting}
+        tasks = [
+            common | {"rank": rank, "size": count, "gpu": held.names[rank : rank + 1]}
+            for rank in range(count)
+        ]
+        logger.info("%s runs in %d processes", function.__name__, count)
+        run_together(tasks, entry=PROCESS, descriptors=held.descriptors)
+
+
+# ---------------------------------------------------------------- log and torch
+def set_up_log(log: str, mode: str, rank: int = 0) -> None:
+    """Log to a file; of the processes of a job, those but the first tell faults alone."""
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    who = f" process {rank}:" if rank else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s{who} %(message)s"))
+    handler.setLevel(logging.ERROR if rank else logging.INFO)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(handler)
+    warnings.simplefilter("default")
+
+
+def set_up_torch(threads: int) -> None:
     """Give torch its threads, also where a function imports it later, and let it keep memory."""
     os.putenv("OMP_NUM_THREADS", str(threads))
     if "torch" in sys.modules:

@@ -45,13 +45,21 @@ class Resume:
     """
 
     def __init__(
-        self, path: str | Path, *, key: Mapping[str, str], seconds: float, share: float = SHARE
+        self,
+        path: str | Path,
+        *,
+        key: Mapping[str, str],
+        seconds: float,
+        share: float = SHARE,
+        writes: bool = True,
     ):
         """path: of the file; key: digests of all that decides the result, by name.
 
         seconds: least time between two states, stretched where writing one would take more than
-        `share` of the time.
+        `share` of the time. writes: whether the file is this process's to write and to remove, and
+        SIGTERM its to obey; else it takes up the state and leaves the rest to the one that writes.
         """
+        self._writes = writes
         self.path, self.key = Path(path), dict(key)
         self._seconds, self._share = seconds, share
         self._told, self._at_once, self._kept, self._unit = False, False, 0, "step"
@@ -59,7 +67,8 @@ class Resume:
     def __enter__(self) -> "Resume":
         self._wait(0.0)
         # Python lets the main thread alone set handlers
-        self._handles = threading.current_thread() is threading.main_thread()
+        in_main = threading.current_thread() is threading.main_thread()
+        self._handles = in_main and self._writes
         if self._handles:
             self._before = signal.signal(signal.SIGTERM, self._tell) or signal.SIG_DFL
         return self
@@ -67,7 +76,7 @@ class Resume:
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         if self._handles:
             signal.signal(signal.SIGTERM, self._before)
-        if kind is None:
+        if kind is None and self._writes:
             self.path.unlink(missing_ok=True)
 
     def _tell(self, *_: Any) -> None:
@@ -98,7 +107,7 @@ class Resume:
         the file is damaged or belongs to something else; the file stays.
         """
         self._unit = unit
-        for left in self.path.parent.glob(f".{self.path.name}.*"):
+        for left in self.path.parent.glob(f".{self.path.name}.*") if self._writes else ():
             left.unlink(missing_ok=True)  # of a run that was killed while it wrote
         if not self.path.is_file():
             return 0, {}
@@ -137,7 +146,7 @@ class Resume:
     # ---------------------------------------------------------------- into the file
     def due(self) -> bool:
         """Whether the state is to be saved after this step."""
-        return self._told or time.monotonic() >= self._next
+        return self._writes and (self._told or time.monotonic() >= self._next)
 
     def save(self, step: int, parts: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Write the state after `step` steps; raises Stopped where the work was told to stop.
@@ -254,13 +263,14 @@ def resuming(
     *,
     script: str | Path,
     settings: Any,
+    writes: bool = True,
     **files: str | Path | None,
 ) -> Iterator[Resume | None]:
     """The Resume of the work that writes `output`, beside it; None where minutes is None.
 
     Of 'shard0.npz' the state is in '.shard0.resume.pt'. minutes: least time between two states;
     script: whose code, library included, decides the result; settings: whatever else decides it, as
-    JSON would take it; files: files and model folders that are read, by name.
+    JSON would take it; writes: as of Resume; files: files and model folders that are read, by name.
     """
     if minutes is None:
         yield None
@@ -279,5 +289,5 @@ def resuming(
             ).hexdigest()
     path = Path(output)
     path = path.with_name(f".{path.stem}.resume.pt")
-    with Resume(path, key=key, seconds=60 * minutes) as resume:
+    with Resume(path, key=key, seconds=60 * minutes, writes=writes) as resume:
         yield resume

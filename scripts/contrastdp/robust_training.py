@@ -17,10 +17,12 @@ from torch.optim.swa_utils import update_bn
 from contrastdp import augmentation
 from contrastdp.adversarial import BATCH_NORMS, accuracies, pgd_loss, trades_loss
 from contrastdp.averaging import AveragedNetwork
+from contrastdp.batch_norm import share_batch_norm
 from contrastdp.data import Epochs, batches
 from contrastdp.networks import build_network
 from contrastdp.noise import generator
 from contrastdp.optimisation import parameter_groups, rates_at
+from contrastdp.parallel import ALONE, Group
 from contrastdp.records import InputError, finite
 from contrastdp.resume import Resume
 
@@ -172,6 +174,7 @@ def accumulate_gradient(
     start: torch.Tensor,
     *,
     micro_batch: int | None,
+    group: Group = ALONE,
     **options: Any,
 ) -> float:
     """Add the gradient of a batch's mean loss to the parameters', and return that loss.
@@ -179,14 +182,20 @@ def accumulate_gradient(
     loss: trades_loss or pgd_loss, with its options; start: as in pgd; micro_batch: images that
     pass through the network at once, all where None. Loss and gradient are the same, up to
     rounding, for a network without BatchNorm; BatchNorm takes its statistics over a micro-batch,
-    and updates the running ones once for each.
+    and updates the running ones once for each. group: of processes that all have the batch and
+    divide each micro-batch among them; each ends with the whole gradient and loss.
     """
     total = 0.0
     for piece in batches(len(y), micro_batch or len(y)):
-        share = len(y[piece]) / len(y)
-        value = loss(network, x[piece], y[piece], start=start[piece], **options) * share
+        own = group.part(piece)
+        share = len(y[own]) / len(y)
+        value = loss(network, x[own], y[own], start=start[own], **options) * share
         value.backward()
         total += value.item()
+    if group.size > 1:
+        whole = torch.tensor(total, device=x.device)
+        group.add_up_gradients(network.parameters(), whole)
+        total = whole.item()
     return total
 
 
@@ -272,6 +281,7 @@ def train_robust_network(
     seed: int,
     progress: Callable[[range], Iterable[int]] = iter,
     resume: Resume | None = None,
+    group: Group = ALONE,
 ) -> RobustTraining:
     """Build a network, train it for a fixed number of steps, and keep its averaged weights.
 
@@ -297,6 +307,9 @@ def train_robust_network(
     images, the same ones for every arm and seed (all where None); 'best' is the latest with the
     highest robust accuracy. progress: wraps the range of steps; resume: where a killed training's
     state is kept.
+    group: the processes that train together, all called alike; what comes of it is the same within
+    rounding, of BatchNorm too, whose statistics are over the images of all. In those but the first
+    nothing is validated and the result holds no averaged network.
     Raises InputError for a loss that is not finite and for settings that do not fit.
     """
     if loss not in ("trades", "pgd"):
@@ -308,6 +321,7 @@ def train_robust_network(
     if loss == "trades":
         options["beta"] = beta
     loss_of = trades_loss if loss == "trades" else pgd_loss
+    group.check(batch, micro_batch)
 
     # network, optimiser, averaging and batches
     x = validation[0]
@@ -340,6 +354,7 @@ def train_robust_network(
             mixed, shift=shift, flip=flip, cutmix=cutmix, classes=classes, generator=stream
         )
 
+    share_batch_norm(network, group, compiled=compiled is not None)  # the average's stay its own
     order, draws = draw(stream)
     held_out = validation_subset(validation, validation_images)
 
@@ -349,6 +364,7 @@ def train_robust_network(
         "compiled": compiled,
         "channels_last": channels_last,
         "normalised_over": normalised_over(network, batch, micro_batch),
+        "processes": group.size,
     }
     parts = {"network": network, "optimizer": optimizer, "averaged": averaged}
     parts |= {"stream": stream, "order": order}
@@ -375,19 +391,19 @@ def train_robust_network(
             warmup=warmup,
             cycle_momentum=cycle_momentum,
         )
-        for group in optimizer.param_groups:
-            group["lr"], group["momentum"] = rate, speed
+        for tuned in optimizer.param_groups:
+            tuned["lr"], tuned["momentum"] = rate, speed
         optimizer.zero_grad(set_to_none=True)
         with norm_momentum(network, first_norm_momentum if step == 0 else None):
             value = accumulate_gradient(
-                loss_of, trained, x, y, start, micro_batch=micro_batch, **options
+                loss_of, trained, x, y, start, micro_batch=micro_batch, group=group, **options
             )
         losses.append(finite(value, "training loss", step))
         optimizer.step()
         averaged.update(step)
 
         # validation of the averaged weights
-        if (step + 1) % validate_every == 0 or step + 1 == steps:
+        if group.first and ((step + 1) % validate_every == 0 or step + 1 == steps):
             result.last = averaged.network()
             if averaged_statistics == "recomputed":
                 fixed = islice(draw(generator(seed, "statistics"))[1], statistics_batches)
