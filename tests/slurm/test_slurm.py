@@ -21,7 +21,13 @@ from contrastdp.records import read_csv
 LIMIT = 1500  # seconds, for the worst; a quiet machine of two cores takes some four minutes
 RESULTS = "results/smoke"
 TARGET = f"{RESULTS}/tables/robustness.csv"
-SETTINGS = ["scale=smoke", 'attack={"shard": 50, "last": false}']
+SETTINGS = [
+    "scale=smoke",
+    'attack={"shard": 50, "last": false}',
+    # A second or two, so that half-way can be hit
+    'classifiers={"labeler": {"steps": 200}}',
+    'denoisers={"unconditional": {"training": {"steps": 200}}}',
+]
 SLURM = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"]
 # Two trainings: where their states lie, and their logs
 LABELER = ("digits/classifier/labeler/n60/seed0", "train_classifier/digits/labeler/n60/seed0.log")
@@ -106,15 +112,14 @@ class Injuries:
         self.cluster, self.run, self.jobs, self.pages = cluster, run, {}, {}
         self.end = time.monotonic() + LIMIT
 
-    def until(self, condition):
-        """Wait for `condition`, with an eye on what fails; raises where the run ends before."""
-
-        def met():
+    def until(self, condition, every=0.2):
+        """Wait for `condition`, with an eye on what fails; fails where the run ends before."""
+        while not condition():
             self.look()
-            return condition() or self.run.ended()
-
-        wait_for(met, "the run on the cluster", self.end - time.monotonic())
-        assert condition(), self.run.output()[-6000:]
+            over = self.run.ended() or time.monotonic() > self.end
+            if over and not condition():
+                pytest.fail(f"the run ended or takes too long:\n{self.run.output()[-6000:]}")
+            time.sleep(every)
 
     def look(self):
         """Ask why_failed about each failure while it is news: a retry ends it."""
@@ -135,16 +140,12 @@ class Injuries:
         """One injury after the other; returns when the run has ended."""
         waiting = {"time limit": LABELER, "cancelled": DIFFUSION}
         while waiting:
-            self.until(lambda: any(map(self.is_half_way, waiting.values())))
+            self.until(lambda: any(map(self.is_half_way, waiting.values())), every=0.02)
             for name in [name for name, what in waiting.items() if self.is_half_way(what)]:
-                self.jobs[name] = job = self.freeze(waiting.pop(name))
-                self.order(
-                    *{
-                        "cancelled": ("scancel", job),
-                        # A limit of its own would cost more than a minute, and a slow machine more
-                        "time limit": ("scontrol", "update", f"JobId={job}", "EndTime=now+1"),
-                    }[name]
-                )
+                self.jobs[name] = self.freeze(waiting.pop(name))
+        self.order("scancel", self.jobs["cancelled"])
+        # A limit of its own would cost more than a minute here, and on a slow machine be too short.
+        self.order("scontrol", "update", f"JobId={self.jobs['time limit']}", "EndTime=now+1")
         self.until(lambda: self.job_of("sample_images", "RUNNING"))
         self.jobs["controller"] = self.job_of("sample_images", "RUNNING")
         seen = time.time()
@@ -168,7 +169,8 @@ class Injuries:
         It wakes up when SLURM ends the job, which continues it, then sends SIGTERM.
         """
         log = str(self.run.folder / RESULTS / "logs" / training[1])
-        process = next(n for n in self.cluster.processes() if log in open_files(n))
+        process = next((n for n in self.cluster.processes() if log in open_files(n)), None)
+        assert process, f"{log}: the training was over before it could be frozen"
         os.kill(process, signal.SIGSTOP)
         environment = Path(f"/proc/{process}/environ").read_text(errors="replace")
         return re.search(r"\0SLURM_JOB_ID=(\d+)\0", environment)[1]
