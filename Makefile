@@ -17,7 +17,7 @@ endif
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
-.PHONY: demo setup test lint format bench lock why_failed help
+.PHONY: demo setup test slurm-test lint format bench lock why_failed help
 
 demo: setup  ## environment, then the whole demo: tables, figures, report (the default)
 	@$(venv) -m snakemake --cores $(CORES) $(ARGS)
@@ -44,6 +44,10 @@ $(stamp): requirements.txt
 test: setup  ## the tests
 	@$(venv) -m pytest $(ARGS)
 
+# Skipped, and the reason printed, where SLURM's programs are missing (docs/cluster.md).
+slurm-test: setup  ## the smoke scale on a real SLURM of one node, some minutes (Linux)
+	@$(venv) -m pytest -rs tests/slurm $(ARGS)
+
 lint: setup  ## style of Python, rules and workflow
 	@$(venv) -m ruff check .
 	@$(venv) -m ruff format --check .
@@ -66,4 +70,4 @@ why_failed:  ## each failed job of the last run: its log, and the command that r
 	@$(PYTHON) scripts/why_failed.py $(ARGS)
 
 help:  ## this list
-	@sed -n 's/^\([a-z_]*\):[^#]*## /\1	/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z_-]*\):[^#]*## /\1	/p' Makefile | expand -t 12

@@ -1,0 +1,26 @@
+"""A SLURM cluster for the tests of this folder, or the reason why there is none."""
+
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+from slurm_cluster import Cluster, NoCluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running SLURM; the tests are skipped, with the reason, where it cannot be had."""
+    # Told to stop, pytest would else end without taking it down.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop (SIGTERM)"))
+    try:
+        found = Cluster()
+        found.start()
+    except NoCluster as reason:
+        signal.signal(signal.SIGTERM, before)
+        pytest.skip(str(reason))
+    try:
+        yield found
+    finally:
+        found.stop()
+        signal.signal(signal.SIGTERM, before)
