@@ -47,8 +47,7 @@ def attack_shard(
     x = to_tensor(data["image"][start:stop]).to(place)
     y = torch.from_numpy(data["label"][start:stop]).to(place)
     gate = check_network(network, x, y, batch=attack["batch"], seed=attack["seed"])
-    named = {key: attack[key] for key in ("norm", "version", "seed", "batch")}
-    named["budget"] = attack.get("budget")
+    named = {key: attack.get(key) for key in ("norm", "version", "seed", "batch", "budget")}
     identity = attacks.identity(eps=attack["eps"], shard=attack["shard"], **named)
     named |= {"eps": parse_fraction(attack["eps"]), "micro_batch": attack.get("micro_batch")}
     kept = {"settings": [attack, classes, start, stop, place], "model": model, "test": test}
