@@ -274,7 +274,7 @@ def test_sigterm_to_one_process_stops_all_and_one_goes_on_as_if_it_had_been_alon
 
     with pytest.raises(SystemExit, match=r"error in stopping: told to stop after step \d+ \(SIGT"):
         run(3, 2, "stopped")
-    assert [path.name for path in (tmp_path / "stopped").iterdir()] == [".resume.pt"]
+    assert [path.name for path in (tmp_path / "stopped").iterdir()] == [".best.resume.pt"]
     log = (tmp_path / "a.log").read_text(encoding="utf-8")
     assert log.count("told to stop") == 1
     assert "Traceback" not in log
