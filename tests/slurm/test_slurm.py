@@ -161,7 +161,7 @@ class Injuries:
 
     def is_half_way(self, training):
         """Whether the training has kept a state; it removes it at its end."""
-        return (self.run.folder / RESULTS / training[0] / ".resume.pt").exists()
+        return any((self.run.folder / RESULTS / training[0]).glob(".*.resume.pt"))
 
     def freeze(self, training):
         """Stop the process that writes the training's log, as if it hung; returns its job's id.
