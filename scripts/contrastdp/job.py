@@ -38,7 +38,8 @@ def run(
     edit concerns; logged, else unread. gpus: the arguments of held_gpus, of which `count` is what
     the rule asks for; where the machine has GPUs, the job sees those alone that it holds, and all
     of them where gpus is None. A count above 1 means so many processes, each with its own GPU, or
-    on the processor where there is none; such a function takes `group`.
+    on the processor where there is none, and its share of the threads; such a function takes
+    `group`.
 
     An InputError ends the process with exit status 1 and its one line in log and terminal; any
     other exception leaves its traceback in the log as well.
@@ -50,7 +51,8 @@ def run(
     try:
         with _holding(gpus) as held:
             if gpus and gpus["count"] > 1:
-                common = {"log": log, "threads": threads, "arguments": arguments}
+                share = max(threads // gpus["count"], 1)
+                common = {"log": log, "threads": share, "arguments": arguments}
                 _run_processes(function, gpus["count"], held, common)
             else:
                 function(**arguments)

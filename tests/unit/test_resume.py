@@ -394,6 +394,23 @@ def test_the_key_is_all_that_decides_the_result(tmp_path):
     assert key(script=other)["code"] != first["code"]
 
 
+def test_a_process_that_does_not_write_takes_the_state_up_and_leaves_the_file(tmp_path):
+    path, network = tmp_path / ".resume.pt", torch.nn.Linear(2, 1)
+    with pytest.raises(Stopped), Resume(path, key=KEY, seconds=0.0) as resume:
+        signal.raise_signal(signal.SIGTERM)
+        resume.save(4, {"network": network}, {"rows": [1]})
+    left = tmp_path / "..resume.pt.abc"  # another may be writing it just now
+    left.touch()
+    other, before = torch.nn.Linear(2, 1), signal.getsignal(signal.SIGTERM)
+    with Resume(path, key=KEY, seconds=0.0, writes=False) as resume:
+        assert signal.getsignal(signal.SIGTERM) == before
+        assert resume.restore({"network": other}) == (4, {"rows": [1]})
+        assert not resume.due()
+    assert torch.equal(other.weight, network.weight)
+    assert path.exists()
+    assert left.exists()
+
+
 def test_without_minutes_nothing_is_kept(tmp_path):
     with resuming(tmp_path / "model", None, script=__file__, settings=None) as resume:
         assert resume is None
