@@ -10,7 +10,7 @@ import yaml
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from contrastdp import experiments
-from contrastdp.gpus import visible_gpus
+from contrastdp.gpus import LOCKS, visible_gpus
 from contrastdp.lineage import code_digest
 from snakemake.exceptions import WorkflowError
 from contrastdp.records import InputError, read_csv
@@ -53,7 +53,7 @@ except InputError as error:
 # The GPUs that jobs with the resource `gpu` share out among themselves. No parameter either. A run
 # on this machine alone (no executor with nodes) starts no more jobs than it has GPUs for, unless
 # --resources says how many.
-config["gpus"] = visible_gpus(os.environ) | {"locks": "/tmp"}
+config["gpus"] = visible_gpus(os.environ) | {"locks": LOCKS}
 if config["gpus"]["names"] and workflow.resource_settings.nodes is None:
     if workflow.is_main_process and "gpu" not in workflow.resource_settings.resources:
         workflow.register_resource("gpu", len(config["gpus"]["names"]))

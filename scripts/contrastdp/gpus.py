@@ -19,6 +19,7 @@ from typing import Any
 from contrastdp.records import InputError
 
 NONE = {"", "-1", "NoDevFiles"}
+LOCKS = "/tmp"  # where all users of a machine can make files, whatever their own settings
 logger = logging.getLogger("contrastdp.gpus")
 
 
