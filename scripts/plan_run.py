@@ -37,15 +37,17 @@ def dry_run(scale, targets):
 
 
 def planned(text):
-    """(rule, wildcards) of each job of a dry run's output."""
+    """(rule, wildcards) of each job of a dry run's output; None of a target, which has no file."""
     found = []
     for line in text.splitlines():
         if job := JOB.match(line):
-            found.append((job[1], {}))
+            found.append([job[1], None])
+        elif found and line.startswith("    output: "):
+            found[-1][1] = {}
         elif found and (values := WILDCARDS.match(line)):
             pairs = (pair.partition("=") for pair in values[1].split(", "))
-            found[-1][1].update({name: value for name, _, value in pairs})
-    return found
+            found[-1][1] = {name: value for name, _, value in pairs}
+    return [(rule, wildcards) for rule, wildcards in found]
 
 
 def settings_of(scale):
@@ -58,23 +60,25 @@ def settings_of(scale):
     )
 
 
-def measured(jobs):
-    """A record of this machine: a few seconds for each kind of work of the jobs."""
+def measured(jobs, path):
+    """A record of this machine: a second for each kind of work; what `path` has faster is kept."""
     from contrastdp.device import device
-    from contrastdp.throughput import measure
+    from contrastdp.throughput import faster, measure
 
     torch.set_num_threads(1)  # as a job has
     place = device("auto")
     importing = "import time, torch, diffusers, sklearn; print(time.process_time())"
     began = subprocess.run([sys.executable, "-c", importing], capture_output=True, check=True)
     name = torch.cuda.get_device_name() if place.type == "cuda" else "one core"
-    return {
-        "device": name,
-        "machine": describe_machine(),
+    found = {"device": name, "machine": describe_machine(), "torch": torch.__version__}
+    old = read_json(path) if Path(path).is_file() else {}
+    if any(old.get(key) != value for key, value in found.items()):
+        old = {}
+    entries = measure((work for _, of_job, _ in jobs for work in of_job), place)
+    return found | {
         "date": time.strftime("%Y-%m-%d"),
-        "torch": torch.__version__,
-        "start": float(began.stdout),
-        "entries": measure((work for _, of_job, _ in jobs for work in of_job), place),
+        "start": min(float(began.stdout), old.get("start", float("inf"))),
+        "entries": faster(old.get("entries", []), entries),
     }
 
 
@@ -86,27 +90,32 @@ def main():
     parser.add_argument("--record", help="throughput, a file; by default one of config/throughput")
     parser.add_argument("--measure", help="measure this machine now, and keep the record here")
     parser.add_argument("--flops", type=float, help="peak FLOP/s to assume in place of a record")
-    parser.add_argument("--utilisation", type=float, help="likely share of it; by default the file's")
+    parser.add_argument(
+        "--utilisation", type=float, help="likely share of it; by default the file's"
+    )
     parser.add_argument("--robust", default="0.4,0.7,1", help="share of images AutoAttack leaves")
     parser.add_argument("targets", nargs="*", help="of snakemake; by default the scale's main one")
     given = parser.parse_args()
 
     plan = settings_of(given.scale)
     found = dry_run(given.scale, given.targets)
+    targets = {rule: 0.0 for rule, w in found if w is None}
     jobs = [(rule, works(rule, w, plan), stored(rule, w, plan)) for rule, w in found]
     big = given.scale in ("workstation", "paper")
     path = given.measure or given.record or RECORDS / ("a100.json" if big else "two_cores.json")
     if given.measure:
-        write_json(path, measured(jobs))
+        write_json(path, measured(jobs, path))
     record = read_json(path)
     cost.check_record(record, str(path))
     if given.flops:
         peak = dict.fromkeys(("float32", "bfloat16"), given.flops)
-        record = {"utilisation": [0.15, 0.3, 0.5]} | record | {"peak": peak, "device": "given FLOP/s"}
+        record = (
+            {"utilisation": [0.15, 0.3, 0.5]} | record | {"peak": peak, "device": "given FLOP/s"}
+        )
     if given.utilisation:
         record["utilisation"] = [given.utilisation / 2, given.utilisation, 2 * given.utilisation]
     times = read_csv(BASE / "results" / "reference" / "times.csv")
-    recorded = {row["rule"]: float(row["seconds"]) / int(row["jobs"]) for row in times}
+    recorded = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | targets
     low, likely, high = map(float, given.robust.split(","))
     costs = cost.cost_of_jobs(
         jobs,
@@ -121,7 +130,7 @@ def main():
     workers = given.gpus or (1 if unit == "GPU" else 2)
     bounds = [f"{seconds / 3600:,.1f}" for seconds in cost.wall_time(costs, workers)]
     print(f"\n{workers} {unit}(s): {bounds[0]} to {bounds[1]} hours if the likely sum holds")
-    print(f"throughput: {record['device']}, {Path(path).name}; docs/scaling.md says how to read this")
+    print(f"throughput: {record['device']}, {Path(path).name}; docs/scaling.md has what this means")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ CHAIN = (
 
 @dataclass
 class RuleCost:
-    """Sums over a rule's jobs; longest: the likely seconds of its longest job; by: seconds by basis."""
+    """Sums over a rule's jobs; longest: likely seconds of its longest one; by: seconds by basis."""
 
     rule: str
     jobs: int = 0

@@ -1,4 +1,4 @@
-"""Floating-point operations of a network's passes, counted by torch, and of what is made of them."""
+"""Floating-point operations of networks' passes, counted by torch, and of kinds of work."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -60,7 +60,9 @@ def arguments(model: str, images: int, device: torch.device) -> tuple[Any, ...]:
 
 def output(network: nn.Module, given: tuple[Any, ...]) -> torch.Tensor:
     """Logits (N, classes) of a classifier, predicted noise (N, C, H, W) of a denoiser."""
-    found = network(given[0], given[1], class_labels=given[2]) if len(given) > 1 else network(*given)
+    found = (
+        network(given[0], given[1], class_labels=given[2]) if len(given) > 1 else network(*given)
+    )
     return found if isinstance(found, torch.Tensor) else found.sample
 
 

@@ -232,7 +232,13 @@ def stored(rule: str, wildcards: Mapping[str, str], plan: Plan) -> Stored:
         return Stored(networks=((_denoiser(plan, w["dataset"], w["denoiser"]), 1),))
     if rule == "train_robust":
         return Stored(networks=((_robust(plan, w["arm"]), 2),))
-    if rule not in ("sample_images", "label_images", "select_images", "attack_shard", "attack_last"):
+    if rule not in (
+        "sample_images",
+        "label_images",
+        "select_images",
+        "attack_shard",
+        "attack_last",
+    ):
         return Stored()
     settings = plan.datasets[w["dataset"]]
     pixels = settings["channels"] * settings["image_size"] ** 2
