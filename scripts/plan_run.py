@@ -4,7 +4,6 @@ Jobs are those of Snakemake's dry run, so what is done already is not counted; d
 """
 
 import argparse
-import re
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import torch
 import yaml
 
 from contrastdp import cost, experiments
+from contrastdp.dry_run import planned
 from contrastdp.flops import basic_passes, flops_per_image
 from contrastdp.machine import describe_machine
 from contrastdp.records import InputError, read_csv, read_json, write_json
@@ -22,8 +22,6 @@ from contrastdp.workload import stored, works
 
 BASE = Path(__file__).resolve().parents[1]
 RECORDS = BASE / "config" / "throughput"
-JOB = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):$")
-WILDCARDS = re.compile(r" +wildcards: (.*)$")
 
 
 def dry_run(scale, targets):
@@ -34,20 +32,6 @@ def dry_run(scale, targets):
     if done.returncode:
         raise SystemExit(f"{done.stdout}{done.stderr}plan_run: the dry run failed")
     return planned(done.stdout + done.stderr)
-
-
-def planned(text):
-    """(rule, wildcards) of each job of a dry run's output; None of a target, which has no file."""
-    found = []
-    for line in text.splitlines():
-        if job := JOB.match(line):
-            found.append([job[1], None])
-        elif found and line.startswith("    output: "):
-            found[-1][1] = {}
-        elif found and (values := WILDCARDS.match(line)):
-            pairs = (pair.partition("=") for pair in values[1].split(", "))
-            found[-1][1] = {name: value for name, _, value in pairs}
-    return [(rule, wildcards) for rule, wildcards in found]
 
 
 def settings_of(scale):
