@@ -74,9 +74,7 @@ def main():
     parser.add_argument("--record", help="throughput, a file; by default one of config/throughput")
     parser.add_argument("--measure", help="measure this machine now, and keep the record here")
     parser.add_argument("--flops", type=float, help="peak FLOP/s to assume in place of a record")
-    parser.add_argument(
-        "--utilisation", type=float, help="likely share of it; by default the file's"
-    )
+    parser.add_argument("--utilisation", type=float, help="likely share of the peak")
     parser.add_argument("--robust", default="0.4,0.7,1", help="share of images AutoAttack leaves")
     parser.add_argument("targets", nargs="*", help="of snakemake; by default the scale's main one")
     given = parser.parse_args()
@@ -100,14 +98,13 @@ def main():
         record["utilisation"] = [given.utilisation / 2, given.utilisation, 2 * given.utilisation]
     times = read_csv(BASE / "results" / "reference" / "times.csv")
     recorded = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | targets
-    low, likely, high = map(float, given.robust.split(","))
     costs = cost.cost_of_jobs(
         jobs,
         record,
         flops_of=flops_per_image,
         parameters_of=lambda model: basic_passes(model)["parameters"],
         recorded=recorded,
-        robust_share=(low, likely, high),
+        robust_share=tuple(map(float, given.robust.split(","))),
     )
     unit = "core" if "entries" in record and record["device"] == "one core" else "GPU"
     print(cost.table(costs, unit))
