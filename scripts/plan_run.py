@@ -81,7 +81,6 @@ def main():
 
     plan = settings_of(given.scale)
     found = dry_run(given.scale, given.targets)
-    targets = {rule: 0.0 for rule, w in found if w is None}
     jobs = [(rule, works(rule, w, plan), stored(rule, w, plan)) for rule, w in found]
     big = given.scale in ("workstation", "paper")
     path = given.measure or given.record or RECORDS / ("a100.json" if big else "two_cores.json")
@@ -97,7 +96,9 @@ def main():
     if given.utilisation:
         record["utilisation"] = [given.utilisation / 2, given.utilisation, 2 * given.utilisation]
     times = read_csv(BASE / "results" / "reference" / "times.csv")
-    recorded = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | targets
+    recorded = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | {
+        r: 0.0 for r, w in found if w is None
+    }
     costs = cost.cost_of_jobs(
         jobs,
         record,
@@ -109,8 +110,8 @@ def main():
     unit = "core" if "entries" in record and record["device"] == "one core" else "GPU"
     print(cost.table(costs, unit))
     workers = given.gpus or (1 if unit == "GPU" else 2)
-    bounds = [f"{seconds / 3600:,.1f}" for seconds in cost.wall_time(costs, workers)]
-    print(f"\n{workers} {unit}(s): {bounds[0]} to {bounds[1]} hours if the likely sum holds")
+    low, high = (f"{seconds / 3600:,.1f}" for seconds in cost.wall_time(costs, workers))
+    print(f"\n{workers} {unit}(s): {low} to {high} hours if the likely sum holds")
     print(f"throughput: {record['device']}, {Path(path).name}; docs/scaling.md has what this means")
 
 
