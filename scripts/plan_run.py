@@ -35,7 +35,6 @@ def dry_run(scale, targets):
 
 
 def settings_of(scale):
-    """The plan of a scale, as the workflow reads it."""
     return experiments.plan(
         lambda path: yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {},
         partial(read_csv, delimiter="\t"),
@@ -67,7 +66,6 @@ def measured(jobs, path):
 
 
 def main():
-    """Print the plan of a scale."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", default="demo")
     parser.add_argument("--gpus", type=int, help="jobs side by side, each on a GPU (or core)")

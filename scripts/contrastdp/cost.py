@@ -112,7 +112,8 @@ def cost_of_jobs(
             cost.flops += images[1] * flops_of(work.kind, work.model, work.options)
         if works:
             cost.network = True
-            parts.append((tuple(factor * record["start"] for factor in REPEATS), "measured"))
+            known = "assumed" if "peak" in record else "measured"
+            parts.append((tuple(factor * record["start"] for factor in REPEATS), known))
         elif rule in recorded:
             parts.append((tuple(factor * recorded[rule] for factor in REPEATS), "recorded"))
         else:
