@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 CORES = all
+SCALE = demo
+GPUS =
 ARGS =
 
 # By `-m` rather than by .venv/bin/<name>: works in a long path and after a move, too.
@@ -17,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
-.PHONY: demo setup test slurm-test lint format bench lock why_failed help
+.PHONY: demo setup test slurm-test lint format bench lock plan why_failed help
 
 demo: setup  ## environment, then the whole demo: tables, figures, report (the default)
 	@$(venv) -m snakemake --cores $(CORES) $(ARGS)
@@ -65,6 +67,9 @@ bench: setup  ## times of the costly steps on this machine (asserts nothing)
 lock: setup  ## write requirements.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(venv) -m uv pip compile pyproject.toml \
 	  --all-extras --quiet -o requirements.txt $(ARGS)
+
+plan: setup  ## what a run will cost (SCALE=paper GPUS=8; ARGS="--measure FILE" measures this machine)
+	@$(venv) scripts/plan_run.py --scale $(SCALE) $(if $(GPUS),--gpus $(GPUS)) $(ARGS)
 
 why_failed:  ## each failed job of the last run: its log, and the command that runs it alone
 	@$(PYTHON) scripts/why_failed.py $(ARGS)

@@ -10,7 +10,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts" / "contrastdp"
 # For a person to run, by hand and elsewhere, of no rule; with what each needs beside Python.
-PROGRAMS = {"verify_adversarials": {"contrastdp", "numpy", "torch"}, "why_failed": set()}
+PROGRAMS = {
+    "plan_run": {
+        *("contrastdp", "diffusers", "huggingface_hub", "jsonschema", "numpy", "pyautoattack"),
+        *("safetensors", "torch", "yaml"),
+    },
+    "verify_adversarials": {"contrastdp", "numpy", "torch"},
+    "why_failed": set(),
+}
 
 
 def library_files() -> list[Path]:

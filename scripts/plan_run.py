@@ -1,0 +1,120 @@
+"""What will this run cost? For each rule jobs, hours, disk and FLOPs, before anything runs.
+
+Jobs are those of Snakemake's dry run, so what is done already is not counted; docs/scaling.md.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+import yaml
+
+from contrastdp import cost, experiments
+from contrastdp.dry_run import planned
+from contrastdp.flops import basic_passes, flops_per_image
+from contrastdp.machine import describe_machine
+from contrastdp.records import InputError, read_csv, read_json, write_json
+from contrastdp.workload import stored, works
+
+BASE = Path(__file__).resolve().parents[1]
+RECORDS = BASE / "config" / "throughput"
+
+
+def dry_run(scale, targets):
+    """(rule, wildcards) of each job that Snakemake would run."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--quiet", "host"]
+    command += [*targets, "--config", f"scale={scale}"]
+    done = subprocess.run(command, cwd=BASE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}{done.stderr}plan_run: the dry run failed")
+    return planned(done.stdout + done.stderr)
+
+
+def settings_of(scale):
+    return experiments.plan(
+        lambda path: yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {},
+        partial(read_csv, delimiter="\t"),
+        folder=BASE / "config",
+        command_line={"scale": scale},
+    )
+
+
+def measured(jobs, path):
+    """A record of this machine: a second for each kind of work; what `path` has faster is kept."""
+    from contrastdp.device import device
+    from contrastdp.throughput import faster, measure
+
+    torch.set_num_threads(1)  # as a job has
+    place = device("auto")
+    importing = "import time, torch, diffusers, sklearn; print(time.process_time())"
+    began = subprocess.run([sys.executable, "-c", importing], capture_output=True, check=True)
+    name = torch.cuda.get_device_name() if place.type == "cuda" else "one core"
+    found = {"device": name, "machine": describe_machine(), "torch": torch.__version__}
+    old = read_json(path) if Path(path).is_file() else {}
+    if any(old.get(key) != value for key, value in found.items()):
+        old = {}
+    entries = measure((work for _, of_job, _ in jobs for work in of_job), place)
+    return found | {
+        "date": time.strftime("%Y-%m-%d"),
+        "start": min(float(began.stdout), old.get("start", float("inf"))),
+        "entries": faster(old.get("entries", []), entries),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", default="demo")
+    parser.add_argument("--gpus", type=int, help="jobs side by side, each on a GPU (or core)")
+    parser.add_argument("--record", help="throughput, a file; by default one of config/throughput")
+    parser.add_argument("--measure", help="measure this machine now, and keep the record here")
+    parser.add_argument("--flops", type=float, help="peak FLOP/s to assume in place of a record")
+    parser.add_argument("--utilisation", type=float, help="likely share of the peak")
+    parser.add_argument("--robust", default="0.4,0.7,1", help="share of images AutoAttack leaves")
+    parser.add_argument("targets", nargs="*", help="of snakemake; by default the scale's main one")
+    given = parser.parse_args()
+
+    plan = settings_of(given.scale)
+    found = dry_run(given.scale, given.targets)
+    jobs = [(rule, works(rule, w, plan), stored(rule, w, plan)) for rule, w in found]
+    big = given.scale in ("workstation", "paper")
+    path = given.measure or given.record or RECORDS / ("a100.json" if big else "two_cores.json")
+    if given.measure:
+        write_json(path, measured(jobs, path))
+    record = read_json(path)
+    cost.check_record(record, str(path))
+    if given.flops:
+        peak = dict.fromkeys(("float32", "bfloat16"), given.flops)
+        record = (
+            {"utilisation": [0.15, 0.3, 0.5]} | record | {"peak": peak, "device": "given FLOP/s"}
+        )
+    if given.utilisation:
+        record["utilisation"] = [given.utilisation / 2, given.utilisation, 2 * given.utilisation]
+    times = read_csv(BASE / "results" / "reference" / "times.csv")
+    recorded = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | {
+        r: 0.0 for r, w in found if w is None
+    }
+    costs = cost.cost_of_jobs(
+        jobs,
+        record,
+        flops_of=flops_per_image,
+        parameters_of=lambda model: basic_passes(model)["parameters"],
+        recorded=recorded,
+        robust_share=tuple(map(float, given.robust.split(","))),
+    )
+    unit = "core" if "entries" in record and record["device"] == "one core" else "GPU"
+    print(cost.table(costs, unit))
+    workers = given.gpus or (1 if unit == "GPU" else 2)
+    low, high = (f"{seconds / 3600:,.1f}" for seconds in cost.wall_time(costs, workers))
+    print(f"\n{workers} {unit}(s): {low} to {high} hours if the likely sum holds")
+    print(f"throughput: {record['device']}, {Path(path).name}; docs/scaling.md has what this means")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"plan_run: {error}")
