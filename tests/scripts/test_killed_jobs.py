@@ -104,14 +104,15 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_files(
 # ---------------------------------------------------------------- as Snakemake runs them
 def snakefile(given):
     """A workflow of the jobs by the real scripts, each written as the rules write it."""
-    lines = [f"config['resume'] = {{'minutes': 0}}\nrule all:\n  input: {[*outputs()]}\n"]
+    config = {"resume": {"minutes": 0}, "gpus": {"names": [], "allocation": "", "locks": "."}}
+    lines = [f"config.update({config})\nrule all:\n  input: {[*outputs()]}\n"]
     for name, (inputs, made, settings) in JOBS.items():
         read = {key: str(given / path) for key, path in inputs.items()}
         written = [f"{k}={'directory' if k == 'model' and 'diff' in v else ''}({v!r})"
                    for k, v in made.items()]  # fmt: skip
         lines.append(
             f"rule {name}:\n  input: **{read}\n  output: {', '.join(written)}\n"
-            f"  log: 'logs/{name}.log'\n  params: **{settings}\n"
+            f"  log: 'logs/{name}.log'\n  resources: gpu=1\n  params: **{settings}\n"
             f"  script: {str(ROOT / 'scripts' / name)!r} + '.py'\n"
         )
     return "\n".join(lines)
