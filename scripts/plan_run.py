@@ -21,12 +21,11 @@ from contrastdp.records import InputError, read_csv, read_json, write_json
 from contrastdp.workload import stored, works
 
 BASE = Path(__file__).resolve().parents[1]
-RECORDS = BASE / "config" / "throughput"
 
 
 def dry_run(scale, targets):
     """(rule, wildcards) of each job that Snakemake would run."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--quiet", "host"]
+    command = [sys.executable, "-m", "snakemake", "--quiet", "host", "--dry-run", "--cores", "1"]
     command += [*targets, "--config", f"scale={scale}"]
     done = subprocess.run(command, cwd=BASE, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -78,14 +77,15 @@ def main():
     given = parser.parse_args()
 
     plan = settings_of(given.scale)
+    default = "a100.json" if given.scale in ("workstation", "paper") else "two_cores.json"
+    path = given.measure or given.record or BASE / "config" / "throughput" / default
+    if not given.measure:
+        cost.check_record(read_json(path), str(path))  # before the dry run, which takes longer
     found = dry_run(given.scale, given.targets)
     jobs = [(rule, works(rule, w, plan), stored(rule, w, plan)) for rule, w in found]
-    big = given.scale in ("workstation", "paper")
-    path = given.measure or given.record or RECORDS / ("a100.json" if big else "two_cores.json")
     if given.measure:
         write_json(path, measured(jobs, path))
     record = read_json(path)
-    cost.check_record(record, str(path))
     if given.flops:
         peak = dict.fromkeys(("float32", "bfloat16"), given.flops)
         record = (

@@ -1,0 +1,53 @@
+"""A record of throughput: what an entry holds, and which of two measurements is kept."""
+
+import pytest
+import torch
+
+from contrastdp import throughput
+from contrastdp.flops import PASSES, flops_per_image
+from contrastdp.workload import Work, canonical
+
+SHAPE = {"channels": 1, "classes": 3, "image_size": 8}
+MODEL = canonical({"architecture": "small_cnn", "width": 2, "features": 4} | SHAPE)
+CPU = torch.device("cpu")
+
+
+def measured(kind, batch=4, **options):
+    work = Work(kind, MODEL, batch, canonical(options), images=100)
+    return throughput.measure_one(work, CPU, seconds=0.0)
+
+
+def test_every_kind_of_work_can_be_timed():
+    assert throughput.TIMED.keys() == PASSES.keys()
+
+
+@pytest.mark.parametrize("kind", ["forward", "trades_step", "pgd_step", "validation", "apgd"])
+def test_an_entry_names_its_work_and_counts_its_flops(kind):
+    options = {"attack_steps": 2} if kind.endswith("step") or kind == "validation" else {}
+    entry = measured(kind, **options)
+    assert entry["flops"] == flops_per_image(kind, MODEL, canonical(options))
+    assert (entry["kind"], entry["batch"], entry["options"]) == (kind, 4, options)
+    assert canonical(entry["model"]) == MODEL
+    assert entry["seconds"] > 0
+
+
+def test_seconds_are_those_of_one_image(monkeypatch):
+    """A clock that goes on by 8 seconds at every look: a call of 4 images takes 2 an image."""
+    looks = iter(range(0, 10**6, 8))
+    monkeypatch.setattr(throughput, "clock", lambda device: float(next(looks)))
+    assert measured("forward")["seconds"] == 2.0
+
+
+def test_a_batch_too_large_to_time_is_cut_and_one_image_too_large_is_left_out(monkeypatch):
+    each = flops_per_image("forward", MODEL, "{}")
+    monkeypatch.setattr(throughput, "LARGEST", 3 * each)
+    assert measured("forward", batch=100)["batch"] == 3
+    monkeypatch.setattr(throughput, "LARGEST", each - 1)
+    assert measured("forward", batch=100) is None
+
+
+def test_of_two_measurements_the_faster_is_kept_entry_by_entry():
+    old = [{"kind": "a", "model": {}, "options": {}, "batch": 1, "seconds": s} for s in (2.0,)]
+    new = [dict(old[0], seconds=3.0), dict(old[0], batch=2, seconds=1.0)]
+    assert throughput.faster(old, new) == [old[0], new[1]]
+    assert throughput.faster(new, old) == [old[0], new[1]]
