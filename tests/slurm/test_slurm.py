@@ -28,7 +28,7 @@ SETTINGS = [
     'classifiers={"labeler": {"steps": 200}}',
     'denoisers={"unconditional": {"training": {"steps": 200}}}',
 ]
-SLURM = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "3"]
+SLURM = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "3"]
 # Two trainings: where their states lie, and their logs
 LABELER = ("digits/classifier/labeler/n60/seed0", "train_classifier/digits/labeler/n60/seed0.log")
 DIFFUSION = (
