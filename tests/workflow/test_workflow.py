@@ -219,8 +219,8 @@ def test_an_edited_loss_reruns_training_and_what_follows(smoke):
         rules = dry_run(smoke)
     finally:
         path.write_text(before, encoding="utf-8")
-    assert rules["train_robust"] == 5
-    assert rules["attack_shard"] == rules["attack_last"] == 10
+    assert rules["train_robust"] == 7
+    assert rules["attack_shard"] == rules["attack_last"] == 14
     assert {"make_table", "write_report"} <= set(rules)
     assert not {"prepare_data", "train_diffusion", "sample_images", "label_images"} & set(rules)
 
