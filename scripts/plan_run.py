@@ -86,13 +86,7 @@ def main():
     if given.measure:
         write_json(path, measured(jobs, path))
     record = read_json(path)
-    if given.flops:
-        peak = dict.fromkeys(("float32", "bfloat16"), given.flops)
-        record = (
-            {"utilisation": [0.15, 0.3, 0.5]} | record | {"peak": peak, "device": "given FLOP/s"}
-        )
-    if given.utilisation:
-        record["utilisation"] = [given.utilisation / 2, given.utilisation, 2 * given.utilisation]
+    record = cost.with_assumed(record, flops=given.flops, utilisation=given.utilisation)
     times = read_csv(BASE / "results" / "reference" / "times.csv")
     recorded = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | {
         r: 0.0 for r, w in found if w is None
@@ -103,7 +97,7 @@ def main():
         flops_of=flops_per_image,
         parameters_of=lambda model: basic_passes(model)["parameters"],
         recorded=recorded,
-        robust_share=tuple(map(float, given.robust.split(","))),
+        robust_share=cost.shares(given.robust),
     )
     unit = "core" if "entries" in record and record["device"] == "one core" else "GPU"
     print(cost.table(costs, unit))

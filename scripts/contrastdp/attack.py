@@ -328,9 +328,7 @@ def _batches_through(run: _Run, part: Any, name: str) -> Iterator[None]:
 
     def known(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x_adv, said = run.finished(name, batch, x, y)
-        run.warnings.extend(
-            said
-        )  # once more where the batch is new, of which the set knows nothing
+        run.warnings.extend(said)  # those of a new batch twice, which their set does not show
         return x_adv.to(x.device)
 
     part.perturb = known

@@ -56,6 +56,40 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
             raise InputError(f"{where}: an entry of '{entry['kind']}' is not above 0; measure anew")
 
 
+def with_assumed(
+    record: Mapping[str, Any], *, flops: float | None, utilisation: float | None
+) -> dict[str, Any]:
+    """A record with a given peak (FLOP/s) and likely utilisation in the place of its own, if any.
+
+    The utilisation lies between half of what is given and twice that. Raises InputError for values
+    out of range, and for a utilisation of a record without peak.
+    """
+    found = dict(record)
+    if flops is not None:
+        if not 0 < flops < math.inf:
+            raise InputError(f"--flops {flops:g}: give FLOP/s above 0")
+        found = {"utilisation": [0.15, 0.3, 0.5]} | found | {"device": "given FLOP/s"}
+        found["peak"] = dict.fromkeys(("float32", "bfloat16"), flops)
+    if utilisation is not None:
+        if not 0 < utilisation <= 1:
+            raise InputError(f"--utilisation {utilisation:g}: give a share above 0, at most 1")
+        if "peak" not in found:
+            raise InputError("--utilisation: the record has measured seconds; give --flops, too")
+        found["utilisation"] = [utilisation / 2, utilisation, min(2 * utilisation, 1.0)]
+    return found
+
+
+def shares(text: str) -> Range:
+    """Three rising shares such as '0.4,0.7,1'; InputError for anything else."""
+    try:
+        low, likely, high = map(float, text.split(","))
+    except ValueError:
+        low = likely = high = math.nan
+    if not 0 <= low <= likely <= high <= 1:
+        raise InputError(f"--robust {text}: give three rising shares from 0 to 1, as 0.4,0.7,1")
+    return low, likely, high
+
+
 def seconds_per_image(
     work: Work, record: Mapping[str, Any], flops_of: FlopsOf
 ) -> tuple[Range, str]:

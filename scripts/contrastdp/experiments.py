@@ -301,9 +301,8 @@ def plan(
     _check_layer(base, schema, ("scale",), "config/config.yaml")
     of_run = "--config or --configfile"
     _check_layer(command_line, schema, ("scale", "trace", "twins"), of_run)
-    trace, twins = command_line.get("trace"), command_line.get("twins")
-    apart = ("trace", "twins")
-    command_line = {key: value for key, value in command_line.items() if key not in apart}
+    command_line = dict(command_line)
+    trace, asked = (command_line.pop(key, None) for key in ("trace", "twins"))
     known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
     name = merge(base, command_line).get("scale")
     scale_name = choose(str(name), known, "scale", "config/config.yaml or --config")
@@ -315,11 +314,10 @@ def plan(
     pages = scale.pop("pages", None) or []
     for page in pages:
         choose(page, TABLES, "table", f"{where}, pages")
-    own_twins = scale.pop("twins", None) or []
-    twins_place = f"{where}, twins" if twins is None else f"{of_run}, twins"
-    twins = own_twins if twins is None else twins
+    twins = scale.pop("twins", None) or []
+    twins, place = (twins, where) if asked is None else (asked, of_run)
     for table in twins:
-        choose(table, TABLES, "table", twins_place)
+        choose(table, TABLES, "table", f"{place}, twins")
     _check_layer(scale, schema, (), where)
     datasets, mirror, resume = {}, None, {}
     for dataset, overrides in chosen.items():

@@ -282,12 +282,8 @@ def resuming(
         "code": code_digest(script),
         "package versions": hashlib.sha256(packages.encode()).hexdigest(),
     }
-    for name, path in files.items():
-        if path is not None:
-            key[name] = hashlib.sha256(
-                json.dumps(list(digests(path).values())).encode()
-            ).hexdigest()
-    path = Path(output)
-    path = path.with_name(f".{path.stem}.resume.pt")
-    with Resume(path, key=key, seconds=60 * minutes, writes=writes) as resume:
+    read = {name: path for name, path in files.items() if path is not None}
+    key |= {name: ",".join(digests(path).values()) for name, path in read.items()}
+    state = Path(output).with_name(f".{Path(output).stem}.resume.pt")
+    with Resume(state, key=key, seconds=60 * minutes, writes=writes) as resume:
         yield resume

@@ -4,7 +4,7 @@ A gain over plain sampling alone does not show that the direction of the guidanc
 differs from its arm in the generator's `direction` and in nothing else.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from contrastdp.records import InputError
@@ -51,7 +51,7 @@ def with_twins(
             order.append(twins[0])
         if not any(seeds.items() <= found[other]["tables"].items() for other in twins):
             twin = found[twins[0]]
-            twin["tables"] = seeds | twin["tables"]
+            twin["tables"] = seeds | twin["tables"]  # its own seeds where it has the table already
     return {name: found[name] for name in order}, generators
 
 
@@ -75,7 +75,7 @@ def _alike(row: Row, wanted: Row) -> bool:
     return all(row[column] == wanted[column] for column in ALIKE)
 
 
-def _unused(name: str, rows: Sequence[str] | Mapping[str, Row], kind: str) -> str:
+def _unused(name: str, rows: Collection[str], kind: str) -> str:
     if name in rows:
         raise InputError(
             f"{kind} '{name}': the name is that of a random-direction twin; rename it, or take the "

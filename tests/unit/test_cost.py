@@ -2,7 +2,15 @@
 
 import pytest
 
-from contrastdp.cost import check_record, cost_of_jobs, seconds_per_image, table, wall_time
+from contrastdp.cost import (
+    check_record,
+    cost_of_jobs,
+    seconds_per_image,
+    shares,
+    table,
+    wall_time,
+    with_assumed,
+)
 from contrastdp.records import InputError
 from contrastdp.workload import Stored, Work
 
@@ -113,3 +121,34 @@ def test_a_bad_record_is_told(record, told):
 def test_a_record_without_entries_is_told():
     with pytest.raises(InputError, match="holds no entry"):
         seconds_per_image(Work("fab", NET, 8, "{}", 1), MEASURED | {"entries": []}, flops)
+
+
+# ---------------------------------------------------------------- what a user gives
+def test_a_given_peak_takes_the_place_of_what_was_measured():
+    record = {"device": "one core", "start": 1.0, "entries": []}
+    found = with_assumed(record, flops=1e12, utilisation=0.8)
+    assert found["peak"] == {"float32": 1e12, "bfloat16": 1e12}
+    assert found["utilisation"] == [0.4, 0.8, 1.0]
+    assert found["device"] != "one core"
+    assert with_assumed(record, flops=None, utilisation=None) == record
+
+
+@pytest.mark.parametrize(
+    ("flops", "utilisation", "words"),
+    [
+        (-1.0, None, "--flops -1"),
+        (float("nan"), None, "--flops nan"),
+        (1e12, 1.5, "--utilisation 1.5"),
+        (None, 0.5, "give --flops, too"),
+    ],
+)
+def test_impossible_rates_are_told(flops, utilisation, words):
+    with pytest.raises(InputError, match=words):
+        with_assumed({"device": "x"}, flops=flops, utilisation=utilisation)
+
+
+def test_shares_rise_from_0_to_1():
+    assert shares("0.4,0.7,1") == (0.4, 0.7, 1.0)
+    for text in ("0.7,0.4,1", "1", "a,b,c", "0,1,2", "nan,nan,nan", "0.1,0.2,0.3,0.4"):
+        with pytest.raises(InputError, match="three rising shares"):
+            shares(text)

@@ -5,6 +5,7 @@ from itertools import combinations, islice
 
 import pytest
 import torch
+from bright_rows import bright_rows
 from torch import nn
 from torch.nn import functional as F
 
@@ -50,9 +51,7 @@ NETWORK = {"architecture": "small_cnn", "width": 6, "features": 12}
 
 def images(n, mark=0.0, seed=0):
     """Three classes, each a bright row; `mark` is the value of the last pixel."""
-    y = torch.arange(n) % 3
-    x = 0.1 * torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
-    x[torch.arange(n), 0, y * 2] += 0.8
+    x, y = bright_rows(n, side=6, seed=seed)
     x[:, 0, 5, 5] = mark
     return x, y
 
