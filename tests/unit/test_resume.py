@@ -23,6 +23,8 @@ from contrastdp.robust_training import train_robust_network
 
 KEY = {"settings": "a", "train": "b"}
 STEPS = 9
+# What the processes that the tests start import from: the project, these tests and their helpers.
+PATHS = [str(Path(resume_module.__file__).parents[1]), *map(str, Path(__file__).parents[:2])]
 SMALL = {"architecture": "small_cnn", "width": 2, "features": 4}
 NORMED = {"architecture": "wide_resnet", "depth": 10, "width": 1, "mean": [0.2], "std": [0.3]}
 
@@ -251,9 +253,8 @@ def test_a_process_that_is_killed_leaves_what_another_goes_on_from(
     name, step, seconds, status, whole, tmp_path
 ):
     path = tmp_path / ".resume.pt"
-    paths = [str(Path(resume_module.__file__).parents[1]), str(Path(__file__).parent)]
     program = textwrap.dedent(PROGRAM).format(
-        paths=paths, step=step, name=name, seconds=seconds, path=str(path)
+        paths=PATHS, step=step, name=name, seconds=seconds, path=str(path)
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
@@ -336,9 +337,8 @@ except test_resume.Killed:
 
 def test_a_full_disk_leaves_the_last_good_state_and_the_training_running(whole, tmp_path):
     path = tmp_path / ".resume.pt"
-    paths = [str(Path(resume_module.__file__).parents[1]), str(Path(__file__).parent)]
     ended = subprocess.run(
-        [sys.executable, "-c", FULL.format(paths=paths, path=str(path))],
+        [sys.executable, "-c", FULL.format(paths=PATHS, path=str(path))],
         capture_output=True,
         text=True,
         check=False,
