@@ -478,7 +478,7 @@ def _check_generator(merged: Plan, dataset: str, row: Row, place: str) -> None:
 
 
 def _check_guidance(guidance: Mapping[str, Any], place: str) -> None:
-    contrastive = ("tau", "head", "pairs", "direction")
+    contrastive = ("tau", "head", "pairs")
     if guidance["loss"] == "classifier":
         given = [name for name in (*contrastive, "clamp") if name in guidance]
         if given:
@@ -489,11 +489,11 @@ def _check_guidance(guidance: Mapping[str, Any], place: str) -> None:
         missing = [name for name in contrastive if name not in guidance]
         if missing:
             raise InputError(f"{place}: guidance has no {missing[0]}; add it to its defaults")
-        choose(guidance["direction"], ("gradient", "random"), "direction", place)
         choose(guidance["pairs"], PAIRS, "pairs", place)
         if guidance["tau"] <= 0:
             raise InputError(f"{place}: tau is {guidance['tau']}; it must be above 0")
     choose(guidance["at"], ("state", "clean"), "at", place)
+    choose(guidance["direction"], ("gradient", "random"), "direction", place)
     choose(guidance["encoder_input"], ("unit", "raw"), "encoder_input", place)
     if guidance.get("clip", 1.0) <= 0:
         raise InputError(f"{place}: clip is {guidance['clip']}; it must be above 0")

@@ -21,6 +21,7 @@ Loss = Callable[[contrast.Pairs], Tensor]
 ENCODER_INPUTS = ("unit", "raw")
 PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
 SEEN = ("state", "clean")
+DIRECTIONS = ("gradient", "random")
 PRECISIONS = ("float32", "bfloat16")
 EVERY_STEP = (0, 1_000_000)
 
@@ -126,8 +127,6 @@ class ContrastiveGuidance:
 
     def __post_init__(self) -> None:
         _check_settings(self)
-        if self.direction not in ("gradient", "random"):
-            raise InputError(f"direction is '{self.direction}'; choose gradient or random")
         if self.pairs not in PAIRS:
             raise InputError(f"pairs is '{self.pairs}'; choose one of {', '.join(PAIRS)}")
         if self.pairs.startswith("real") and self.real is None:
@@ -144,7 +143,7 @@ class ContrastiveGuidance:
         self._read_next = {a for a, b in pairwise(timesteps) if needs_before and b in self._guided}
         self._before: Tensor | None = None  # features of the previous state
         self._head: EmbeddingHead | None = None
-        self._random: Tensor | None = None
+        self._directions = _Directions(self.direction, self.seed, indices)
         self._start_classes(label)
 
     def __call__(self, state: Tensor, timestep: int) -> Tensor | None:
@@ -155,9 +154,7 @@ class ContrastiveGuidance:
             self._check_classes(timestep)
         self._before, gradient = self._gradient(state, self._before)
         _check_finite(gradient, timestep, self._timesteps, self._indices)
-        if self.direction == "random":
-            gradient = self._redirected(gradient)
-        return self.lambda_ * gradient
+        return self.lambda_ * self._directions(gradient)
 
     # ---------------------------------------------------------------- classes
     def _start_classes(self, label: Tensor | None) -> None:
@@ -271,14 +268,6 @@ class ContrastiveGuidance:
             self._optimiser = torch.optim.Adam(self._head.parameters(), lr=self.head_learning_rate)
         return self._head
 
-    def _redirected(self, gradient: Tensor) -> Tensor:
-        if self._random is None:
-            drawn = noise.ImageNoise(
-                noise.derive_seed(self.seed, "direction"), self._indices, gradient.shape[1:]
-            ).draw(gradient.device)
-            self._random = drawn / _norms(drawn)
-        return self._random * _norms(gradient)
-
 
 # ---------------------------------------------------------------- classifier guidance
 @dataclass
@@ -292,16 +281,18 @@ class ClassifierGuidance:
     classifier: (m, C, H, W) -> logits (m, classes), or of (x, t) with t (m,) int64 where
     time_dependent; lambda_: the scale s; abar: timestep -> abar_t, as scheduler.abar. y is the
     batch's label, or `target` for all, or, where there is neither, index mod classes. noise_factor:
-    without it the factor sqrt(1 - abar_t) is left out, as the official code does. window,
-    encoder_input, micro_batch, at, clip, precision: as for ContrastiveGuidance; a first step is
-    guided, too.
+    without it the factor sqrt(1 - abar_t) is left out, as the official code does. seed: of random
+    directions. window, encoder_input, direction, micro_batch, at, clip, precision: as for
+    ContrastiveGuidance; a first step is guided, too.
     """
 
     classifier: Callable[..., Tensor]
     lambda_: float
     abar: Callable[[int], float]
+    seed: int = 0
     window: tuple[int, int] = EVERY_STEP
     encoder_input: str = "unit"
+    direction: str = "gradient"
     time_dependent: bool = False
     target: int | None = None
     noise_factor: bool = True
@@ -315,6 +306,7 @@ class ClassifierGuidance:
 
     def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
         self._indices, self._timesteps, self._label = indices, timesteps, label
+        self._directions = _Directions(self.direction, self.seed, indices)
 
     def __call__(self, state: Tensor, timestep: int) -> Tensor | None:
         if not self.window[0] <= timestep <= self.window[1]:
@@ -325,7 +317,7 @@ class ClassifierGuidance:
         gradient = torch.cat(slopes)
         _check_finite(gradient, timestep, self._timesteps, self._indices)
         factor = (1 - self.abar(timestep)) ** 0.5 if self.noise_factor else 1.0
-        return -self.lambda_ * factor * gradient
+        return -self.lambda_ * factor * self._directions(gradient)
 
     def _slope(self, piece: Tensor, first: int, timestep: int) -> Tensor:
         """grad log p(y | x) of images first, first + 1, ... of the batch."""
@@ -363,12 +355,34 @@ def _check_settings(guidance: Any) -> None:
     for name, known in (
         ("encoder_input", ENCODER_INPUTS),
         ("at", SEEN),
+        ("direction", DIRECTIONS),
         ("precision", PRECISIONS),
     ):
         if (value := getattr(guidance, name)) not in known:
             raise InputError(f"{name} is '{value}'; choose {' or '.join(known)}")
     if guidance.clip is not None and guidance.clip <= 0:
         raise InputError(f"clip is {guidance.clip}; it must be above 0, or left out")
+
+
+class _Directions:
+    """Gradients of a batch as they are, or, for 'random', their norms in other directions.
+
+    The direction of an image follows from the seed and the image's index, and stays for all steps.
+    """
+
+    def __init__(self, direction: str, seed: int, indices: list[int]):
+        self._random: Tensor | None = None
+        self._wanted = direction == "random"
+        self._seed, self._indices = noise.derive_seed(seed, "direction"), indices
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        if not self._wanted:
+            return gradient
+        if self._random is None:
+            drawn = noise.ImageNoise(self._seed, self._indices, gradient.shape[1:])
+            self._random = drawn.draw(gradient.device)
+            self._random = self._random / _norms(self._random)
+        return self._random * _norms(gradient)
 
 
 def _check_finite(
@@ -419,7 +433,7 @@ def build_guidance(
     rest["window"] = (window_low, window_high)
     try:
         if loss == "classifier":
-            return ClassifierGuidance(**rest)
+            return ClassifierGuidance(seed=seed, **rest)
         if tau is None:
             raise InputError(f"guidance '{loss}' needs a temperature; give tau")
         value: Loss = partial(contrast.info_nce, tau=tau)

@@ -49,6 +49,31 @@ def test_the_gradient_in_closed_form_with_its_factor(state, t, micro_batch):
     torch.testing.assert_close(guidance(state, t), expected)
 
 
+def test_a_random_direction_keeps_the_closed_forms_norm_and_stays(state):
+    guidance = make(direction="random", seed=4)
+    guidance.start([0, 1, 2, 3, 4], CHAIN, LABEL)
+    found = {t: guidance(state, t).flatten(1) for t in CHAIN}
+    for t, added in found.items():
+        expected = 2.0 * (1 - abar(t)) ** 0.5 * slope(state, LABEL).flatten(1).norm(dim=1)
+        torch.testing.assert_close(added.norm(dim=1), expected)
+    unit = {t: added / added.norm(dim=1, keepdim=True) for t, added in found.items()}
+    torch.testing.assert_close(unit[800], unit[0])
+    gradients = slope(state, LABEL).flatten(1)
+    cosines = torch.cosine_similarity(found[800], gradients)
+    assert bool((cosines.abs() < 0.999).all())
+    # the direction is the image's, whatever its batch, and another one under another seed
+    guidance.start([3, 4], CHAIN, LABEL[3:])
+    torch.testing.assert_close(guidance(state[3:], 800).flatten(1), found[800][3:])
+    other = make(direction="random", seed=5)
+    other.start([0, 1, 2, 3, 4], CHAIN, LABEL)
+    assert not torch.allclose(other(state, 800).flatten(1), found[800])
+
+
+def test_a_direction_must_be_known():
+    with pytest.raises(InputError, match="direction is 'up'; choose gradient or random"):
+        make(direction="up")
+
+
 def test_without_the_factor_as_the_official_code(state):
     guidance = make(noise_factor=False)
     guidance.start([0, 1, 2, 3, 4], CHAIN, LABEL)

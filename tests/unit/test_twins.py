@@ -33,8 +33,7 @@ def guidance(dataset, name):
     row = GENERATORS[name]
     if row["guidance"] is None:
         return None
-    contrastive = {"direction": row["direction"] or "gradient"}
-    return {"lambda": row["lambda"]} | (contrastive if row["guidance"] == "hnm" else {})
+    return {"lambda": row["lambda"], "direction": row["direction"] or "gradient"}
 
 
 def twinned(*rows, tables=("main",), generators=GENERATORS):
@@ -56,14 +55,20 @@ def test_a_guided_arm_gets_a_twin_that_differs_in_the_direction_alone():
     }
 
 
-def test_plain_real_random_and_classifier_guided_arms_get_none():
+def test_plain_real_and_random_arms_get_none():
     rows = [
         arm(name, name if name in GENERATORS else None, tables={"main": [0]})
-        for name in ("ddim", "real", "noise", "classifier")
+        for name in ("ddim", "real", "noise")
     ]
     arms, generators = twinned(*rows)
-    assert list(arms) == ["ddim", "real", "noise", "classifier"]
+    assert list(arms) == ["ddim", "real", "noise"]
     assert generators == GENERATORS
+
+
+def test_an_arm_guided_by_a_classifier_gets_one_too():
+    arms, generators = twinned(arm("classifier", "classifier", tables={"main": [0]}))
+    made = generators[arms["classifier_random"]["generator"]]
+    assert (made["guidance"], made["direction"]) == ("classifier", "random")
 
 
 def test_only_the_named_tables_have_twins():
