@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from contrastdp.figures import COLOURS, DOUBLE, MARKERS, style
+from contrastdp.guidance_table import SETTINGS
 
 KINDS = {
     "hnm": "HNM",
@@ -16,25 +17,29 @@ KINDS = {
     "random": "random direction",
 }
 Row = Mapping[str, Any]
+ASIDE = 0.3  # how far below its arm a twin's marker lies, in rows
 
 
 def guidance_figure(rows: Sequence[Row], swept: Sequence[Sequence[str]]) -> Figure:
     """Left: robust accuracy against the guidance's size; right: each variant's gain.
 
     rows: of guidance_table.read_sizes, one data set's; swept: arms that differ by lambda alone,
-    joined by a line, a list a loss. The gain is against the table's reference. Bars: 95% t
-    intervals over seeds, on the right over paired seeds; the dashed line on the left is the
-    unguided row, where there is one.
+    joined by a line, a list a loss. The gain is against the table's reference; an arm that differs
+    from another in its random direction alone shares its line on the right. Bars: 95% t intervals
+    over seeds, on the right over paired seeds; the dashed line on the left is the unguided row,
+    where there is one.
     """
     by_arm = {row["arm"]: row for row in rows}
     plain = next((row for row in rows if row["loss"] is None), None)
     guided = [row for row in rows if row["loss"] is not None]
+    twins = _twins(guided)
     lines = [[by_arm[arm] for arm in arms if arm in by_arm] for arms in swept]
     with style():
-        figure = Figure(figsize=(DOUBLE, max(3.0, 0.4 + 0.16 * len(guided))), layout="constrained")
+        height = max(3.0, 0.4 + 0.16 * (len(guided) - len(twins)))
+        figure = Figure(figsize=(DOUBLE, height), layout="constrained")
         left, right = figure.subplots(1, 2)
         _against_size(left, guided, [line for line in lines if len(line) > 1], plain)
-        _gains(right, guided)
+        _gains(right, guided, twins)
     return figure
 
 
@@ -81,27 +86,49 @@ def _against_size(
     axes.figure.legend(loc="outside upper center", ncols=3)
 
 
-def _gains(axes: Any, guided: Sequence[Row]) -> None:
-    for place, row in enumerate(guided):
-        middle, *bars = _bar(row, "difference", "difference_low", "difference_high")
-        k = list(KINDS).index(_kind(row))
-        axes.errorbar(
-            middle,
-            place,
-            xerr=bars,
-            color=COLOURS[k],
-            marker=MARKERS[k],
-            ms=3.5,
-            lw=0,
-            elinewidth=0.8,
-        )
+def _gains(axes: Any, guided: Sequence[Row], twins: Mapping[str, Row]) -> None:
+    beside = [twin["arm"] for twin in twins.values()]
+    shown = [row for row in guided if row["arm"] not in beside]
+    for place, row in enumerate(shown):
+        _gain(axes, row, place)
+        if row["arm"] in twins:
+            _gain(axes, twins[row["arm"]], place + ASIDE, small=True)
     axes.axvline(0, color="0.35", lw=1, ls="--")
-    names = [f"{row['title']} ({row['size_mean']:.2g})" for row in guided]
-    axes.set_yticks(range(len(guided)), names, fontsize=6)
-    axes.set_ylim(len(guided) - 0.4, -0.6)
+    names = [f"{row['title']} ({row['size_mean']:.2g})" for row in shown]
+    axes.set_yticks(range(len(shown)), names, fontsize=6)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel("difference in robust accuracy (points)")
     axes.grid(axis="x", color="0.92", lw=0.6)
     axes.set_axisbelow(True)
+
+
+def _gain(axes: Any, row: Row, place: float, *, small: bool = False) -> None:
+    middle, *bars = _bar(row, "difference", "difference_low", "difference_high")
+    k = list(KINDS).index(_kind(row))
+    axes.errorbar(
+        middle,
+        place,
+        xerr=bars,
+        color=COLOURS[k],
+        marker=MARKERS[k],
+        ms=2.5 if small else 3.5,
+        lw=0,
+        elinewidth=0.5 if small else 0.8,
+    )
+
+
+def _twins(guided: Sequence[Row]) -> dict[str, Row]:
+    """Arm -> the row that differs from it in the random direction alone, where there is one."""
+
+    def alike(row: Row) -> tuple[Any, ...]:
+        return tuple(row[name] for name in SETTINGS if name != "direction")
+
+    random = {alike(row): row for row in guided if _kind(row) == "random"}
+    return {
+        row["arm"]: random[alike(row)]
+        for row in guided
+        if _kind(row) != "random" and alike(row) in random
+    }
 
 
 def _kind(row: Row) -> str:

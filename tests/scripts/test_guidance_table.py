@@ -12,13 +12,14 @@ from contrastdp.tables import COLUMNS as ROBUSTNESS
 from make_guidance_table import make_guidance_table
 from plot_guidance import plot_guidance
 
-SIZES = {"plain": 0.0, "hnm_low": 0.1, "hnm": 0.2, "infonce": 0.4}
+SIZES = {"plain": 0.0, "hnm_low": 0.1, "hnm": 0.2, "infonce": 0.4, "hnm_random": 0.2}
 ARM = {"dataset": "digits", "generator": "g", "batch": 20, "seeds": [0, 1]}
 HNM = {"loss": "hnm", "pairs": "previous", "head": 64, "at": "state", "tau": 10.0}
 
 
 def arms():
     own = {"plain": {}, "hnm_low": HNM | {"lambda": 10.0}, "hnm": HNM | {"lambda": 20.0}}
+    own["hnm_random"] = own["hnm"] | {"direction": "random"}
     own["infonce"] = HNM | {"loss": "infonce", "head": 0, "lambda": 3.0}
     return [ARM | {"arm": name, "title": name.upper()} | own[name] for name in SIZES]
 
@@ -126,6 +127,10 @@ def test_the_figure_shows_every_guided_arm_and_joins_the_swept(made, monkeypatch
     left, right = kept[0].axes
     names = [label.get_text() for label in right.get_yticklabels()]
     assert names == ["HNM_LOW (0.1)", "HNM (0.21)", "INFONCE (0.42)"]
+    # the twin has no line of its own: its marker lies a little below its arm's
+    markers = [line for line in right.get_lines() if len(line.get_xdata()) == 1]
+    places = {line.get_xdata()[0]: line.get_ydata()[0] for line in markers}
+    assert places == {1.0: 0, 2.0: 1, 3.0: 2, 4.0: pytest.approx(1.3)}
     lines = [line for line in left.get_lines() if line.get_label() == "HNM, lambda alone"]
     assert lines[0].get_xdata() == pytest.approx([0.105, 0.21], rel=1e-4)
     assert list(lines[0].get_ydata()) == [71.0, 72.0]
