@@ -2,9 +2,10 @@
 
 Evidence of each is one entry: rows of make_paper_table's runs, one an arm and seed. A contest is an
 arm of one of `generators` against an arm of one of `rivals` that differs in nothing else: data set,
-eps, trainer, real and synthetic images, selection. The rival None has no synthetic images, and as
-many real ones as the arm's generator was trained on, or `real` of them; the rival 'baseline' is
-the arm's own baseline. `where` keeps the arms, and `against` the rivals, with one of the given
+eps, trainer, real and synthetic images, selection, and the training's batch, steps and shift where
+its row sets them. The rival None has no synthetic images, and as many real ones as the arm's
+generator was trained on, or `real` of them, trained in any way; the rival 'baseline' is the arm's
+own baseline. `where` keeps the arms, and `against` the rivals, with one of the given
 values in a column of the runs ({"printed": ["50K"]}). Robust accuracies of different attacks are
 compared only where the runs say that their data set's may be mixed, and the evidence then names
 them; runs of older tables name no attack. Importing this module enters its tests in claims.TESTS.
@@ -32,7 +33,7 @@ from contrastdp.statistics import Estimate, paired_difference
 __all__ = ["TESTS", "gains_everywhere", "gains_in_most", "ordered_everywhere"]
 Run = Mapping[str, str]
 ALIKE = ("dataset", "eps", "trainer")
-ALIKE_SYNTHETIC = ("real", "synthetic", "selection", "train_on")
+ALIKE_SYNTHETIC = ("real", "synthetic", "selection", "train_on", "batch", "steps", "shift")
 BASELINE = "baseline"
 MIXTURES = {"mixed": "", "synthetic": "synthetic"}
 
@@ -241,7 +242,7 @@ def _rival(one: Run, other: Run, rivals: Sequence[str | None], real: int | None)
     if any(one[key] != other[key] for key in ALIKE):
         return False
     if other["generator"]:
-        return all(one[key] == other[key] for key in ALIKE_SYNTHETIC)
+        return all(one.get(key, "") == other.get(key, "") for key in ALIKE_SYNTHETIC)
     return int(other["real"]) == (int(one["real"]) if real is None else real)
 
 

@@ -40,7 +40,7 @@ COMPARISON_COLUMNS = (
 COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
     *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
-    *("trainer", "eps", "baseline", "clean", "robust", "n_test"),
+    *("trainer", "batch", "steps", "shift", "eps", "baseline", "clean", "robust", "n_test"),
     *("last_clean", "last_robust"),
     *("printed", "data", "subset", "attack", "mixed_attacks"),
 )

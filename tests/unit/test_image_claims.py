@@ -66,6 +66,18 @@ def test_a_gain_must_be_certain_in_every_contest(others, verdict, effect):
         assert found.evidence.startswith("4 of 4")
 
 
+@pytest.mark.parametrize("cell", ["batch", "steps", "shift"])
+def test_arms_trained_in_different_ways_are_no_contest(cell):
+    runs = make_runs("plain", "plain", [50.0, 53.0, 56.0], **{cell: ""})
+    runs += make_runs("guided", "guided", [60.0, 63.0, 66.0], **{cell: "3"})
+    assert judge("gains_everywhere", runs).verdict == "not run"
+    runs += make_runs("plain3", "plain", [59.0, 61.0, 65.5], **{cell: "3"})
+    assert "guided against plain3" in judge("gains_everywhere", runs).evidence
+    # training without synthetic images may be any: it has another number of images as it is
+    runs += make_runs("real", "", [49.0, 52.0, 54.5], **{cell: ""})
+    assert "against real" in judge("gains_everywhere", runs, rivals=[None]).evidence
+
+
 def test_the_worst_contest_is_named_with_its_interval():
     found = judge("gains_everywhere", contest(SURE) + contest([1.0, 1.5, 2.0], synthetic="41"))
     # t(2) at 97.5% is 4.302653, times 0.5 / sqrt(3)
