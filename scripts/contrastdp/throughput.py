@@ -25,7 +25,7 @@ from contrastdp.workload import Work, canonical
 
 Timed = tuple[Callable[[], Any], int]
 EPS = 1e-3  # small, so that few images break and leave an attack early
-LARGEST = 2**33  # FLOPs of a timed call where a smaller batch makes it so
+LARGEST = 2**35  # FLOPs of a timed call where a smaller batch makes it so
 TINY = {"eps": EPS, "step_size": EPS / 4}
 
 
