@@ -102,8 +102,8 @@ def main():
     unit = "core" if "entries" in record and record["device"] == "one core" else "GPU"
     print(cost.table(costs, unit))
     workers = given.gpus or (1 if unit == "GPU" else 2)
-    low, high = (f"{seconds / 3600:,.1f}" for seconds in cost.wall_time(costs, workers))
-    print(f"\n{workers} {unit}(s): {low} to {high} hours if the likely sum holds")
+    wall = cost.in_words(*cost.wall_time(costs, workers))
+    print(f"\n{workers} {unit}(s): {wall} if the likely sum holds")
     print(f"throughput: {record['device']}, {Path(path).name}; docs/scaling.md has what this means")
 
 

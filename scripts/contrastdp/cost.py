@@ -179,10 +179,22 @@ def wall_time(costs: Sequence[RuleCost], workers: int) -> tuple[float, float]:
 
 
 # ---------------------------------------------------------------- in words
+def in_words(low: float, high: float) -> str:
+    """Two numbers of seconds, as minutes or hours."""
+    length, name = _unit(high)
+    return f"{low / length:,.1f} to {high / length:,.1f} {name}s"
+
+
+def _unit(seconds: float) -> tuple[int, str]:
+    return (3600, "hour") if seconds >= 5 * 3600 else (60, "minute")
+
+
 def table(costs: Sequence[RuleCost], unit: str) -> str:
     """The costs as a text table with a sum, the longest rule first; unit: 'GPU' or 'core'."""
-    head = ("rule", "jobs", "FLOPs", f"{unit}-hours", "low", "high", "disk", "known by")
-    rows = [_cells(cost, cost.rule) for cost in sorted(costs, key=lambda c: -c.seconds[1])]
+    length, name = _unit(sum(cost.seconds[1] for cost in costs))
+    head = ("rule", "jobs", "FLOPs", f"{unit}-{name}s", "low", "high", "disk", "known by")
+    ordered = sorted(costs, key=lambda c: -c.seconds[1])
+    rows = [_cells(cost, cost.rule, length) for cost in ordered]
     total = RuleCost("sum")
     for cost in costs:
         total.jobs, total.flops = total.jobs + cost.jobs, total.flops + cost.flops
@@ -190,7 +202,7 @@ def table(costs: Sequence[RuleCost], unit: str) -> str:
         total.seconds = tuple(a + b for a, b in zip(total.seconds, cost.seconds, strict=True))
         for basis, seconds in cost.by.items():
             total.by[basis] = total.by.get(basis, 0.0) + seconds
-    rows = [head, *rows, _cells(total, "sum")]
+    rows = [head, *rows, _cells(total, "sum", length)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = []
     for row in rows:
@@ -200,10 +212,10 @@ def table(costs: Sequence[RuleCost], unit: str) -> str:
     return "\n".join(lines)
 
 
-def _cells(cost: RuleCost, name: str) -> tuple[str, ...]:
-    hours = (f"{cost.seconds[place] / 3600:,.2f}" for place in (1, 0, 2))
+def _cells(cost: RuleCost, name: str, length: int) -> tuple[str, ...]:
+    times = (f"{cost.seconds[place] / length:,.1f}" for place in (1, 0, 2))
     shares = {basis: round(100 * s / (sum(cost.by.values()) or 1)) for basis, s in cost.by.items()}
     known = ", ".join(f"{basis} {shares[basis]}%" for basis in BASES if shares.get(basis))
     flops = f"{cost.flops:.1e}" if cost.flops else "-"
     size = f"{cost.bytes / 1e9:,.1f} GB" if cost.bytes >= 5e7 else f"{cost.bytes / 1e6:,.1f} MB"
-    return name, str(cost.jobs), flops, *hours, size if cost.bytes else "-", known
+    return name, str(cost.jobs), flops, *times, size if cost.bytes else "-", known

@@ -9,6 +9,8 @@ import sys
 import pytest
 from job_counts import planned
 
+from contrastdp.records import read_csv
+
 
 def plan_run(root, *arguments):
     command = [sys.executable, "scripts/plan_run.py", *arguments]
@@ -33,7 +35,23 @@ def test_its_jobs_are_those_of_the_dry_run(copied):
     expected = planned(dry)
     assert shown.pop("sum") == expected.pop("total") > 20
     assert shown == expected
-    assert "hours if the likely sum holds" in done.stdout
+    assert "minutes if the likely sum holds" in done.stdout
+
+
+def test_what_was_predicted_of_the_demo_is_within_30_percent_of_what_it_took(copied, root):
+    """Of each rule whose jobs pass a network, a minute of them or more, and of their sum."""
+    done = plan_run(copied.folder)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(\w+) +(\d+) +\S+ +(\S+) .*measured", done.stdout, re.M)
+    predicted = {rule: (int(jobs), 60 * float(minutes)) for rule, jobs, minutes in rows}
+    predicted.pop("sum")
+    taken = {row["rule"]: row for row in read_csv(root / "results" / "reference" / "times.csv")}
+    assert {"attack_shard", "attack_last", "train_robust", "train_diffusion"} <= predicted.keys()
+    assert all(int(taken[rule]["jobs"]) == jobs for rule, (jobs, _) in predicted.items())
+    found = {rule: (s, float(taken[rule]["seconds"])) for rule, (_, s) in predicted.items()}
+    found["sum"] = tuple(map(sum, zip(*found.values(), strict=True)))
+    for rule, (before, after) in found.items():
+        assert after < 60 or abs(before / after - 1) < 0.3, (rule, before, after)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,17 @@ import pytest
 from slurm_cluster import Cluster, NoCluster
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--whole", action="store_true", help="the whole smoke scale on SLURM, not one arm of it"
+    )
+
+
+@pytest.fixture(scope="session")
+def whole(request: pytest.FixtureRequest) -> bool:
+    return request.config.getoption("--whole", default=False)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running SLURM; the tests are skipped, with the reason, where it cannot be had."""

@@ -5,6 +5,7 @@ import pytest
 from contrastdp.cost import (
     check_record,
     cost_of_jobs,
+    in_words,
     seconds_per_image,
     shares,
     table,
@@ -99,9 +100,17 @@ def test_the_table_has_a_line_a_rule_and_a_sum():
         costs([("plot", [], Stored()), ("plot", [], Stored())], recorded={"plot": 1800}), "core"
     )
     lines = text.splitlines()
-    assert lines[0].split()[:4] == ["rule", "jobs", "FLOPs", "core-hours"]
-    assert lines[1].split() == ["plot", "2", "-", "1.00", "0.80", "1.25", "-", "recorded", "100%"]
+    assert lines[0].split()[:4] == ["rule", "jobs", "FLOPs", "core-minutes"]
+    assert lines[1].split() == ["plot", "2", "-", "60.0", "48.0", "75.0", "-", "recorded", "100%"]
     assert lines[2].split()[:2] == ["sum", "2"]
+    lines = table(costs([("plot", [], Stored())], recorded={"plot": 72000}), "GPU").splitlines()
+    assert lines[0].split()[3] == "GPU-hours"
+    assert lines[1].split()[3:6] == ["20.0", "16.0", "25.0"]
+
+
+def test_elapsed_time_is_told_in_minutes_or_hours():
+    assert in_words(90, 600) == "1.5 to 10.0 minutes"
+    assert in_words(9000, 18000) == "2.5 to 5.0 hours"
 
 
 @pytest.mark.parametrize(
