@@ -397,7 +397,6 @@ CLAIMS = load_yaml(BASE / "config" / "claims.yaml")["claims"]
 CLAIMED = [table for table in experiments.TABLES if table in {c["scope"] for c in CLAIMS}]
 RECORD = {
     "table": "robustness.csv",
-    "ablations": "ablations.csv",
     "evaluations": "evaluations.json",
     "times": "times.csv",
     "machine": "machine.json",

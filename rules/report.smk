@@ -188,7 +188,6 @@ rule write_report:
 rule record_reference:
     input:
         table=f"{TABLES}/robustness.csv",
-        ablations=f"{TABLES}/ablations.csv",
         evaluations=arm_files(f"{ATTACKS}/evaluation.json", "robustness"),
         report=f"{RESULTS}/report.html",
     output:

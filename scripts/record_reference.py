@@ -13,7 +13,6 @@ from contrastdp.records import read_json, replacing, write_csv, write_json
 def record_reference(
     *,
     table: str,
-    ablations: str,
     evaluations: Sequence[str],
     benchmarks: Sequence[str],
     readme: str,
@@ -21,15 +20,13 @@ def record_reference(
 ) -> None:
     """Write the record to `folder` and put its table between the marks of the README.
 
-    table, ablations: CSV files of make_table; evaluations: the evaluation.json files behind the
-    first; benchmarks: folders of Snakemake's benchmark files. Raises InputError where the README
-    has no marks.
+    table: CSV file of make_table; evaluations: the evaluation.json files behind it; benchmarks:
+    folders of Snakemake's benchmark files. Raises InputError where the README has no marks.
     """
     measured = [found for place in benchmarks for found in report.find_benchmarks(place)]
     times = reference.times_of(report.sum_benchmarks(measured))
     Path(folder).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(table, f"{folder}/robustness.csv")
-    shutil.copyfile(ablations, f"{folder}/ablations.csv")
     write_json(f"{folder}/evaluations.json", [read_json(path) for path in evaluations])
     write_csv(f"{folder}/times.csv", times, list(times[0]))
     write_json(f"{folder}/machine.json", describe_machine())
@@ -45,7 +42,6 @@ if "snakemake" in globals():
         log=snakemake.log[0],
         threads=snakemake.threads,
         table=snakemake.input.table,
-        ablations=snakemake.input.ablations,
         evaluations=list(snakemake.input.evaluations),
         folder=str(Path(snakemake.output.table).parent),
         **snakemake.params,

@@ -10,10 +10,11 @@ from contrastdp.records import InputError, read_csv, read_json
 
 BEGIN = "<!-- rendered from results/reference: snakemake reference -->"
 END = "<!-- end of the rendered part -->"
+LONG = 0.01  # share of all seconds from which a stage has a row of its own
 
 
 def render_record(folder: str | Path) -> str:
-    """The table and the stages' times of a recorded run, as Markdown.
+    """The table and the stages' times of a recorded run, as Markdown; short stages are one row.
 
     folder: holds robustness.csv, evaluations.json, times.csv and machine.json.
     """
@@ -22,16 +23,27 @@ def render_record(folder: str | Path) -> str:
     evaluations = {(e["arm"], e["seed"]): e for e in read_json(folder / "evaluations.json")}
     table = tables.markdown_table(rows, tables.caption(evaluations, rows))
     machine = read_json(folder / "machine.json")
+    times = [
+        (f"`{t['rule']}`", int(t["jobs"]), float(t["seconds"]))
+        for t in read_csv(folder / "times.csv")
+    ]
+    total = sum(seconds for *_, seconds in times)
+    long = [time for time in times if time[2] >= LONG * total]
+    short = [time for time in times if time[2] < LONG * total]
+    if short:
+        long.append(_summed(f"{len(short)} others", short))
     lines = ["| Stage | Jobs | Seconds |", "| --- | ---: | ---: |"]
-    times = read_csv(folder / "times.csv")
-    lines += [f"| `{t['rule']}` | {t['jobs']} | {float(t['seconds']):.0f} |" for t in times]
-    total = sum(float(t["seconds"]) for t in times)
-    lines.append(f"| sum | {sum(int(t['jobs']) for t in times)} | {total:.0f} |")
+    for name, jobs, seconds in [*long, _summed("sum", times)]:
+        lines.append(f"| {name} | {jobs} | {seconds:.0f} |")
     place = (
         f"Measured on {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, without a GPU; jobs use one thread and run side by side:"
     )
     return "\n".join([table.strip(), "", place, "", *lines])
+
+
+def _summed(name: str, times: Sequence[tuple[str, int, float]]) -> tuple[str, int, float]:
+    return name, sum(jobs for _, jobs, _ in times), sum(seconds for *_, seconds in times)
 
 
 def between_marks(text: str, part: str, where: str) -> str:
