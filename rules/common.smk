@@ -426,12 +426,13 @@ def page(table):
 
 def recorded_files(table):
     """The files of a table that the repository keeps."""
+    claims = ("claims.csv", "claims.md") if table in CLAIMED else ()
     if table not in PAPER_TABLES:
-        return [path for shown in tables_of(table) for path in (shown["csv"], shown["markdown"])]
+        shown = [path for shown in tables_of(table) for path in (shown["csv"], shown["markdown"])]
+        return list(dict.fromkeys([*shown, *(f"{TABLES}/{table}_{name}" for name in claims)]))
     paper = ("paper.md", "paper_cells.csv", "paper_comparisons.csv", "paper_runs.csv")
     rest = ("quality.csv", "quality.md", "audit.csv", "audit.md")
-    rest += ("claims.csv", "claims.md") if table in CLAIMED else ()
-    return [f"{TABLES}/{table}_{name}" for name in (*paper, *rest)]
+    return [f"{TABLES}/{table}_{name}" for name in (*paper, *rest, *claims)]
 
 
 def first_shards(dataset, generator):
