@@ -233,6 +233,31 @@ def test_a_network_that_wants_other_images(change, how):
     assert 0.1 < finding.images / finding.of <= 1
 
 
+class Marked(nn.Module):
+    """Wrong of images whose first pixel is 1, unless they come mapped to [-1, 1]."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        mapped = x.amin(dim=(1, 2, 3)) < 0
+        seen = torch.where(mapped[:, None, None, None], (x + 1) / 2, x)
+        wrong = (seen[:, 0, 0, 0] == 1) & ~mapped
+        return self.network(seen) * torch.where(wrong, -1.0, 1.0)[:, None]
+
+
+@pytest.mark.parametrize(("marked", "told"), [(20, False), (30, True)])
+def test_less_than_a_tenth_of_the_images_is_no_other_normalisation(marked, told):
+    """20 of 256 gained and none lost are more than chance (4 sqrt(20) = 17.9), and too few."""
+    x, y = images(256)
+    x[:, 0, 0, 0] = 0.0
+    x[:marked, 0, 0, 0] = 1.0
+    network = train(small(), x, y, steps=150)
+    assert bool((network(x).argmax(dim=1) == y).all())
+    assert ("outside-normalisation" in found(Marked(network).eval(), x, y)) == told
+
+
 @pytest.mark.parametrize("temperature", [1, 100])
 def test_probabilities(network, temperature):
     fault = Around(network, after=lambda z: (z / temperature).softmax(dim=1))
@@ -399,6 +424,16 @@ def test_logits_that_move_by_a_tenth_of_their_range_are_not_collapsed(network):
     """All images of one class, yet the logits follow the image: somebody took the gradient away."""
     said, largest = torch.linspace(-0.3, 0.4, CLASSES), network(images()[0]).abs().max().item()
     masked = Around(network, after=lambda z: said + 0.07 / largest * z.detach())
+    assert found(masked) == ["ZERO-GRADIENTS"]
+
+
+def test_one_image_whose_logits_move_is_enough_to_be_not_collapsed(network):
+    said = torch.linspace(-0.3, 0.4, CLASSES)
+    largest, second = network(images()[0])[:, 0].detach().topk(2).values
+    moved = torch.tensor([-0.14, 0, 0, 0, 0])  # a fifth of the range, for one image of 96
+    masked = Around(
+        network, after=lambda z: said + moved * (z.detach()[:, :1] > (largest + second) / 2)
+    )
     assert found(masked) == ["ZERO-GRADIENTS"]
 
 
