@@ -298,9 +298,9 @@ def plan(
     """Read, merge and check everything under `folder`; InputError names file, row or key."""
     schema = load_yaml(folder / "schema.yaml")
     base = load_yaml(folder / "config.yaml")
-    _check_layer(base, schema, ("scale",), "config/config.yaml")
+    _check_layer(base, schema, ("scale", "run"), "config/config.yaml")
     of_run = "--config or --configfile"
-    _check_layer(command_line, schema, ("scale", "trace", "twins"), of_run)
+    _check_layer(command_line, schema, ("scale", "run", "trace", "twins"), of_run)
     command_line = dict(command_line)
     trace, asked = (command_line.pop(key, None) for key in ("trace", "twins"))
     known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
@@ -318,7 +318,7 @@ def plan(
     twins, place = (twins, where) if asked is None else (asked, of_run)
     for table in twins:
         choose(table, TABLES, "table", f"{place}, twins")
-    _check_layer(scale, schema, (), where)
+    _check_layer(scale, schema, ("run",), where)
     datasets, mirror, resume = {}, None, {}
     for dataset, overrides in chosen.items():
         files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
@@ -329,7 +329,7 @@ def plan(
         _check_layer(overrides or {}, schema, ("dataset",), f"{where}, datasets.{dataset}")
         settings = merge(base, own, scale, overrides or {}, command_line)
         settings.pop("scale")
-        validate(settings, _layer_schema(schema, ("dataset",), complete=True), own_place)
+        validate(settings, _layer_schema(schema, ("dataset", "run"), complete=True), own_place)
         mirror, resume = settings.pop("mirror"), settings.pop("resume")
         _check_dataset(settings, own_place)
         datasets[dataset] = settings

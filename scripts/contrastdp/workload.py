@@ -6,12 +6,11 @@ A job is a rule and its wildcards; the plan has every setting. Imports torch onl
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from contrastdp.experiments import Plan
 from contrastdp.outcomes import VERSIONS
-
-VALIDATION_STEPS = 20  # of train_robust_network where the settings say nothing
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ def _train_diffusion(plan: Plan, w: Mapping[str, str]) -> list[Work]:
 
 
 def _train_robust(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    from contrastdp.robust_training import train_robust_network
+
     settings, trainer = plan.training(w["arm"]), plan.trainer(w["arm"])
     model, steps = _robust(plan, w["arm"]), settings["steps"]
     options = _options(settings, "precision", attack_steps=trainer["attack_steps"])
@@ -104,7 +105,8 @@ def _train_robust(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     sizes = plan.datasets[w["dataset"]]["sizes"]
     held_out = settings.get("validation_images") or sizes["validation"]
     times = -(-steps // settings["validate_every"])
-    options = canonical({"attack_steps": settings.get("validation_steps", VALIDATION_STEPS)})
+    unsaid = signature(train_robust_network).parameters["validation_steps"].default
+    options = canonical({"attack_steps": settings.get("validation_steps", unsaid)})
     return [trained, Work("validation", model, min(held_out, 1000), options, times * held_out)]
 
 

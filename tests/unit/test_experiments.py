@@ -428,6 +428,18 @@ def test_a_mirror_is_no_setting_of_a_data_set(folder):
     assert "mirror" in told(folder, mirror={"checksums": {}})
 
 
+@pytest.mark.parametrize("line", ["resume: {minutes: 1}", "mirror: {address: /data}"])
+def test_what_is_of_the_whole_run_does_not_stand_in_a_data_set(folder, line):
+    """Of two data sets the last would silently win."""
+    key = line.partition(":")[0]
+    path = folder / "datasets" / "digits.yaml"
+    edit(path, "channels: 1", f"channels: 1\n{line}")
+    assert f"config/datasets/digits.yaml: unknown key '{key}'" in told(folder)
+    edit(path, f"\n{line}", "")
+    edit(folder / "scales" / "demo.yaml", "\ndatasets:", f"\n{line}\ndatasets:")
+    assert getattr(plan(folder), key) == yaml.safe_load(line)[key]
+
+
 # ---------------------------------------------------------------- the image to trace
 TRACE = {"arm": "contrastive_hnm", "seed": 0, "image": 59}
 
