@@ -152,8 +152,8 @@ def of_arm(column):
 
 
 def growing(amount):
-    """Resource function: `amount` at the first attempt, twice that at the second and so on."""
-    return lambda wildcards, attempt: attempt * amount
+    """Resource function: `amount` at the first attempt, twice, then three times that."""
+    return lambda wildcards, attempt: min(attempt, 3) * amount
 
 
 def seed_of(wildcards):
