@@ -19,13 +19,16 @@ def whole(request: pytest.FixtureRequest) -> bool:
     return request.config.getoption("--whole", default=False)
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A running SLURM; the tests are skipped, with the reason, where it cannot be had."""
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A running SLURM, with accounting where the module says ACCOUNTING = True.
+
+    The tests are skipped, with the reason, where it cannot be had.
+    """
     # Told to stop, pytest would else end without taking it down.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop (SIGTERM)"))
     try:
-        found = Cluster()
+        found = Cluster(accounting=getattr(request.module, "ACCOUNTING", False))
         found.start()
     except NoCluster as reason:
         signal.signal(signal.SIGTERM, before)

@@ -1,8 +1,8 @@
-"""A real SLURM of one node on the loopback, for tests: munged, slurmctld, slurmd in one folder.
+"""A real SLURM of two nodes on the loopback, for tests: all its daemons, and files, in one folder.
 
 Nothing of it is installed, no unit is started and no file outside the folder is written. It needs
-no root. The node has more processors, memory and GPUs than the machine (its GPUs are /dev/null and
-the like), so that jobs of a real profile fit.
+no root. The nodes have more processors, memory and GPUs than the machine (their GPUs are /dev/null
+and the like), so that jobs of a real profile fit. With accounting it has a database, too.
 """
 
 import getpass
@@ -18,9 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-DAEMONS = ("munged", "slurmctld", "slurmd")
-# sacct: the plugin wants the program, though there is nothing here that it could ask.
-CLIENTS = ("munge", "sbatch", "srun", "squeue", "scancel", "scontrol", "sacct", "setpriv")
+# sacct: the plugin wants the program, also where there is nothing that it could ask.
+PROGRAMS = (
+    *("munged", "slurmctld", "slurmd", "munge", "setpriv"),
+    *("sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol", "sacct"),
+)
+PACKAGES = "munge slurmctld slurmd slurm-client"
+ACCOUNTING_PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb", "mariadb-install-db")
+ACCOUNTING_PACKAGES = "slurmdbd mariadb-server-core mariadb-client-core"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 LOOPBACK = "127.0.0.1"
 CONFIGURATION = """\
@@ -32,11 +37,11 @@ SlurmdUser={user}
 AuthInfo=socket={root}/munge/socket
 CommunicationParameters={communication}
 StateSaveLocation={root}/state
-SlurmdSpoolDir={root}/spool
+SlurmdSpoolDir={root}/spool-%n
 SlurmctldPidFile={root}/slurmctld.pid
-SlurmdPidFile={root}/slurmd.pid
+SlurmdPidFile={root}/slurmd-%n.pid
 SlurmctldLogFile={root}/slurmctld.log
-SlurmdLogFile={root}/slurmd.log
+SlurmdLogFile={root}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -49,13 +54,49 @@ JobAcctGatherParams=OverMemoryKill
 EnforcePartLimits=ALL
 MinJobAge=3600
 KillWait=5
+# A node that does not answer is given up soon, and taken back when it does again.
+SlurmdTimeout=6
+# srun asks this long later again for what it was refused while the controller came up.
+SlurmctldTimeout=10
 ReturnToService=2
 GresTypes=gpu
-AccountingStorageType=accounting_storage/none
-NodeName={host} NodeAddr={address} Port={ports[1]} CPUs=8 RealMemory=200000 Gres=gpu:{gpus}
-PartitionName=main Nodes=ALL Default=YES MaxTime=7-0
+NodeName=DEFAULT CPUs=8 RealMemory=200000 Gres=gpu:{gpus}
+NodeName=n1 NodeHostname={host} NodeAddr={address} Port={ports[1]}
+NodeName=n2 NodeHostname={host} NodeAddr={address} Port={ports[2]}
+PartitionName=main Nodes=ALL Default=YES MaxTime=7-0 PriorityTier=1
+# Whoever comes here takes the node; jobs on it that allow it are sent back to the queue.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=0
+PartitionName=urgent Nodes=ALL PriorityTier=2 PreemptMode=OFF
 """
+# Appended to the above; only users of an account may send jobs.
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost={address}
+AccountingStoragePort={ports[3]}
+AccountingStoragePass={root}/munge/socket
+AccountingStorageEnforce=associations
+AccountingStoreFlags=job_comment
+AccountingStorageTRES=gres/gpu
+"""
+DATABASE = """\
+AuthInfo=socket={root}/munge/socket
+CommunicationParameters={communication}
+DbdHost={host}
+DbdAddr={address}
+DbdPort={ports[3]}
+SlurmUser={user}
+LogFile={root}/slurmdbd.log
+PidFile={root}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StorageLoc=slurm_acct_db
+"""
+NODES = ("n1", "n2")
 GPUS = ("/dev/null", "/dev/zero", "/dev/full")
+ACCOUNT = "research"
 
 
 class NoCluster(Exception):
@@ -77,18 +118,24 @@ class Job(NamedTuple):
     state: str
     time_limit: str
     memory: str
+    node: str
     name: str
 
 
 class Cluster:
     """Up between `start` and `stop`; `environment` is what its programs, and its jobs, need."""
 
-    def __init__(self) -> None:
-        missing = [name for name in (*DAEMONS, *CLIENTS) if not shutil.which(name, path=PATH)]
+    def __init__(self, *, accounting: bool = False) -> None:
+        """accounting: with slurmdbd and MariaDB, and none but the account ACCOUNT may run jobs."""
+        self.accounting = accounting
+        needed = (PROGRAMS, PACKAGES)
+        if accounting:
+            needed = (PROGRAMS + ACCOUNTING_PROGRAMS, f"{PACKAGES} {ACCOUNTING_PACKAGES}")
+        missing = [name for name in needed[0] if not shutil.which(name, path=PATH)]
         if missing:
             raise NoCluster(
                 f"no {', '.join(missing)}; Debian, Ubuntu: apt-get install --no-install-recommends "
-                "slurmctld slurmd slurm-client munge"
+                f"{needed[1]}"
             )
         # Short: a socket's path may have some hundred characters. munged wants it open to all.
         self.root = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
@@ -105,39 +152,47 @@ class Cluster:
             self._write()
             self._daemon("munged", "--foreground", *self._munge_files())
             wait_for(lambda: self._answers("munge", "-n", f"-S{self._socket}"), "munged", 10)
+            if self.accounting:
+                self._start_accounting()
             self.start_controller()
-            self._daemon("slurmd", "-D")
-            wait_for(lambda: self._ask("sinfo", "-h", "-o", "%T") == "idle", "slurmd", 30)
+            for node in NODES:
+                self.start_node(node)
+            wait_for(lambda: self.states() == {"idle"}, "slurmd", 30)
         except (OSError, TimeoutError, subprocess.SubprocessError) as error:
             logs = [path.read_text(errors="replace")[-600:] for path in self.root.glob("*.log")]
             self.stop()
             raise NoCluster(f"SLURM does not come up ({error}): {' '.join(logs)}") from error
 
     def _write(self) -> None:
-        for name in ("munge", "state", "spool", "bin"):
+        for name in ("munge", "state", "bin", *(f"spool-{node}" for node in NODES)):
             (self.root / name).mkdir(mode=0o755)
         key = self.root / "munge" / "key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
-        host, user = socket.gethostname().partition(".")[0], getpass.getuser()
+        ports = free_ports(4)
+        facts = {
+            "root": self.root,
+            "host": socket.gethostname().partition(".")[0],
+            "address": LOOPBACK,
+            "user": getpass.getuser(),
+            "ports": ports,
+            "gpus": len(GPUS),
+        }
         try:
             own = socket.gethostbyname(socket.gethostname()) == LOOPBACK
         except OSError:
             own = False
         # SLURM binds to the host name's own address or to all: to the loopback where that is it.
-        (self.root / "slurm.conf").write_text(
-            CONFIGURATION.format(
-                root=self.root,
-                host=host,
-                address=LOOPBACK,
-                user=user,
-                ports=free_ports(2),
-                gpus=len(GPUS),
-                communication="NoInAddrAny,NoCtldInAddrAny" if own else "",
-            )
-        )
-        gres = "".join(f"NodeName={host} Name=gpu File={device}\n" for device in GPUS)
-        (self.root / "gres.conf").write_text(gres)
+        bound = ("NoInAddrAny", "NoInAddrAny,NoCtldInAddrAny") if own else ("", "")
+        text = CONFIGURATION.format(communication=bound[1], **facts)
+        if self.accounting:
+            text += ACCOUNTING.format(**facts)
+            database = self.root / "slurmdbd.conf"
+            database.touch(mode=0o600)
+            database.write_text(DATABASE.format(communication=bound[0], **facts))
+        (self.root / "slurm.conf").write_text(text)
+        gres = [f"NodeName={n} Name=gpu File={device}\n" for n in NODES for device in GPUS]
+        (self.root / "gres.conf").write_text("".join(gres))
         # Else slurmd wants a usable tree of cgroups, which nothing here uses.
         (self.root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         # The plugin clears SLURM_CONF before it calls srun in a job.
@@ -160,14 +215,43 @@ class Cluster:
             f"--seed-file={folder}/seed",
         ]
 
+    def _start_accounting(self) -> None:
+        """A database that listens on a socket alone, slurmdbd, and in it the account ACCOUNT."""
+        folder, user = self.root / "db", getpass.getuser()
+        folder.mkdir(mode=0o700)
+        files = ("--no-defaults", f"--user={user}", f"--datadir={folder}")
+        rights = "--auth-root-authentication-method=normal"
+        self.order("mariadb-install-db", *files, rights, "--skip-test-db", seconds=60)
+        self._daemon("mariadbd", *files, f"--socket={folder}/socket", "--skip-networking")
+        root = ("mariadb", "--no-defaults", f"--socket={folder}/socket", "--user=root", "-e")
+        wait_for(lambda: self._answers(*root, "select 1"), "mariadbd", 30)
+        for statement in (
+            "create database slurm_acct_db",
+            "create user slurm@localhost",
+            "grant all on slurm_acct_db.* to slurm@localhost",
+        ):
+            self.order(*root, statement)
+        self._daemon("slurmdbd", "-D", MYSQL_UNIX_PORT=f"{folder}/socket")
+        wait_for(lambda: self._answers("sacctmgr", "-n", "show", "cluster"), "slurmdbd", 60)
+        for what in (
+            ("cluster", "toy"),
+            ("account", ACCOUNT, "cluster=toy"),
+            ("user", user, f"account={ACCOUNT}", f"defaultaccount={ACCOUNT}"),
+        ):
+            self.order("sacctmgr", "-i", "add", *what)
+
     # ---------------------------------------------------------------- daemons
-    def _daemon(self, name: str, *arguments: str) -> None:
-        """Start a daemon in the foreground; the kernel kills it where this process dies."""
-        log = (self.root / f"{name}.out.log").open("ab")
-        with log:
+    def _daemon(self, program: str, *arguments: str, name: str = "", **environment: str) -> None:
+        """Start a daemon in the foreground; the kernel kills it where this process dies.
+
+        name: where there are several of the program.
+        """
+        name = name or program
+        with (self.root / f"{name}.out.log").open("ab") as log:
             self._daemons[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", name, *arguments],
-                env=os.environ | self.environment,
+                ["setpriv", "--pdeathsig", "KILL", program, *arguments],
+                env=os.environ | self.environment | environment,
+                cwd=self.root,  # a core file, where one dies, goes there
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -181,18 +265,36 @@ class Cluster:
 
     def kill_controller(self) -> None:
         """End slurmctld with SIGKILL."""
-        self._daemons["slurmctld"].kill()
-        self._daemons["slurmctld"].wait()
+        controller = self._daemons.pop("slurmctld")
+        controller.kill()
+        controller.wait()
+
+    def start_node(self, node: str) -> None:
+        """Start the slurmd of a node; it is there once the controller has heard of it."""
+        self._daemon("slurmd", "-D", "-N", node, name=node, SLURMD_NODENAME=node)
+
+    def kill_node(self, node: str) -> None:
+        """End a node as a loss of power would: SIGKILL to its slurmd and to all jobs on it."""
+        self._kill(f"SLURMD_NODENAME={node}\0")
+        del self._daemons[node]
+
+    def ended(self) -> list[str]:
+        """The daemons that ended though nobody told them to."""
+        return [name for name, daemon in self._daemons.items() if daemon.poll() is not None]
+
+    def states(self) -> set[str]:
+        """The states that the nodes are in."""
+        return set(self._ask("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split())
 
     # ---------------------------------------------------------------- questions and orders
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a client of SLURM, ten seconds at most."""
+    def run(self, *command: str, seconds: float = 10) -> subprocess.CompletedProcess[str]:
+        """Run a client of SLURM, ten seconds at most unless told."""
         return subprocess.run(
             command,
             env=os.environ | self.environment,
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=seconds,
             check=False,
         )
 
@@ -202,10 +304,17 @@ class Cluster:
     def _ask(self, *command: str) -> str:
         return self.run(*command).stdout.strip()
 
+    def order(self, *command: str, seconds: float = 10) -> str:
+        """Run a client of SLURM that must succeed; returns what it says."""
+        done = self.run(*command, seconds=seconds)
+        if done.returncode:
+            raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout.strip()
+
     def jobs(self) -> dict[str, Job]:
         """Every job that the controller knows, by id."""
-        lines = self._ask("squeue", "-h", "--states=all", "-o", "%i|%T|%l|%m|%k").splitlines()
-        found = (line.split("|", 4) for line in lines)
+        lines = self._ask("squeue", "-h", "--states=all", "-o", "%i|%T|%l|%m|%N|%k").splitlines()
+        found = (line.split("|", 5) for line in lines)
         return {number: Job(*columns) for number, *columns in found}
 
     def saved(self) -> float:
@@ -213,26 +322,24 @@ class Cluster:
         return (self.root / "state" / "job_state").stat().st_mtime
 
     # ---------------------------------------------------------------- the end
-    def processes(self) -> list[int]:
+    def processes(self, mark: str = "") -> list[int]:
         """Ids of all that was started for this cluster, jobs included: they have its folder in
-        their environment."""
-        mark, found = str(self.root).encode(), []
+        their environment; mark: what else must be in it."""
+        marks, found = (str(self.root).encode(), mark.encode()), []
         for path in Path("/proc").glob("[0-9]*/environ"):
             try:
-                if mark in path.read_bytes():
-                    found.append(int(path.parent.name))
+                environment = path.read_bytes()
             except OSError:  # gone, or another user's
                 continue
+            if all(each in environment for each in marks):
+                found.append(int(path.parent.name))
         return found
 
-    def stop(self, seconds: float = 20) -> None:
-        """Kill every process of the cluster and remove its folder.
-
-        Raises TimeoutError where one of them stays.
-        """
+    def _kill(self, mark: str = "", seconds: float = 20) -> None:
+        """Kill all processes with this mark until none is left; raises TimeoutError."""
 
         def gone() -> bool:
-            left = self.processes()
+            left = self.processes(mark)
             for process in left:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
@@ -240,7 +347,14 @@ class Cluster:
                 daemon.poll()
             return not left
 
-        wait_for(gone, f"end of what belongs to {self.root}", seconds)
+        wait_for(gone, f"end of what belongs to {self.root} {mark}", seconds)
+
+    def stop(self) -> None:
+        """Kill every process of the cluster and remove its folder.
+
+        Raises TimeoutError where one of them stays.
+        """
+        self._kill()
         shutil.rmtree(self.root)
 
 
