@@ -47,7 +47,7 @@ test: setup  ## the tests
 	@$(venv) -m pytest $(ARGS)
 
 # Skipped, and the reason printed, where SLURM's programs are missing (docs/cluster.md).
-slurm-test: setup  ## the smoke scale on a real SLURM of one node, some minutes (Linux)
+slurm-test: setup  ## the smoke scale on a real SLURM of two nodes, some minutes (Linux)
 	@$(venv) -m pytest -rs tests/slurm $(ARGS)
 
 lint: setup  ## style of Python, rules and workflow
