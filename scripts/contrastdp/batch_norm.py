@@ -91,6 +91,10 @@ def share_batch_norm(network: nn.Module, group: Group, *, compiled: bool = False
     """
     if group.size == 1:
         return
+    if compiled:
+        # What lies between two of them is compiled by itself, for all blocks' sizes and modes: of
+        # a WideResNet more than the eight after which torch.compile gives up.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for module in list(network.modules()):
         for name, norm in list(module.named_children()):
             if isinstance(norm, BATCH_NORMS):

@@ -81,10 +81,13 @@ def test_each_job_has_what_the_site_filled_in(injured):
         assert " MailType=FAIL" in injured.cluster.order("scontrol", "show", "job", number)
 
 
-def test_without_an_account_in_the_profile_it_is_guessed(cluster, workflow_copy, tmp_path):
+def test_without_an_account_in_the_profile_a_job_has_the_users(cluster, workflow_copy, tmp_path):
+    before = accounted(cluster).keys()
     run = Run(workflow_copy(tmp_path), [DATA], *SLURM, environment=cluster.environment)
     assert finished(run) == 0, run.output()[-6000:]
-    assert f"Guessed SLURM account: {ACCOUNT}" in run.output()
+    jobs = accounted(cluster)
+    (job,) = jobs.keys() - before
+    assert jobs[job][1] == ACCOUNT
 
 
 def test_an_unknown_account_ends_the_run_with_its_name(cluster, workflow_copy, tmp_path):

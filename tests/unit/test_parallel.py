@@ -1,7 +1,9 @@
 """Training in two processes equals training in one, within rounding; real processes, over gloo."""
 
+import logging
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from contrastdp.robust_training import train_robust_network
 
 PLAIN = {"architecture": "small_cnn", "width": 4, "features": 8}
 NORMED = {"architecture": "wide_resnet", "depth": 10, "width": 1, "mean": [0.2], "std": [0.3]}
+DEEP = NORMED | {"depth": 28, "width": 2}
 ROBUST = {
     "classes": 3,
     "eps": 0.1,
@@ -63,6 +66,18 @@ def robust(network, group, **change):
     found["normalised_over"] = torch.tensor(result.passes["normalised_over"] or 0)
     assert result.passes["processes"] == group.size
     return found
+
+
+@contextmanager
+def refused():
+    """What torch.compile did not compile, since it has compiled it for too many sizes."""
+    messages, logger = [], logging.getLogger("torch._dynamo")
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    handler.addFilter(lambda record: "recompile_limit" in record.getMessage())
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
 
 
 class Predictor(nn.Module):
@@ -116,6 +131,9 @@ def work(*, out, group=ALONE):
         "madry": robust(NORMED, group, loss="pgd", averaged_statistics="recomputed"),
         "diffusion": diffusion(group),
     }
+    with refused() as messages:
+        found["compiled"] = robust(DEEP, group, loss="trades", compiled="aot_eager")
+    found["compiled"]["refused"] = torch.tensor(len(messages))
     found |= {f"norm_{name}": normalised(group, options) for name, options in NORMS.items()}
     flat = {f"{a}/{b}": v.contiguous() for a, part in found.items() for b, v in part.items()}
     save_file(flat, f"{out}/process{group.rank}.safetensors")
@@ -146,7 +164,7 @@ def close(found, expected, atol):
 
 
 # ---------------------------------------------------------------- training
-@pytest.mark.parametrize("what", ["plain", "normed", "madry", "diffusion"])
+@pytest.mark.parametrize("what", ["plain", "normed", "madry", "compiled", "diffusion"])
 def test_two_processes_train_as_one_does(both, what):
     alone, (first, _) = both
     for name, expected in compared(alone, what).items():
@@ -179,6 +197,11 @@ def test_batch_norm_is_over_the_images_of_all(both):
     assert first["normed/normalised_over"] == 6
     assert first["madry/normalised_over"] == 11
     assert first["plain/normalised_over"] == 0
+
+
+def test_torch_compile_does_not_give_up_between_shared_layers(both):
+    alone, parts = both
+    assert [found["compiled/refused"] for found in (alone, *parts)] == [0, 0, 0]
 
 
 # ---------------------------------------------------------------- BatchNorm
