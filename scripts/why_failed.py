@@ -6,6 +6,8 @@ Reads the logs that Snakemake keeps, with the standard library alone; docs/clust
 import argparse
 import re
 import shlex
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 RAN = re.compile(r"^(Select jobs to execute|Finished jobid|\s*Error in )", re.MULTILINE)
@@ -83,23 +85,34 @@ def rerun(job, text):
 
 def tail(path, lines):
     """The last lines of a log, indented; what is wrong with it where there are none."""
-    try:
+    found = ["(never written: the job did not start, or its log is gone)"]
+    with suppress(OSError):
         found = Path(path).read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    except OSError:
-        return ["    (never written: the job did not start, or its log is gone)"]
     return [f"    {line}" for line in found[-lines:]] or ["    (empty)"]
+
+
+def state(number):
+    """What the controller says of a SLURM job, or what the accounting does."""
+    for asked in (
+        f"squeue -h --states=all -o %T -j {number}",
+        f"sacct -Xn -P -o State -j {number}",
+    ):
+        with suppress(OSError, subprocess.SubprocessError):
+            found = subprocess.run(asked.split(), capture_output=True, text=True, timeout=20)
+            if found.stdout.strip():
+                return found.stdout.split("\n")[0]
+    return "neither squeue nor sacct has its state"
 
 
 def why_failed(folder, lines):
     """What the newest run of `folder` (.snakemake/log) says about its failed jobs, as text."""
     path, text = newest_log(folder)
-    jobs = failed_jobs(text)
-    shown = [f"{path}: {len(jobs)} failed job(s)"]
+    shown = [f"{path}: {len(jobs := failed_jobs(text))} failed job(s)"]
     for job in jobs:
         shown += ["", f"{job['rule']}  {job.get('wildcards', '')}".rstrip()]
         logs = f"{job.get('log', '')}, {job.get('group_log', '')}"
         if found := SLURM.search(job.get("message", "")) or GROUP.search(logs):
-            shown.append(f"  SLURM job {found[1]}: {found[2] or 'ask sacct for its state'}")
+            shown.append(f"  SLURM job {found[1]}: {found[2] or state(found[1])}")
         elif job.get("message", "None") != "None":
             shown.append(f"  {job['message']}")
         for log in filter(None, logs.split(", ")):

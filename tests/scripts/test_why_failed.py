@@ -122,7 +122,29 @@ def test_a_job_that_a_later_attempt_finished_is_not_shown(written):
     assert "sample_images" in said and "train_robust" not in said
 
 
-def test_a_group_shows_each_job_and_the_group_s_log(written):
+ASKED = """\
+#!/bin/sh
+test "$1 $2" = "{options}" && eval "test \\${$#} = 33" && test "{state}" && echo {state}
+"""
+
+
+@pytest.mark.parametrize(
+    ("clients", "state"),
+    [
+        ({}, "neither squeue nor sacct has its state"),
+        ({"squeue": "FAILED"}, "FAILED"),
+        ({"squeue": "", "sacct": "CANCELLED by 0"}, "CANCELLED by 0"),
+    ],
+)
+def test_a_group_shows_each_job_and_the_group_s_log(written, tmp_path, monkeypatch, clients, state):
+    """Its state is not in Snakemake's log; SLURM is asked, where it is there and knows."""
+    for name, answer in clients.items():
+        options = {"squeue": "-h --states=all", "sacct": "-Xn -P"}[name]
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(ASKED.replace("{options}", options).replace("{state}", answer))
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     said = written(
         HEAD,
         job("gather_attacks", "g", 5, indent="    "),
@@ -132,7 +154,7 @@ def test_a_group_shows_each_job_and_the_group_s_log(written):
     assert "1 failed job(s)" in said
     assert "gather_attacks  arm=ddim, seed=5" in said
     assert "  logs/g.log\n" in said and "/33.log\n" in said
-    assert "SLURM job 33: " in said
+    assert f"SLURM job 33: {state}\n" in said
 
 
 @pytest.mark.parametrize("indent", ["", "    "])
