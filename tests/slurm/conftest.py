@@ -21,14 +21,14 @@ def whole(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A running SLURM, with accounting where the module says ACCOUNTING = True.
+    """A running SLURM, as the module's CLUSTER says where there is one.
 
     The tests are skipped, with the reason, where it cannot be had.
     """
     # Told to stop, pytest would else end without taking it down.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop (SIGTERM)"))
     try:
-        found = Cluster(accounting=getattr(request.module, "ACCOUNTING", False))
+        found = Cluster(**getattr(request.module, "CLUSTER", {}))
         found.start()
     except NoCluster as reason:
         signal.signal(signal.SIGTERM, before)

@@ -142,11 +142,23 @@ class Injuries:
 
     def preempt(self):
         """A job of a higher partition takes the node of an attack, which is sent back to wait."""
-        node = self.node_under("preempted", "attack_shard")
-        order = f"--partition=urgent --exclusive --nodelist={node} --output=/dev/null --wrap=true"
-        self.cluster.order("sbatch", *order.split())
+        self.take(self.node_under("preempted", "attack_shard"))
         self.until(lambda: self.state("preempted") == "PENDING")
         self.update(self.jobs["preempted"], "StartTime=now")
+
+    def preempt_with_grace(self):
+        """The same to the training that ran out of time, once it has gone on."""
+        self.until(lambda: self.state("time limit") == "TIMEOUT")
+        log = self.run.folder / RESULTS / "logs" / LABELER[1]
+        # Snakemake removes the log before it starts the training again.
+        self.until(lambda: log.exists() and "goes on after" in log.read_text("utf-8"), every=0.02)
+        self.jobs["grace"] = self.freeze(LABELER)
+        self.take(self.cluster.jobs()[self.jobs["grace"]].node)
+
+    def take(self, node):
+        """Send a job that wants the whole node, of a partition that goes first."""
+        order = f"--partition=urgent --exclusive --nodelist={node} --output=/dev/null --wrap=true"
+        self.cluster.order("sbatch", *order.split())
 
     def node_under(self, injury, rule):
         """Wait for a job of the rule to run and take it for the injury; returns its node."""

@@ -63,7 +63,7 @@ GresTypes=gpu
 NodeName=DEFAULT CPUs=8 RealMemory=200000 Gres=gpu:{gpus}
 NodeName=n1 NodeHostname={host} NodeAddr={address} Port={ports[1]}
 NodeName=n2 NodeHostname={host} NodeAddr={address} Port={ports[2]}
-PartitionName=main Nodes=ALL Default=YES MaxTime=7-0 PriorityTier=1
+PartitionName=main Nodes=ALL Default=YES MaxTime=7-0 PriorityTier=1 GraceTime={grace}
 # Whoever comes here takes the node; jobs on it that allow it are sent back to the queue.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -125,9 +125,10 @@ class Job(NamedTuple):
 class Cluster:
     """Up between `start` and `stop`; `environment` is what its programs, and its jobs, need."""
 
-    def __init__(self, *, accounting: bool = False) -> None:
-        """accounting: with slurmdbd and MariaDB, and none but the account ACCOUNT may run jobs."""
-        self.accounting = accounting
+    def __init__(self, *, accounting: bool = False, grace: int = 0) -> None:
+        """accounting: with slurmdbd and MariaDB, and none but the account ACCOUNT may run jobs.
+        grace: seconds between a preempted job's SIGTERM and its end."""
+        self.accounting, self._grace = accounting, grace
         needed = (PROGRAMS, PACKAGES)
         if accounting:
             needed = (PROGRAMS + ACCOUNTING_PROGRAMS, f"{PACKAGES} {ACCOUNTING_PACKAGES}")
@@ -177,6 +178,7 @@ class Cluster:
             "user": getpass.getuser(),
             "ports": ports,
             "gpus": len(GPUS),
+            "grace": self._grace,
         }
         try:
             own = socket.gethostbyname(socket.gethostname()) == LOOPBACK

@@ -1,5 +1,5 @@
 """profiles/slurm where SLURM keeps accounts: what a site fills in reaches each job, and the states
-of jobs are seen as they are without.
+of jobs are seen as they are without. And where a preempted job is granted a grace.
 """
 
 import re
@@ -8,7 +8,7 @@ import pytest
 from injured_run import DIFFUSION, LABELER, RESULTS, SLURM, Injuries, Run
 from slurm_cluster import ACCOUNT, wait_for
 
-ACCOUNTING = True  # of the fixture `cluster`
+CLUSTER = {"accounting": True, "grace": 300}  # of the fixture `cluster`
 DATA = f"{RESULTS}/digits/data/train.npz"
 TRAININGS = [f"{RESULTS}/{LABELER[0]}/model.safetensors", f"{RESULTS}/{DIFFUSION[0]}/model"]
 
@@ -34,7 +34,7 @@ def finished(run, seconds=600):
 
 @pytest.fixture(scope="module")
 def injured(cluster, workflow_copy, tmp_path_factory):
-    """A run of two trainings, one cancelled and one over its time; and what was done to them."""
+    """A run of two trainings, one cancelled, and one over its time, then preempted."""
     workflow = workflow_copy(tmp_path_factory.mktemp("accounting"))
     fill_in(workflow)
     settings = ["resume={minutes: 0}"]
@@ -42,6 +42,7 @@ def injured(cluster, workflow_copy, tmp_path_factory):
     injuries = Injuries(cluster, run)
     try:
         injuries.end_trainings()
+        injuries.preempt_with_grace()
         injuries.until(run.ended)
     finally:
         run.kill()
@@ -58,7 +59,8 @@ def accounted(cluster):
 
 def test_the_run_ends_well_and_tells_what_failed(injured):
     assert injured.run.process.returncode == 0, injured.run.output()[-6000:]
-    for injury, state in (("cancelled", "CANCELLED"), ("time limit", "TIMEOUT")):
+    states = {"cancelled": "CANCELLED", "time limit": "TIMEOUT", "grace": "FAILED"}
+    for injury, state in states.items():
         found, page = injured.pages[injured.jobs[injury]]
         assert found == state
         assert f"SLURM job {injured.jobs[injury]}: {state}\n" in page
@@ -70,13 +72,18 @@ def test_states_are_asked_of_the_controller(injured):
     assert accounted(injured.cluster)[injured.jobs["cancelled"]][0].startswith("CANCELLED by ")
 
 
+def test_a_preempted_training_uses_its_grace_to_keep_its_state(injured):
+    logs = (injured.run.folder / ".snakemake" / "slurm_logs").rglob(f"{injured.jobs['grace']}.log")
+    assert re.search(r"told to stop after step \d+ \(SIGTERM\); .* holds", next(logs).read_text())
+    log = injured.run.folder / RESULTS / "logs" / LABELER[1]
+    assert "goes on after step" in log.read_text(encoding="utf-8")
+
+
 def test_each_job_has_what_the_site_filled_in(injured):
-    jobs = accounted(injured.cluster)
-    assert len(jobs) == 5  # the data, two trainings, two retries
-    assert {(account, partition) for _, account, partition, _ in jobs.values()} == {
-        (ACCOUNT, "main")
-    }
-    assert sum("gres/gpu=1" in resources for *_, resources in jobs.values()) == 4
+    jobs = {n: found for n, found in accounted(injured.cluster).items() if found[2] != "urgent"}
+    assert len(jobs) == 6  # the data, two trainings, three retries
+    assert {tuple(found[1:3]) for found in jobs.values()} == {(ACCOUNT, "main")}
+    assert sum("gres/gpu=1" in resources for *_, resources in jobs.values()) == 5
     for number in jobs:
         assert " MailType=FAIL" in injured.cluster.order("scontrol", "show", "job", number)
 
