@@ -1,4 +1,7 @@
 # AutoAttack on fixed shards of the test split, and what the robust networks see.
+# Seconds of reading: no job of its own, nor one shared with other arms, which these would wait for.
+localrules:
+    gather_attacks,
 
 
 rule attack_shard:

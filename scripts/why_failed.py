@@ -17,7 +17,7 @@ FIELD = re.compile(r" +([a-z_-]+): (.*)$")
 FINISHED = re.compile(r"Finished jobid: (\d+)")
 SLURM = re.compile(r"SLURM-job '(\w+)' failed(?:.*?status is: '(\w+)')?")
 GROUP = re.compile(r"slurm_logs/\S+/(\d+)\.log()")  # of a group the log's name alone tells the job
-SETTINGS = re.compile(r" (--config(?:files?)?) (.+?)(?= --?[a-z-]*(?:[ =]|$)|$)")
+SETTINGS = re.compile(r" (-C|--config(?:files?)?)[ =](.+?)(?= --?[a-z-]*(?:[ =]|$)|$)")
 HINT = " (check log file(s) for error details)"
 
 
@@ -57,6 +57,8 @@ def failed_jobs(text):
             (group if job is None else job)[name] = value
             if name == "jobid" and job is not None:
                 failed.update({value: job}) if is_error else known.setdefault(value, job)
+        elif job and is_error and "jobid" not in job:  # more of its message
+            job["message"] += f" {line.strip()}"
         elif line.strip() != "jobs:":
             job = None
             if finished := FINISHED.match(line):
@@ -69,7 +71,7 @@ def settings(text):
     command = next((line for line in text.splitlines() if line.startswith("  Command: ")), "")
     found = []
     for option, values in SETTINGS.findall(command):
-        parts = re.split(r" (?=\w+=)", values) if option == "--config" else values.split()
+        parts = re.split(r" (?=\w+=)", values) if option in ("-C", "--config") else values.split()
         found += [option, *parts]
     return shlex.join(found)
 
@@ -114,7 +116,7 @@ def why_failed(folder, lines):
         if found := SLURM.search(job.get("message", "")) or GROUP.search(logs):
             shown.append(f"  SLURM job {found[1]}: {found[2] or state(found[1])}")
         elif job.get("message", "None") != "None":
-            shown.append(f"  {job['message']}")
+            shown.append(f"  {job['message'].partition(' sbatch call:')[0]}")
         for log in filter(None, logs.split(", ")):
             shown += [f"  {log}", *tail(log, lines)]
         shown.append(f"  again: {rerun(job, text)}")

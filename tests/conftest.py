@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,14 @@ class Workflow:
             timeout=timeout,
             check=False,
         )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_sigterm() -> Iterator[None]:
+    """SIGTERM as it was, afterwards: job.run leaves it ignored, for the end of its process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ import ctypes
 import inspect
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,7 +44,8 @@ def run(
     `group`.
 
     An InputError ends the process with exit status 1 and its one line in log and terminal; any
-    other exception leaves its traceback in the log as well.
+    other exception leaves its traceback in the log as well. Once the function has returned, the
+    process heeds no SIGTERM any more.
     """
     set_up_log(log, mode="w")
     set_up_torch(threads)
@@ -56,6 +59,7 @@ def run(
                 _run_processes(function, gpus["count"], held, common)
             else:
                 function(**arguments)
+            finish_in_peace()
     except InputError as error:
         logger.error("%s", error)
         sys.exit(f"error in {function.__name__}: {error}")
@@ -63,6 +67,16 @@ def run(
         logger.exception("%s failed", function.__name__)
         raise
     logger.info("%s finished in %.1f s", function.__name__, time.monotonic() - start)
+
+
+def finish_in_peace() -> None:
+    """Ignore SIGTERM from now on: the outputs are written and the state to go on from is gone.
+
+    What is left is the end of the process, which takes a second or more with torch and CUDA;
+    ended by a signal then, it would count as failed, and Snakemake delete its outputs.
+    """
+    if threading.current_thread() is threading.main_thread():  # which alone may set handlers
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager

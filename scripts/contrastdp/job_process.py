@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from contrastdp.job import let_see, logger, set_up_log, set_up_torch
+from contrastdp.job import finish_in_peace, let_see, logger, set_up_log, set_up_torch
 from contrastdp.parallel import joined
 from contrastdp.processes import Lost, member
 from contrastdp.records import InputError
@@ -30,6 +30,7 @@ def _take_part(task: dict[str, Any]) -> None:
     try:
         with joined(task["rank"], task["size"], task["meeting"]) as group:
             function(**task["arguments"], group=group)
+            finish_in_peace()
     except (InputError, Lost):
         raise  # one line will do
     except BaseException:

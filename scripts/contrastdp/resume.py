@@ -74,10 +74,10 @@ class Resume:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        if self._handles:
-            signal.signal(signal.SIGTERM, self._before)
         if kind is None and self._writes:
             self.path.unlink(missing_ok=True)
+        if self._handles:
+            signal.signal(signal.SIGTERM, self._before)
 
     def _tell(self, *_: Any) -> None:
         self._told = True

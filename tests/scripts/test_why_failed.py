@@ -40,6 +40,12 @@ SLURM = (
     "SLURM-job '{id}' failed, SLURM status is: '{state}'. Detailed failure reason unavailable "
     "(status command is not 'sacct').For further error details see the cluster/cloud log."
 )
+REFUSED = """\
+SLURM sbatch failed. The error message was 'sbatch: error: Memory specification can not be satisfied
+sbatch: error: Batch job submission failed: Requested node configuration is not available'.
+    sbatch call:
+        sbatch --parsable --comment rule_a -p main --mem 99 --wrap="/x/python -m snakemake --force"
+For further error details see the cluster/cloud log and the log files of the involved rule(s)."""
 GROUP = """\
 [Sat Nov 21 09:00:12 2026]
     message: Error in group gathering
@@ -106,6 +112,35 @@ def test_a_job_of_slurm_shows_its_number_state_and_both_logs(written):
     assert "\n  SLURM job 1002: TIMEOUT\n" in said
     assert "1001" not in said
     assert "\n  slurm/1002.log\n    (never written" in said
+
+
+def test_a_job_that_slurm_refused_is_shown_with_slurms_words(written):
+    """The message, from a real refusal, has several lines, the call among them."""
+    said = written(
+        HEAD, job("train_robust", "a", 3), error("train_robust", "a", 3, message=REFUSED)
+    )
+    assert "1 failed job(s)\n\ntrain_robust  arm=ddim, seed=3\n" in said
+    assert "'sbatch: error: Memory specification can not be satisfied sbatch: error: Batch" in said
+    assert "node configuration is not available'.\n" in said
+    assert "--parsable" not in said and "cluster/cloud" not in said
+    assert "again: " in said and "results/smoke/a.npz" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "repeated"),
+    [
+        ("-C scale=smoke a=1", ["-C", "scale=smoke", "a=1"]),
+        ("--config=scale=smoke", ["--config", "scale=smoke"]),
+        ("--configfile=a.yaml", ["--configfile", "a.yaml"]),
+        ("--configfile a.yaml b.yaml", ["--configfile", "a.yaml", "b.yaml"]),
+    ],
+)
+def test_settings_are_repeated_in_all_forms_of_the_options(written, given, repeated):
+    head = HEAD.replace('--config scale=smoke training={"steps": 30, "a": -1}', given)
+    assert head != HEAD
+    said = written(head, job("train_robust", "a", 3), error("train_robust", "a", 3))
+    command = shlex.split(said.partition("again: ")[2])
+    assert command[:-2][-len(repeated) :] == repeated
 
 
 def test_a_job_that_a_later_attempt_finished_is_not_shown(written):

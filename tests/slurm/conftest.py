@@ -1,7 +1,6 @@
 """A SLURM cluster for the tests of this folder, or the reason why there is none."""
 
 import signal
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -26,7 +25,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     The tests are skipped, with the reason, where it cannot be had.
     """
     # Told to stop, pytest would else end without taking it down.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop (SIGTERM)"))
+    before = signal.signal(
+        signal.SIGTERM, lambda *_: pytest.exit("told to stop (SIGTERM)", returncode=143)
+    )
     try:
         found = Cluster(**getattr(request.module, "CLUSTER", {}))
         found.start()

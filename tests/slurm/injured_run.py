@@ -26,6 +26,7 @@ DIFFUSION = (
     "digits/diffusion/unconditional/n60/seed0",
     "train_diffusion/digits/unconditional/n60/seed0.log",
 )
+SAMPLING_LOG = "sample_images/digits/ddim/n60/seed0/shard0.log"
 FAILED = re.compile(r"SLURM-job '(\d+)' failed, SLURM status is: '(\w+)'")
 
 
@@ -115,19 +116,21 @@ class Injuries:
         while waiting:
             self.until(lambda: any(map(self.is_half_way, waiting.values())), every=0.02)
             for name in [name for name, what in waiting.items() if self.is_half_way(what)]:
-                self.jobs[name] = self.freeze(waiting.pop(name))
+                self.jobs[name] = self.freeze(waiting.pop(name)[1])
         self.cluster.order("scancel", self.jobs["cancelled"])
         # A limit of its own would cost more than a minute here, and on a slow machine be too short.
         self.update(self.jobs["time limit"], "EndTime=now+1")
 
     def kill_controller(self):
         """SIGKILL to slurmctld, once it has written down a job that runs, then a new one."""
-        self.until(lambda: self.job_of("sample_images", "RUNNING"))
-        self.jobs["controller"] = self.job_of("sample_images", "RUNNING")
+        self.until(lambda: self.writing(SAMPLING_LOG), every=0.05)
+        process = self.writing(SAMPLING_LOG)
+        self.jobs["controller"] = self.freeze(SAMPLING_LOG)
         seen = time.time()
         self.until(lambda: self.cluster.saved() > seen)
         self.cluster.kill_controller()
         self.cluster.start_controller()
+        os.kill(process, signal.SIGCONT)
 
     def lose_node(self):
         """A node goes down under a robust training, and comes back later."""
@@ -152,7 +155,7 @@ class Injuries:
         log = self.run.folder / RESULTS / "logs" / LABELER[1]
         # Snakemake removes the log before it starts the training again.
         self.until(lambda: log.exists() and "goes on after" in log.read_text("utf-8"), every=0.02)
-        self.jobs["grace"] = self.freeze(LABELER)
+        self.jobs["grace"] = self.freeze(LABELER[1])
         self.take(self.cluster.jobs()[self.jobs["grace"]].node)
 
     def take(self, node):
@@ -162,9 +165,10 @@ class Injuries:
 
     def node_under(self, injury, rule):
         """Wait for a job of the rule to run and take it for the injury; returns its node."""
-        self.until(lambda: self.job_of(rule, "RUNNING"))
-        self.jobs[injury] = self.job_of(rule, "RUNNING")
-        return self.cluster.jobs()[self.jobs[injury]].node
+        found = []
+        self.until(lambda: found.append(self.job_of(rule, "RUNNING")) or found[-1])
+        self.jobs[injury] = found[-1]
+        return self.cluster.jobs()[found[-1]].node
 
     def state(self, injury):
         return self.cluster.jobs()[self.jobs[injury]].state
@@ -177,14 +181,18 @@ class Injuries:
         """Whether the training has kept a state; it removes it at its end."""
         return any((self.run.folder / RESULTS / training[0]).glob(".*.resume.pt"))
 
-    def freeze(self, training):
-        """Stop the process that writes the training's log, as if it hung; returns its job's id.
+    def writing(self, log):
+        """The process that writes this log; None where there is none."""
+        path = str(self.run.folder / RESULTS / "logs" / log)
+        return next((n for n in self.cluster.processes() if path in open_files(n)), None)
+
+    def freeze(self, log):
+        """Stop the process that writes the log, as if it hung; returns its job's id.
 
         It wakes up when SLURM ends the job, which continues it, then sends SIGTERM.
         """
-        log = str(self.run.folder / RESULTS / "logs" / training[1])
-        process = next((n for n in self.cluster.processes() if log in open_files(n)), None)
-        assert process, f"{log}: the training was over before it could be frozen"
+        process = self.writing(log)
+        assert process, f"{log}: the job was over before it could be frozen"
         os.kill(process, signal.SIGSTOP)
         environment = Path(f"/proc/{process}/environ").read_text(errors="replace").split("\0")
         return dict(pair.split("=", 1) for pair in environment if "=" in pair)["SLURM_JOB_ID"]

@@ -195,6 +195,22 @@ def test_states_are_as_far_apart_as_told_and_never_cost_more_than_their_share(
         assert resume.due()
 
 
+def test_sigterm_while_the_state_is_removed_does_not_end_the_work(tmp_path, monkeypatch):
+    path, unlink, heard = tmp_path / ".resume.pt", Path.unlink, []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("it would have ended"))
+
+    def told(self, **options):
+        unlink(self, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with Resume(path, key=KEY, seconds=3600.0) as resume:
+        resume.save(1, {}, {})
+        monkeypatch.setattr(Path, "unlink", told)
+    signal.signal(signal.SIGTERM, before)
+    assert not path.exists()
+    assert heard == []
+
+
 # ---------------------------------------------------------------- told to stop
 def test_sigterm_keeps_the_state_and_says_so(whole, tmp_path):
     path = tmp_path / ".resume.pt"

@@ -67,9 +67,12 @@ def test_every_rule_exists(profile):
 def test_each_step_with_a_network_asks_for_one_gpu(profile):
     assert profile["set-resources"].keys() == NETWORK_STEPS
     assert {step["gpu"] for step in profile["set-resources"].values()} == {1}
+    # Not two machines for two GPUs of a job, which the step inside the job asks for on one.
+    assert {step["nodes"] for step in profile["set-resources"].values()} == {1}
     # `gpus` reaches only the step inside the job, not the job.
     assert {name for step in profile["set-resources"].values() for name in step} == {
         "gpu",
+        "nodes",
         "mem_mb",
         "runtime",
     }
