@@ -101,7 +101,7 @@ def main():
     )
     unit = "core" if "entries" in record and record["device"] == "one core" else "GPU"
     print(cost.table(costs, unit))
-    workers = given.gpus or (1 if unit == "GPU" else 2)
+    workers = (1 if unit == "GPU" else 2) if given.gpus is None else given.gpus
     wall = cost.in_words(*cost.wall_time(costs, workers))
     print(f"\n{workers} {unit}(s): {wall} if the likely sum holds")
     print(f"throughput: {record['device']}, {Path(path).name}; docs/scaling.md has what this means")

@@ -18,12 +18,21 @@ Range = tuple[float, float, float]
 FlopsOf = Callable[[str, str, str], int]
 BASES = ("measured", "scaled", "recorded", "assumed")
 REPEATS = (0.8, 1.0, 1.25)  # a measurement of the same passes on another day
+ENTRY = ("kind", "model", "options", "batch", "flops", "seconds")
+PRECISIONS = ("float32", "bfloat16")
 LIGHT = (1.0, 5.0, 30.0)  # ASSUME: seconds of a job without a network where no run recorded it
-# The way of an image through the rules; the longest job of each follows that of the one before.
-CHAIN = (
-    *("prepare_data", "train_classifier", "train_diffusion", "sample_images", "label_images"),
-    *("select_images", "train_robust", "attack_shard", "gather_attacks", "make_table"),
-    *("make_paper_table", "write_report"),
+# The way of an image through the rules: no job waits for another of its own stage. Rules that are
+# in none (tables, figures, section 3) may wait for each other.
+STAGES = (
+    ("download_data",),
+    ("prepare_data",),
+    ("train_classifier", "train_diffusion"),
+    ("sample_images",),
+    ("label_images", "measure_samples"),
+    ("select_images",),
+    ("train_robust",),
+    ("attack_shard", "attack_last", "audit_network", "validate_network", "extract_features"),
+    ("gather_attacks",),
 )
 
 
@@ -48,11 +57,18 @@ class RuleCost:
 
 def check_record(record: Mapping[str, Any], where: str) -> None:
     """Raises InputError for a record that is neither measured nor assumed."""
-    needed = ({"device", "start", "entries"}, {"device", "start", "peak", "utilisation"})
-    if not any(keys <= record.keys() for keys in needed):
+    keys = record.keys() if isinstance(record, Mapping) else set()
+    measured = keys >= {"device", "start", "entries"}
+    assumed = keys >= {"device", "start", "peak", "utilisation"}
+    if assumed:
+        peak, share = record["peak"], record["utilisation"]
+        assumed = isinstance(peak, Mapping) and peak.keys() >= set(PRECISIONS) and len(share) == 3
+    if not measured and not assumed:
         raise InputError(f"{where}: no record of throughput; docs/scaling.md has the format")
     for entry in record.get("entries", []):
-        if not (entry["flops"] > 0 and entry["seconds"] > 0):
+        if not isinstance(entry, Mapping) or not entry.keys() >= set(ENTRY):
+            raise InputError(f"{where}: an entry lacks one of {', '.join(ENTRY)}; measure anew")
+        if not all(entry[name] > 0 for name in ("flops", "seconds", "batch")):
             raise InputError(f"{where}: an entry of '{entry['kind']}' is not above 0; measure anew")
 
 
@@ -69,7 +85,7 @@ def with_assumed(
         if not 0 < flops < math.inf:
             raise InputError(f"--flops {flops:g}: give FLOP/s above 0")
         found = {"utilisation": [0.15, 0.3, 0.5]} | found | {"device": "given FLOP/s"}
-        found["peak"] = dict.fromkeys(("float32", "bfloat16"), flops)
+        found["peak"] = dict.fromkeys(PRECISIONS, flops)
     if utilisation is not None:
         if not 0 < utilisation <= 1:
             raise InputError(f"--utilisation {utilisation:g}: give a share above 0, at most 1")
@@ -95,9 +111,10 @@ def seconds_per_image(
 ) -> tuple[Range, str]:
     """Seconds of one image through a pass, and how they are known.
 
-    'measured': the same passes of the same network; 'scaled': by FLOPs, from the entry of the same
-    kind that is nearest in FLOPs an image, between the fastest and the slowest entry; 'assumed':
-    FLOPs over peak times utilisation. Raises InputError for a record without entries.
+    'measured': the same passes of the same network, at the nearest batch; 'scaled': by FLOPs, from
+    the entry of the same kind that is nearest in FLOPs an image, between the fastest and the
+    slowest entry; 'assumed': FLOPs over peak times utilisation. Raises InputError for a record
+    without entries.
     """
     flops = flops_of(work.kind, work.model, work.options)
     if "peak" in record:
@@ -108,10 +125,15 @@ def seconds_per_image(
     entries = record["entries"]
     if not entries:
         raise InputError("record of throughput: holds no entry; measure anew")
-    for entry in entries:
-        key = entry["kind"], canonical(entry["model"]), canonical(entry["options"])
-        if key == (work.kind, work.model, work.options):
-            return tuple(factor * entry["seconds"] for factor in REPEATS), "measured"
+    same = [
+        entry
+        for entry in entries
+        if (entry["kind"], canonical(entry["model"]), canonical(entry["options"]))
+        == (work.kind, work.model, work.options)
+    ]
+    if same:
+        found = min(same, key=lambda entry: abs(math.log(entry["batch"] / work.batch)))
+        return tuple(factor * found["seconds"] for factor in REPEATS), "measured"
     alike = [entry for entry in entries if entry["kind"] == work.kind] or entries
     nearest = min(alike, key=lambda entry: abs(math.log(entry["flops"] / flops)))
     rates = [entry["flops"] / entry["seconds"] for entry in entries]
@@ -166,16 +188,19 @@ def cost_of_jobs(
 def wall_time(costs: Sequence[RuleCost], workers: int) -> tuple[float, float]:
     """Bounds of the likely elapsed seconds on `workers` GPUs (or cores), a job on each.
 
-    No order takes less than the work shared out evenly, T / w, nor than the longest chain C of
-    jobs; no greedy order more than T / w + (1 - 1 / w) C (Graham 1969). C is bounded from above by
-    the longest job of each rule of CHAIN. Raises InputError for fewer than one worker.
+    No order takes less than the work shared out evenly, T / w, nor than the longest job; no greedy
+    order more than T / w + (1 - 1 / w) C, C being the longest chain of jobs (Graham 1969). C is
+    bounded from above by the longest job of each of STAGES and of each rule beside them. Raises
+    InputError for fewer than one worker.
     """
     if workers < 1:
         raise InputError(f"{workers} workers: give 1 or more")
     total = sum(cost.seconds[1] for cost in costs)
-    chain = sum(cost.longest for cost in costs if cost.rule in CHAIN)
-    even = total / workers
-    return max(even, min(chain, total)), even + (1 - 1 / workers) * chain
+    longest = {cost.rule: cost.longest for cost in costs}
+    chain = sum(max(longest.pop(rule, 0.0) for rule in stage) for stage in STAGES)
+    chain, even = chain + sum(longest.values()), total / workers
+    single = max((cost.longest for cost in costs), default=0.0)
+    return max(even, single), even + (1 - 1 / workers) * chain
 
 
 # ---------------------------------------------------------------- in words

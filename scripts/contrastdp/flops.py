@@ -32,6 +32,9 @@ PASSES: dict[str, Callable[[int], Mapping[str, int]]] = {
     "fab": lambda k: {"F": 1, "G": 1},
     "square": lambda k: {"F": 1},
 }
+# With a micro_batch these compute activations again on the way back, a further F for each G:
+# attacks by InParts, contrastive guidance since its loss is of all the batch.
+RECOMPUTED = ("attack_step", "apgd", "fab", "guide")
 
 
 def is_classifier(model: str) -> bool:
@@ -98,12 +101,15 @@ def basic_passes(model: str) -> dict[str, int]:
 
 @cache
 def flops_per_image(kind: str, model: str, options: str) -> int:
-    """FLOPs of one image through one pass of `kind`; options: as JSON, with attack_steps if any.
+    """FLOPs of one image through one pass of `kind`; options: as JSON, with attack_steps,
+    micro_batch, loss (of a guidance) where there are any.
 
     Raises InputError for an unknown kind.
     """
     if kind not in PASSES:
         raise InputError(f"work '{kind}': unknown; known are {', '.join(PASSES)}")
-    steps = json.loads(options).get("attack_steps", 0)
-    basic = basic_passes(model)
-    return sum(count * basic[name] for name, count in PASSES[kind](steps).items())
+    told, basic = json.loads(options), basic_passes(model)
+    passes = dict(PASSES[kind](told.get("attack_steps", 0)))
+    if "micro_batch" in told and kind in RECOMPUTED and told.get("loss") != "classifier":
+        passes["F"] = passes.get("F", 0) + passes["G"]
+    return sum(count * basic[name] for name, count in passes.items())

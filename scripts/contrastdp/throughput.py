@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from contrastdp.adversarial import accuracies, margin_gradient, pgd, pgd_loss, trades_loss
-from contrastdp.attack import ITERATIONS, Remembered
+from contrastdp.attack import ITERATIONS, InParts, Remembered
 from contrastdp.classification import train_classifier_network
 from contrastdp.diffusion import train_denoiser
 from contrastdp.flops import arguments, basic_passes, build, flops_per_image, output
@@ -46,18 +46,32 @@ class _Subject:
     def precision(self) -> str:
         return self.options.get("precision", "float32")
 
+    @property
+    def micro_batch(self) -> int:
+        """Images that pass at once."""
+        return min(self.options.get("micro_batch", self.batch), self.batch)
+
     def frozen(self) -> torch.nn.Module:
+        """The network as an attack sees it."""
         self.network.requires_grad_(False)
+        seen = frozen(self.network)
+        if self.micro_batch < self.batch:
+            seen = InParts(seen, self.micro_batch)
         with torch.no_grad():
-            self.y = self.network(self.x).argmax(dim=1)
-        return frozen(self.network)
+            self.y = seen(self.x).argmax(dim=1)
+        return seen
 
 
 # ---------------------------------------------------------------- one function a kind
 def _forward(s: _Subject) -> Timed:
+    columns = ([None] if v is None else v.split(s.micro_batch) for v in s.given)
+    whole = -(-s.batch // s.micro_batch)
+    parts = list(zip(*(c * whole if c == [None] else c for c in columns), strict=True))
+
     def call() -> None:
         with torch.no_grad(), autocast(s.device, s.precision):
-            output(s.network, s.given)
+            for part in parts:
+                output(s.network, part)
 
     return call, s.batch
 
@@ -86,6 +100,7 @@ def _classifier_step(s: _Subject, steps: int = 40) -> Timed:
 def _diffusion_step(s: _Subject, steps: int = 40) -> Timed:
     settings = {"steps": steps, "batch": s.batch, "learning_rate": 1e-4, "warmup": 0}
     settings |= {"clip_norm": 1.0, "averaging": 0.999, "shift": 0, "precision": s.precision}
+    settings["micro_batch"] = s.micro_batch
     abar = SubsequenceScheduler().alphas_cumprod
 
     def call() -> None:
@@ -105,7 +120,9 @@ def _robust_step(loss: Callable[..., torch.Tensor], **more: float) -> Callable[[
 
         def call() -> None:
             stepping.zero_grad(set_to_none=True)
-            accumulate_gradient(loss, trained, s.x, s.y, start, micro_batch=None, **options)
+            accumulate_gradient(
+                loss, trained, s.x, s.y, start, micro_batch=s.micro_batch, **options
+            )
             stepping.step()
 
         return call, s.batch
@@ -126,7 +143,8 @@ def _validation(s: _Subject) -> Timed:
 def _guide(s: _Subject) -> Timed:
     loss = s.options.get("loss", "classifier")
     s.network.requires_grad_(False)
-    settings = {"loss": loss, "lambda": 1.0}
+    settings = {"loss": loss, "lambda": 1.0, "precision": s.precision}
+    settings["micro_batch"] = s.micro_batch if s.micro_batch < s.batch else None
     if loss == "classifier":
         settings |= {"classifier": s.network, "abar": lambda timestep: 0.5}
     else:

@@ -18,10 +18,10 @@ class Work:
     """`images` images through one pass of `kind`.
 
     kind: a key of contrastdp.flops.PASSES. model: the network as JSON: its architecture and sizes,
-    channels, classes, image_size. batch: images that pass at once. options: as JSON, what else the
-    time of a pass depends on (precision, attack_steps, ...). robust: whether the images are those
-    that an attack has not broken yet, whose number is not known beforehand; `images` then counts
-    all.
+    channels, classes, image_size. batch: images of a call. options: as JSON, what else the time of
+    a pass depends on (precision, attack_steps, micro_batch, ...). robust: whether the images are
+    those that an attack has not broken yet, whose number is not known beforehand; `images` then
+    counts all.
     """
 
     kind: str
@@ -75,6 +75,12 @@ def _options(settings: Mapping[str, Any], *names: str, **more: Any) -> str:
     return canonical({name: settings[name] for name in names if name in settings} | more)
 
 
+def _parts(settings: Mapping[str, Any], batch: int) -> dict[str, int]:
+    """micro_batch, where the images of a batch do not pass at once."""
+    size = settings.get("micro_batch")
+    return {"micro_batch": size} if size and size < batch else {}
+
+
 # ---------------------------------------------------------------- training
 def _train_classifier(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     settings = plan.datasets[w["dataset"]]["classifiers"][w["classifier"]]
@@ -87,7 +93,7 @@ def _train_diffusion(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     if own.get("pretrained"):
         return []
     settings = own["training"]
-    options = _options(settings, "precision")
+    options = _options(settings, "precision", **_parts(settings, settings["batch"]))
     images = settings["steps"] * settings["batch"]
     model = _denoiser(plan, w["dataset"], w["denoiser"])
     return [Work("diffusion_step", model, settings["batch"], options, images)]
@@ -98,16 +104,18 @@ def _train_robust(plan: Plan, w: Mapping[str, str]) -> list[Work]:
 
     settings, trainer = plan.training(w["arm"]), plan.trainer(w["arm"])
     model, steps = _robust(plan, w["arm"]), settings["steps"]
-    options = _options(settings, "precision", attack_steps=trainer["attack_steps"])
-    trained = Work(
-        f"{trainer['loss']}_step", model, settings["batch"], options, steps * settings["batch"]
-    )
+    batch, more = settings["batch"], {"attack_steps": trainer["attack_steps"]}
+    options = _options(settings, "precision", **more, **_parts(settings, batch))
+    trained = Work(f"{trainer['loss']}_step", model, batch, options, steps * batch)
     sizes = plan.datasets[w["dataset"]]["sizes"]
     held_out = settings.get("validation_images") or sizes["validation"]
     times = -(-steps // settings["validate_every"])
-    unsaid = signature(train_robust_network).parameters["validation_steps"].default
-    options = canonical({"attack_steps": settings.get("validation_steps", unsaid)})
-    return [trained, Work("validation", model, min(held_out, 1000), options, times * held_out)]
+    unsaid = {k: v.default for k, v in signature(train_robust_network).parameters.items()}
+    used = unsaid | settings
+    options = canonical({"attack_steps": used["validation_steps"]})
+    validated = Work("validation", model, min(held_out, 1000), options, times * held_out)
+    seen = used["statistics_batches"] if used["averaged_statistics"] == "recomputed" else 0
+    return [trained, validated, Work("forward", model, batch, "{}", times * seen * batch)]
 
 
 # ---------------------------------------------------------------- synthetic images
@@ -118,18 +126,26 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     settings, sampler = plan.datasets[dataset], plan.sampler(dataset, generator)
     sampling, guidance = settings["sampling"], plan.guidance(dataset, generator)
     chain = settings["noise_schedule"]["num_train_timesteps"]
-    timesteps = subsequence(chain, sampler["steps"], sampler["spacing"])
-    batch, options = sampling["batch"], _options(sampling["execution"], "precision")
-    model = _denoiser(plan, dataset, plan.generators[generator]["denoiser"])
+    timesteps = sampler.get("timesteps") or subsequence(chain, sampler["steps"], sampler["spacing"])
+    batch, execution, shard = sampling["batch"], sampling["execution"], sampling["shard"]
+    common = _parts(execution, batch)
+    denoiser = plan.generators[generator]["denoiser"]
+    model, options = _denoiser(plan, dataset, denoiser), _options(execution, "precision", **common)
     passes = 1 if sampler.get("guidance_scale", 1.0) == 1.0 else 2
-    found = [Work("denoise", model, batch, options, sampling["shard"] * len(timesteps) * passes)]
+    found = [Work("denoise", model, batch, options, shard * len(timesteps) * passes)]
     if guidance:
         # the first state has no previous one, so no contrastive guidance
         seen = timesteps if guidance["loss"] == "classifier" else timesteps[1:]
         guided = sum(guidance["window_low"] <= t <= guidance["window_high"] for t in seen)
-        options = _options(guidance, "loss", "head") if guided else "{}"
+        common |= {k: execution[k] for k in ("precision",) if k in execution}
+        options = _options(guidance, "loss", "head", **common)
         encoder = _classifier(plan, dataset, "encoder")
-        found.append(Work("guide", encoder, batch, options, sampling["shard"] * guided))
+        found.append(Work("guide", encoder, batch, options, shard * guided))
+        unconditional = not settings["denoisers"][denoiser]["conditional"]
+        if guidance.get("pairs") == "class_conditional" and unconditional:
+            # classes of the predicted x_0, at every step
+            labeler = _classifier(plan, dataset, "labeler")
+            found.append(Work("forward", labeler, batch, "{}", shard * len(timesteps)))
     return found
 
 
@@ -170,7 +186,8 @@ def _attack(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     settings = plan.datasets[w["dataset"]]
     first = int(w["shard"]) * attack["shard"]
     images = min(attack["shard"], settings["sizes"]["test"] - first)
-    batch, classes = attack["batch"], settings["classes"]
+    batch, classes = min(attack["batch"], images), settings["classes"]
+    options = canonical(_parts(attack, batch))
     targets, spent = min(TARGETS, classes - 1), BUDGET | (attack.get("budget") or {})
     passes = {
         "apgd-ce": ("apgd", ITERATIONS["apgd-ce"]),
@@ -182,7 +199,7 @@ def _attack(plan: Plan, w: Mapping[str, str]) -> list[Work]:
         "mt": ("attack_step", spent["mt_restarts"] * (classes - 1) * spent["mt_steps"]),
     }
     return [
-        Work(kind, model, min(batch, images), "{}", images * count, robust=place > 0)
+        Work(kind, model, batch, options, images * count, robust=place > 0)
         for place, (kind, count) in enumerate(passes[name] for name in VERSIONS[attack["version"]])
     ]
 

@@ -20,6 +20,7 @@ ENTRIES = [
     {"kind": "forward", "model": {"size": 1}, "options": {}, "flops": 100, "seconds": 2.0},
     {"kind": "apgd", "model": {"size": 1}, "options": {}, "flops": 200, "seconds": 1.0},
 ]
+ENTRIES = [entry | {"batch": 8} for entry in ENTRIES]
 MEASURED = {"device": "one core", "start": 10.0, "entries": ENTRIES}
 ASSUMED = {"device": "a GPU", "start": 0.0, "peak": {"float32": 1000.0, "bfloat16": 4000.0}}
 ASSUMED["utilisation"] = [0.1, 0.5, 1.0]
@@ -40,6 +41,14 @@ def test_the_same_work_takes_what_was_measured():
     )
     assert (low, likely, high) == pytest.approx((1.6, 2.0, 2.5))
     assert basis == "measured"
+
+
+@pytest.mark.parametrize(("batch", "seconds"), [(1, 2.0), (20, 2.0), (25, 1.5), (9999, 0.5)])
+def test_of_several_batches_the_nearest_in_ratio_tells(batch, seconds):
+    others = [{"batch": 64, "seconds": 1.5}, {"batch": 512, "seconds": 0.5}]
+    record = MEASURED | {"entries": [*(ENTRIES[0] | other for other in others), *ENTRIES]}
+    (_, likely, _), basis = seconds_per_image(Work("forward", NET, batch, "{}", 1), record, flops)
+    assert (likely, basis) == (seconds, "measured")
 
 
 def test_other_work_is_scaled_by_flops_from_its_kind():
@@ -85,6 +94,16 @@ def test_jobs_without_a_network_take_what_a_run_recorded():
     assert unknown.basis == "assumed"
 
 
+def test_wall_time_of_jobs_that_may_run_side_by_side():
+    work = Work("forward", NET, 8, "{}", 45)
+    side = costs([(rule, [work], Stored()) for rule in ("train_classifier", "train_diffusion")])
+    assert wall_time(side, 2) == (100, 100 + 50)  # whether or not they wait for each other
+    after = costs([(rule, [work], Stored()) for rule in ("train_diffusion", "train_robust")])
+    assert wall_time(after, 2) == (100, 100 + 100)
+    assert wall_time(costs([("attack_last", [work], Stored())]), 8) == (100, 12.5 + 87.5)
+    assert wall_time(costs([("my_table", [work], Stored())]), 8) == (100, 12.5 + 87.5)
+
+
 def test_wall_time_lies_between_grahams_bounds():
     work = Work("forward", NET, 8, "{}", 45)
     found = costs([("label_images", [work], Stored())] * 4)  # 100 s each
@@ -117,6 +136,12 @@ def test_elapsed_time_is_told_in_minutes_or_hours():
     ("record", "told"),
     [
         ({"device": "x"}, "no record of throughput"),
+        ([], "no record of throughput"),
+        (ASSUMED | {"peak": {}}, "no record of throughput"),
+        (ASSUMED | {"peak": 1e12}, "no record of throughput"),
+        (ASSUMED | {"utilisation": [1.0]}, "no record of throughput"),
+        (MEASURED | {"entries": [{}]}, "an entry lacks one of kind, model"),
+        (MEASURED | {"entries": [3]}, "an entry lacks one of kind, model"),
         (MEASURED | {"entries": [ENTRIES[0] | {"seconds": 0}]}, "entry of 'forward'"),
     ],
 )

@@ -7,7 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from contrastdp.adversarial import cross_entropy_gradient, pgd, pgd_loss, trades_loss
+from contrastdp.attack import InParts
 from contrastdp.flops import PASSES, basic_passes, build, flops_per_image
+from contrastdp.guidance import build_guidance
 from contrastdp.records import InputError
 
 # 32 x 32 pixels: too large for the matrix form of the frozen network, whose FLOPs are others
@@ -78,6 +80,39 @@ def test_an_attack_step_is_what_pgd_takes():
     with counting() as counter:
         pgd(network, x, gradient, eps=0.1, step_size=0.02, steps=5, generator=stream)
     assert 5 * flops_per_image("attack_step", MODEL, "{}") == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_attack_in_parts_computes_activations_again(size):
+    network, x = InParts(build(MODEL), size), torch.rand(2, 3, 32, 32)
+    gradient = cross_entropy_gradient(torch.zeros(2, dtype=torch.int64))
+    stream = torch.Generator().manual_seed(0)
+    with counting() as counter:
+        pgd(network, x, gradient, eps=0.1, step_size=0.02, steps=5, generator=stream)
+    options = json.dumps({"micro_batch": size} if size < 2 else {})
+    for kind in ("attack_step", "apgd"):
+        # the last layer, whose output no gradient needs, is not computed again
+        expected = 5 * flops_per_image(kind, MODEL, options)
+        assert counter.get_total_flops() / 2 == pytest.approx(expected, rel=2e-4)
+
+
+@pytest.mark.parametrize("size", [2, None])
+@pytest.mark.parametrize("loss", ["hnm", "infonce", "classifier"])
+def test_guidance_is_what_its_gradient_takes(loss, size):
+    network, x = build(MODEL).requires_grad_(False), torch.rand(4, 3, 32, 32)
+    settings = {"loss": loss, "lambda": 1.0, "micro_batch": size}
+    if loss == "classifier":
+        settings |= {"classifier": network, "abar": lambda timestep: 0.5}
+    else:
+        settings |= {"tau": 1.0}
+    guidance = build_guidance(network.features, **settings)
+    guidance.start([0, 1, 2, 3], [3, 2, 1])
+    guidance(x, 3)
+    with counting() as counter:
+        guidance(x, 2)
+    options = json.dumps({"loss": loss} | ({"micro_batch": size} if size else {}))
+    expected = flops_per_image("guide", MODEL, options)  # with the logits, which features lack
+    assert counter.get_total_flops() / 4 == pytest.approx(expected, rel=0.01)
 
 
 def test_trades_with_ten_steps_is_twenty_six_forward_passes_of_a_deep_network():

@@ -1,5 +1,7 @@
 """A record of throughput: what an entry holds, and which of two measurements is kept."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -29,6 +31,33 @@ def test_an_entry_names_its_work_and_counts_its_flops(kind):
     assert (entry["kind"], entry["batch"], entry["options"]) == (kind, 4, options)
     assert canonical(entry["model"]) == MODEL
     assert entry["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["forward", "trades_step", "pgd_step", "attack_step", "apgd", "fab", "square", "guide"],
+)
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 2}])
+def test_no_more_images_pass_at_once_than_in_the_work(kind, options, monkeypatch):
+    """Else measuring a large network on a GPU would take the memory that micro_batch spares."""
+    passed, real = [], throughput.build
+
+    def build(model):
+        network = real(model)
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
+        return network
+
+    monkeypatch.setattr(throughput, "build", build)
+    monkeypatch.setattr(throughput, "REPEATED", throughput.REPEATED | {"square": 3})
+    steps = {"attack_steps": 2} if kind in ("trades_step", "pgd_step") else {}
+    # too large for the matrix form of frozen networks
+    model = canonical({"architecture": "small_cnn", "width": 2, "features": 4} | SHAPE)
+    work = Work(kind, model.replace('"image_size": 8', '"image_size": 32'), 6, "{}", images=100)
+    work = replace(work, options=canonical(options | steps))
+    throughput.measure_one(work, CPU, seconds=0.0)
+    assert max(passed) == options.get("micro_batch", 6)
 
 
 def test_seconds_are_those_of_one_image(monkeypatch):

@@ -1,6 +1,7 @@
 """What jobs compute: images and passes counted by hand for settings that are written out."""
 
 import json
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -52,6 +53,65 @@ def test_guided_sampling_of_the_paper(plan_of):
 def test_plain_sampling_has_no_guidance(plan_of):
     w = {"dataset": "digits", "generator": "ddpm", "shard": "0"}
     assert images(works("sample_images", w, plan_of["demo"])) == {"denoise": 2000 * 50}
+
+
+@pytest.fixture
+def changed(plan_of):
+    """A copy of the demo's plan, to be changed."""
+    return deepcopy(plan_of["demo"])
+
+
+def test_chosen_timesteps_stand_in_the_place_of_the_count(changed):
+    w = {"dataset": "digits", "generator": "contrastive_hnm", "shard": "0"}
+    changed.datasets["digits"]["samplers"]["ddim"]["timesteps"] = [900, 500, 100]
+    found = images(works("sample_images", w, changed))
+    assert found == {"denoise": 2000 * 3, "guide": 2000 * 2}
+
+
+def test_how_sampling_is_executed_is_told_of_both_networks(changed):
+    w = {"dataset": "digits", "generator": "contrastive_hnm", "shard": "0"}
+    execution = changed.datasets["digits"]["sampling"]["execution"]
+    assert [
+        json.loads(k.options).keys() & {"precision", "micro_batch"}
+        for k in works("sample_images", w, changed)
+    ] == [set(), set()]
+    execution |= {"precision": "bfloat16", "micro_batch": 50}
+    for work in works("sample_images", w, changed):
+        told = json.loads(work.options)
+        assert (told["precision"], told["micro_batch"], work.batch) == ("bfloat16", 50, 250)
+    execution["micro_batch"] = 250  # the whole batch
+    assert all("micro_batch" not in work.options for work in works("sample_images", w, changed))
+
+
+def test_classes_of_an_unconditional_batch_cost_the_labeler_at_every_step(changed):
+    w = {"dataset": "digits", "generator": "hnm_class_conditional", "shard": "0"}
+    found = works("sample_images", w, changed)
+    assert images(found) == {"denoise": 40000, "guide": 38000, "forward": 40000}
+    assert found[-1].model == works("label_images", w, changed)[0].model
+    changed.datasets["digits"]["denoisers"]["unconditional"]["conditional"] = True
+    assert images(works("sample_images", w, changed)) == {"denoise": 40000, "guide": 38000}
+
+
+def test_a_training_in_micro_batches_says_so(changed):
+    w = {"dataset": "digits", "arm": "ddim", "seed": "0"}
+    changed.datasets["digits"]["training"] |= {"micro_batch": 32}
+    assert json.loads(works("train_robust", w, changed)[0].options)["micro_batch"] == 32
+
+
+def test_recomputed_statistics_pass_their_batches_at_each_validation(changed):
+    w = {"dataset": "digits", "arm": "ddim", "seed": "0"}
+    changed.datasets["digits"]["training"] |= {"averaged_statistics": "recomputed"}
+    assert images(works("train_robust", w, changed))["forward"] == 6 * 20 * 128
+    changed.datasets["digits"]["training"] |= {"statistics_batches": 3}
+    assert images(works("train_robust", w, changed))["forward"] == 6 * 3 * 128
+
+
+def test_an_attack_in_micro_batches_says_so(changed):
+    w = {"dataset": "digits", "arm": "ddim", "shard": "0"}
+    changed.datasets["digits"]["attack"]["micro_batch"] = 100
+    assert {k.options for k in works("attack_shard", w, changed)} == {'{"micro_batch": 100}'}
+    changed.datasets["digits"]["attack"]["micro_batch"] = 500
+    assert {k.options for k in works("attack_shard", w, changed)} == {"{}"}
 
 
 def test_autoattack_of_the_demo(plan_of):
