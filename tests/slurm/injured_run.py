@@ -123,10 +123,11 @@ class Injuries:
 
     def kill_controller(self):
         """SIGKILL to slurmctld, once it has written down a job that runs, then a new one."""
+        self.until(lambda: self.job_of("sample_images", "RUNNING"))
+        seen = time.time()
         self.until(lambda: self.writing(SAMPLING_LOG), every=0.05)
         process = self.writing(SAMPLING_LOG)
         self.jobs["controller"] = self.freeze(SAMPLING_LOG)
-        seen = time.time()
         self.until(lambda: self.cluster.saved() > seen)
         self.cluster.kill_controller()
         self.cluster.start_controller()
