@@ -81,9 +81,10 @@ def test_a_preempted_training_uses_its_grace_to_keep_its_state(injured):
 
 def test_each_job_has_what_the_site_filled_in(injured):
     jobs = {n: found for n, found in accounted(injured.cluster).items() if found[2] != "urgent"}
-    assert len(jobs) == 6  # the data, two trainings, three retries
+    # the data, two trainings, three retries, or four where both were on the node that was taken
+    assert len(jobs) in (6, 7)
     assert {tuple(found[1:3]) for found in jobs.values()} == {(ACCOUNT, "main")}
-    assert sum("gres/gpu=1" in resources for *_, resources in jobs.values()) == 5
+    assert sum("gres/gpu=1" in resources for *_, resources in jobs.values()) == len(jobs) - 1
     for number in jobs:
         assert " MailType=FAIL" in injured.cluster.order("scontrol", "show", "job", number)
 
