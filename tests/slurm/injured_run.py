@@ -110,13 +110,17 @@ class Injuries:
                 if f"SLURM job {number}: " in asked.stdout:
                     self.pages[number] = (state, asked.stdout)
 
-    def end_trainings(self):
-        """Cancel one training half-way, and let another run into its time limit."""
-        waiting = {"time limit": LABELER, "cancelled": DIFFUSION}
+    def freeze_half_way(self, trainings):
+        """Freeze the trainings, given by injury, each when it has kept a state."""
+        waiting = dict(trainings)
         while waiting:
             self.until(lambda: any(map(self.is_half_way, waiting.values())), every=0.02)
             for name in [name for name, what in waiting.items() if self.is_half_way(what)]:
                 self.jobs[name] = self.freeze(waiting.pop(name)[1])
+
+    def end_trainings(self):
+        """Cancel one training half-way, and let another run into its time limit."""
+        self.freeze_half_way({"time limit": LABELER, "cancelled": DIFFUSION})
         self.cluster.order("scancel", self.jobs["cancelled"])
         # A limit of its own would cost more than a minute here, and on a slow machine be too short.
         self.update(self.jobs["time limit"], "EndTime=now+1")
@@ -150,9 +154,10 @@ class Injuries:
         self.until(lambda: self.state("preempted") == "PENDING")
         self.update(self.jobs["preempted"], "StartTime=now")
 
-    def preempt_with_grace(self):
-        """The same to the training that ran out of time, once it has gone on."""
-        self.until(lambda: self.state("time limit") == "TIMEOUT")
+    def cancel_then_preempt_with_grace(self):
+        """Cancel a training half-way, and take the node from it once it has gone on."""
+        self.freeze_half_way({"cancelled": LABELER})
+        self.cluster.order("scancel", self.jobs["cancelled"])
         log = self.run.folder / RESULTS / "logs" / LABELER[1]
         # Snakemake removes the log before it starts the training again.
         self.until(lambda: log.exists() and "goes on after" in log.read_text("utf-8"), every=0.02)
