@@ -10,22 +10,19 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-RAN = re.compile(r"^(Select jobs to execute|Finished jobid|\s*Error in )", re.MULTILINE)
 ERROR = re.compile(r" *Error in rule (\w+):$")
 JOB = re.compile(r" *(?:local)?(?:rule|checkpoint) (\w+):$")
 FIELD = re.compile(r" +([a-z_-]+): (.*)$")
-FINISHED = re.compile(r"Finished jobid: (\d+)")
 SLURM = re.compile(r"SLURM-job '(\w+)' failed(?:.*?status is: '(\w+)')?")
 GROUP = re.compile(r"slurm_logs/\S+/(\d+)\.log()")  # of a group the log's name alone tells the job
 SETTINGS = re.compile(r" (-C|--config(?:files?)?)[ =](.+?)(?= --?[a-z-]*(?:[ =]|$)|$)")
-HINT = " (check log file(s) for error details)"
 
 
 def newest_log(folder):
     """The newest log of a run that came to its jobs: of no dry run, and of no bad setting."""
     for path in sorted(Path(folder).glob("*.snakemake.log"), reverse=True):
         text = path.read_text(encoding="utf-8", errors="replace")
-        if RAN.search(text):
+        if re.search(r"(?m)^(Select jobs to execute|Finished jobid|\s*Error in )", text):
             return path, text
     raise SystemExit(f"why_failed: {folder} holds no log of a run; call it where snakemake ran")
 
@@ -53,7 +50,7 @@ def failed_jobs(text):
             if error and line.startswith(" "):  # a member of a group, whose own fields came first
                 job |= {"group_log": group.get("log", "")}
         elif field:
-            name, value = field[1], field[2].removesuffix(HINT)
+            name, value = field[1], field[2].removesuffix(" (check log file(s) for error details)")
             (group if job is None else job)[name] = value
             if name == "jobid" and job is not None:
                 failed.update({value: job}) if is_error else known.setdefault(value, job)
@@ -61,7 +58,7 @@ def failed_jobs(text):
             job["message"] += f" {line.strip()}"
         elif line.strip() != "jobs:":
             job = None
-            if finished := FINISHED.match(line):
+            if finished := re.match(r"Finished jobid: (\d+)", line):
                 failed.pop(finished[1], None)
     return [known.get(number, {}) | found for number, found in failed.items()]
 
@@ -71,18 +68,16 @@ def settings(text):
     command = next((line for line in text.splitlines() if line.startswith("  Command: ")), "")
     found = []
     for option, values in SETTINGS.findall(command):
-        parts = re.split(r" (?=\w+=)", values) if option in ("-C", "--config") else values.split()
-        found += [option, *parts]
+        found += [option, *re.split(" " if "file" in option else r" (?=\w+=)", values)]
     return shlex.join(found)
 
 
 def rerun(job, text):
     """The command that runs this job alone, here and now, in the foreground."""
     own = ".venv/bin/python -m " if Path(".venv/bin/python").exists() else ""
-    target = job["output"].split(", ")[0]
     start = f"{own}snakemake --executor local --cores {job.get('threads', 1)} --force"
-    parts = [start, f"--allowed-rules {job['rule']}", settings(text), "--", shlex.quote(target)]
-    return " ".join(filter(None, parts))
+    start, target = f"{start} --allowed-rules {job['rule']}", job["output"].split(", ")[0]
+    return " ".join(filter(None, [start, settings(text), "--", shlex.quote(target)]))
 
 
 def tail(path, lines):
@@ -95,21 +90,16 @@ def tail(path, lines):
 
 def state(number):
     """What the controller says of a SLURM job, or what the accounting does."""
-    for asked in (
-        f"squeue -h --states=all -o %T -j {number}",
-        f"sacct -Xn -P -o State -j {number}",
-    ):
-        with suppress(OSError, subprocess.SubprocessError):
-            found = subprocess.run(asked.split(), capture_output=True, text=True, timeout=20)
-            if found.stdout.strip():
-                return found.stdout.split("\n")[0]
-    return "neither squeue nor sacct has its state"
+    asked = f"squeue -h --states=all -o %T -j {number} || sacct -Xn -P -o State -j {number}"
+    said = subprocess.run(asked, shell=True, capture_output=True, text=True).stdout
+    return said.partition("\n")[0] or "neither squeue nor sacct has its state"
 
 
 def why_failed(folder, lines):
     """What the newest run of `folder` (.snakemake/log) says about its failed jobs, as text."""
     path, text = newest_log(folder)
-    shown = [f"{path}: {len(jobs := failed_jobs(text))} failed job(s)"]
+    jobs = failed_jobs(text)
+    shown = [f"{path}: {len(jobs)} failed job(s)"]
     for job in jobs:
         shown += ["", f"{job['rule']}  {job.get('wildcards', '')}".rstrip()]
         logs = f"{job.get('log', '')}, {job.get('group_log', '')}"

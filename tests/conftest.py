@@ -41,12 +41,17 @@ class Workflow:
             "COLUMNS": "200",
         }
 
-    def run(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run `snakemake *arguments` in the copy; `stdout` holds both of its streams."""
+    def run(
+        self, *arguments: str, timeout: float = 600, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `snakemake *arguments` in the copy; `stdout` holds both of its streams.
+
+        environment: beside or in the place of its own.
+        """
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -62,7 +62,8 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
     assumed = keys >= {"device", "start", "peak", "utilisation"}
     if assumed:
         peak, share = record["peak"], record["utilisation"]
-        assumed = isinstance(peak, Mapping) and peak.keys() >= set(PRECISIONS) and len(share) == 3
+        assumed = isinstance(peak, Mapping) and peak.keys() >= set(PRECISIONS)
+        assumed = assumed and isinstance(share, Sequence) and len(share) == 3
     if not measured and not assumed:
         raise InputError(f"{where}: no record of throughput; docs/scaling.md has the format")
     for entry in record.get("entries", []):

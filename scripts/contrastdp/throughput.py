@@ -64,9 +64,8 @@ class _Subject:
 
 # ---------------------------------------------------------------- one function a kind
 def _forward(s: _Subject) -> Timed:
-    columns = ([None] if v is None else v.split(s.micro_batch) for v in s.given)
-    whole = -(-s.batch // s.micro_batch)
-    parts = list(zip(*(c * whole if c == [None] else c for c in columns), strict=True))
+    pieces = [slice(low, low + s.micro_batch) for low in range(0, s.batch, s.micro_batch)]
+    parts = [tuple(None if v is None else v[piece] for v in s.given) for piece in pieces]
 
     def call() -> None:
         with torch.no_grad(), autocast(s.device, s.precision):
@@ -143,8 +142,8 @@ def _validation(s: _Subject) -> Timed:
 def _guide(s: _Subject) -> Timed:
     loss = s.options.get("loss", "classifier")
     s.network.requires_grad_(False)
-    settings = {"loss": loss, "lambda": 1.0, "precision": s.precision}
-    settings["micro_batch"] = s.micro_batch if s.micro_batch < s.batch else None
+    settings = {"loss": loss, "lambda": 1.0}
+    settings |= {"precision": s.precision, "micro_batch": s.micro_batch}
     if loss == "classifier":
         settings |= {"classifier": s.network, "abar": lambda timestep: 0.5}
     else:

@@ -128,17 +128,17 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     chain = settings["noise_schedule"]["num_train_timesteps"]
     timesteps = sampler.get("timesteps") or subsequence(chain, sampler["steps"], sampler["spacing"])
     batch, execution, shard = sampling["batch"], sampling["execution"], sampling["shard"]
-    common = _parts(execution, batch)
+    executed = {name: execution[name] for name in ("precision",) if name in execution}
+    executed |= _parts(execution, batch)
     denoiser = plan.generators[generator]["denoiser"]
-    model, options = _denoiser(plan, dataset, denoiser), _options(execution, "precision", **common)
+    model, options = _denoiser(plan, dataset, denoiser), canonical(executed)
     passes = 1 if sampler.get("guidance_scale", 1.0) == 1.0 else 2
     found = [Work("denoise", model, batch, options, shard * len(timesteps) * passes)]
     if guidance:
         # the first state has no previous one, so no contrastive guidance
         seen = timesteps if guidance["loss"] == "classifier" else timesteps[1:]
         guided = sum(guidance["window_low"] <= t <= guidance["window_high"] for t in seen)
-        common |= {k: execution[k] for k in ("precision",) if k in execution}
-        options = _options(guidance, "loss", "head", **common)
+        options = _options(guidance, "loss", "head", **executed)
         encoder = _classifier(plan, dataset, "encoder")
         found.append(Work("guide", encoder, batch, options, shard * guided))
         unconditional = not settings["denoisers"][denoiser]["conditional"]

@@ -34,16 +34,15 @@ class Run:
     """A run of Snakemake in a session of its own, its output in a file beside the copy."""
 
     def __init__(self, workflow, targets, *arguments, settings=(), environment=None):
-        self.folder = workflow.folder
-        self.command = [sys.executable, "-m", "snakemake", *arguments]
-        self.command += ["--config", *SETTINGS, *settings, "--", *targets]
-        self.environment = workflow.environment | (environment or {})
+        self.workflow, self.folder = workflow, workflow.folder
+        self.arguments = [*arguments, "--config", *SETTINGS, *settings, "--", *targets]
+        self.environment = environment or {}
         self.said = self.folder.parent / "output.txt"
         with self.said.open("wb") as output:
             self.process = subprocess.Popen(
-                self.command,
+                [sys.executable, "-m", "snakemake", *self.arguments],
                 cwd=self.folder,
-                env=self.environment,
+                env=workflow.environment | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -63,15 +62,7 @@ class Run:
 
     def again(self):
         """The same command a second time."""
-        return subprocess.run(
-            self.command,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        return self.workflow.run(*self.arguments, timeout=LIMIT, **self.environment)
 
 
 class Injuries:

@@ -140,6 +140,7 @@ def test_elapsed_time_is_told_in_minutes_or_hours():
         (ASSUMED | {"peak": {}}, "no record of throughput"),
         (ASSUMED | {"peak": 1e12}, "no record of throughput"),
         (ASSUMED | {"utilisation": [1.0]}, "no record of throughput"),
+        (ASSUMED | {"utilisation": 0.3}, "no record of throughput"),
         (MEASURED | {"entries": [{}]}, "an entry lacks one of kind, model"),
         (MEASURED | {"entries": [3]}, "an entry lacks one of kind, model"),
         (MEASURED | {"entries": [ENTRIES[0] | {"seconds": 0}]}, "entry of 'forward'"),
