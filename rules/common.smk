@@ -9,11 +9,12 @@ import yaml
 
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
-from contrastdp import experiments
-from contrastdp.gpus import LOCKS, visible_gpus
-from contrastdp.lineage import code_digest
+from contrastdp.plan import experiments
+from contrastdp.jobs.gpus import LOCKS, visible_gpus
+from contrastdp.jobs.code_digest import code_digest
 from snakemake.exceptions import WorkflowError
-from contrastdp.records import InputError, read_csv
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv
 
 BASE = Path(workflow.basedir)
 
@@ -404,7 +405,7 @@ RECORD = {
 SIZES_FROM = {"robustness": ["robustness"], "ablations": ["robustness", "ablations"]}
 SOURCES = sorted(
     str(path.relative_to(BASE))
-    for pattern in ("scripts/*.py", "scripts/contrastdp/*.py", "config/**/*.yaml")
+    for pattern in ("scripts/*.py", "scripts/contrastdp/**/*.py", "config/**/*.yaml")
     for path in BASE.glob(pattern)
 )
 

@@ -160,7 +160,7 @@ rule plot_tsne:
 rule write_report:
     input:
         unpack(report_inputs),
-        template="scripts/contrastdp/report.html.j2",
+        template="scripts/contrastdp/report/page.html.j2",
     output:
         f"{RESULTS}/{{page}}.html",
     log:

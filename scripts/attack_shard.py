@@ -4,16 +4,20 @@ from typing import Any
 
 import torch
 
-from contrastdp import attack as attacks
-from contrastdp.adversarial import parse_fraction
-from contrastdp.checkpoint import load_network
-from contrastdp.data import to_tensor
-from contrastdp.device import device as resolve
-from contrastdp.evidence import write_evidence
-from contrastdp.gate import check_network, exact_arithmetic
-from contrastdp.job import run
-from contrastdp.records import InputError, provenance, read_images, write_json
-from contrastdp.resume import resuming
+from contrastdp.attack import autoattack as attacks
+from contrastdp.attack.adversarial_images import write_evidence
+from contrastdp.attack.gate import check_network, exact_arithmetic
+from contrastdp.attack.pgd import parse_fraction
+from contrastdp.data.images import read_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.errors import InputError
+from contrastdp.files import write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.resume import resuming
+from contrastdp.jobs.run import run
+from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.execution import precision_of
 
 
 @exact_arithmetic()
@@ -35,8 +39,8 @@ def attack_shard(
     attack: norm, eps (such as '8/255'), version, seed, shard (images of a job), batch, budget where
     a version other than standard is not to run with its own, and micro_batch where fewer images
     than a batch are to pass the network at once. adversarial: npz of the images that were broken.
-    resume_minutes: of resuming. The gate of contrastdp.gate runs first: it raises GateError, or its
-    warnings are kept.
+    resume_minutes: of resuming. The gate of contrastdp.attack.gate runs first: it raises GateError,
+    or its warnings are kept.
     """
     data = read_images(test, classes=classes)
     total = len(data["label"])
@@ -58,7 +62,8 @@ def attack_shard(
         content = {"start": start, "stop": stop, "n_test": total, "images": images, "gate": gate}
         content |= {"seconds": outcome.seconds, "warnings": outcome.warnings, "attack": identity}
         content |= write_evidence(adversarial, images, outcome.x_adv, model, identity, total)
-        made = provenance(seed=attack["seed"], settings=attack, device=str(place))
+        how = {"device": str(place), "precision": precision_of(network)}
+        made = provenance(seed=attack["seed"], settings=attack, **how)
         write_json(shard, content | {"provenance": made})
 
 

@@ -5,14 +5,17 @@ from typing import Any
 
 import torch
 
-from contrastdp.adversarial import parse_fraction
-from contrastdp.audit import audit as look_for_signs
-from contrastdp.checkpoint import load_network
-from contrastdp.data import to_tensor
-from contrastdp.device import device as resolve
-from contrastdp.gate import exact_arithmetic
-from contrastdp.job import run
-from contrastdp.records import provenance, read_images, write_json
+from contrastdp.attack.audit import audit as look_for_signs
+from contrastdp.attack.gate import exact_arithmetic
+from contrastdp.attack.pgd import parse_fraction
+from contrastdp.data.images import read_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.files import write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.run import run
+from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.execution import precision_of
 
 
 @exact_arithmetic()
@@ -38,8 +41,9 @@ def audit_network(
     place = resolve(device)
     x = to_tensor(data["image"][: settings["images"]]).to(place)
     y = torch.from_numpy(data["label"][: settings["images"]]).to(place)
+    network = load_network(model, place)
     found = look_for_signs(
-        load_network(model, place),
+        network,
         x,
         y,
         other=load_network(other, place) if other else None,
@@ -49,7 +53,8 @@ def audit_network(
         **{name: settings[name] for name in ("factors", "steps", "queries")},
     )
     spent = {name: attack[name] for name in ("norm", "eps", "seed", "batch")} | dict(settings)
-    made = provenance(seed=attack["seed"], settings=spent, device=str(place))
+    how = {"device": str(place), "precision": precision_of(network)}
+    made = provenance(seed=attack["seed"], settings=spent, **how)
     content = {"attack": spent, "n": len(y), "images": found, "provenance": made}
     write_json(audit, dict(identity) | content)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from contrastdp.download import fetch_archive
-from contrastdp.job import run
+from contrastdp.data.download import fetch_archive
+from contrastdp.jobs.run import run
 
 
 def download_data(

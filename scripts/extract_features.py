@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from contrastdp.checkpoint import load_network
-from contrastdp.data import batches, to_tensor
-from contrastdp.device import device as resolve
-from contrastdp.job import run
-from contrastdp.records import read_images, replacing
+from contrastdp.data.images import read_images
+from contrastdp.data.tensors import batches, to_tensor
+from contrastdp.files import replacing
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.run import run
+from contrastdp.networks.checkpoint import load_network
 
 
 def extract_features(

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp import outcomes as attacked
-from contrastdp.job import run
-from contrastdp.records import InputError, read_json, write_csv, write_json
+from contrastdp.errors import InputError
+from contrastdp.evidence import outcomes as attacked
+from contrastdp.files import read_json, write_csv, write_json
+from contrastdp.jobs.run import run
 
 IDENTITY = (
     *("arm", "dataset", "seed", "generator", "real"),

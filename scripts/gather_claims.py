@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import claims_page
-from contrastdp.image_claims import TESTS
-from contrastdp.job import run
-from contrastdp.paper_tables import read_reported
-from contrastdp.records import read_csv, replacing, write_csv
+from contrastdp.evidence import image_claims
+from contrastdp.files import read_csv, replacing, write_csv
+from contrastdp.jobs.run import run
+from contrastdp.report import claims_page
+from contrastdp.report.paper_tables import read_reported
+from contrastdp.theory import claims as theory_claims
 
 
 def gather_claims(
@@ -35,6 +36,7 @@ def gather_claims(
     are left out where not run; links: by scope, files that show the evidence. Raises InputError as
     claims_page.gather does.
     """
+    tests = image_claims.TESTS | theory_claims.TESTS
     rows = [row for path in judged for row in read_csv(path)]
     at_paper = [row for row in read_csv(arms, delimiter="\t") if row["scale"] == "paper"]
     known, tables = read_reported(reported), read_csv(gaussian)
@@ -44,7 +46,7 @@ def gather_claims(
     found = claims_page.gather(
         listed,
         rows,
-        claims_page.judge_printed(listed, evidence, TESTS),
+        claims_page.judge_printed(listed, evidence, tests),
         runs={name: read_csv(path) for name, path in zip(names, runs, strict=True)},
         links=links,
         optional=optional,
@@ -52,7 +54,7 @@ def gather_claims(
     )
     write_csv(csv, found, claims_page.COLUMNS)
     with replacing(md) as temporary:
-        text = claims_page.markdown(found, Path(md).parent, TESTS)
+        text = claims_page.markdown(found, Path(md).parent, tests)
         temporary.write_text(text, encoding="utf-8")
 
 

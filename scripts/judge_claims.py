@@ -5,10 +5,12 @@ from pathlib import Path
 
 import yaml
 
-from contrastdp.claims import COLUMNS, judge, markdown
-from contrastdp.image_claims import TESTS
-from contrastdp.job import run
-from contrastdp.records import InputError, read_csv, read_json, replacing, write_csv
+from contrastdp.errors import InputError
+from contrastdp.evidence import image_claims
+from contrastdp.evidence.claims import COLUMNS, judge, markdown
+from contrastdp.files import read_csv, read_json, replacing, write_csv
+from contrastdp.jobs.run import run
+from contrastdp.theory import claims as theory_claims
 
 
 def judge_claims(
@@ -37,7 +39,7 @@ def judge_claims(
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{claims}: holds no list 'claims' ({reason}); restore it") from None
-    rows = judge(listed, content, scopes=scopes, tests=TESTS)
+    rows = judge(listed, content, scopes=scopes, tests=image_claims.TESTS | theory_claims.TESTS)
     write_csv(csv, rows, COLUMNS)
     with replacing(md) as temporary:
         temporary.write_text(markdown(rows), encoding="utf-8")

@@ -2,12 +2,12 @@
 
 import torch
 
-from contrastdp.checkpoint import load_network
-from contrastdp.data import to_tensor
-from contrastdp.device import device as resolve
-from contrastdp.job import run
-from contrastdp.labelling import label_with
-from contrastdp.records import read_images, write_images
+from contrastdp.data.images import read_images, write_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.run import run
+from contrastdp.networks.checkpoint import load_network
+from contrastdp.synthesis.labelling import label_with
 
 
 def label_images(

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp import audit_table
-from contrastdp.job import run
-from contrastdp.records import replacing, write_csv
+from contrastdp.files import replacing, write_csv
+from contrastdp.jobs.run import run
+from contrastdp.report import audit_table
 
 
 def make_audit_table(

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import gaussian_table
-from contrastdp.job import run
-from contrastdp.records import read_csv, replacing, write_csv
+from contrastdp.files import read_csv, replacing, write_csv
+from contrastdp.jobs.run import run
+from contrastdp.theory import gaussian_table
 
 
 def make_gaussian_table(

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp import guidance_table
-from contrastdp.job import run
-from contrastdp.records import replacing, write_csv
-from contrastdp.tables import read_table
+from contrastdp.files import replacing, write_csv
+from contrastdp.jobs.run import run
+from contrastdp.report import guidance_table
+from contrastdp.report.tables import read_table
 
 
 def make_guidance_table(

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons as compared
-from contrastdp import memorisation, paper_layout, paper_tables, tables
-from contrastdp.job import run
-from contrastdp.records import replacing, write_csv
+from contrastdp.evidence import comparisons as compared
+from contrastdp.evidence import memorisation
+from contrastdp.files import replacing, write_csv
+from contrastdp.jobs.run import run
+from contrastdp.report import paper_layout, paper_tables, tables
 
 
 def make_paper_table(

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import comparisons, memorisation, paper_tables, tables
-from contrastdp.job import run
-from contrastdp.records import replacing, write_csv
+from contrastdp.evidence import comparisons, memorisation
+from contrastdp.files import replacing, write_csv
+from contrastdp.jobs.run import run
+from contrastdp.report import paper_tables, tables
 
 
 def make_table(

@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from contrastdp import quality
-from contrastdp.checkpoint import load_network
-from contrastdp.data import draw_subset
-from contrastdp.device import device as resolve
-from contrastdp.job import run
-from contrastdp.noise import derive_seed
-from contrastdp.records import provenance, read_images, read_records, write_json
-from contrastdp.selection import read_candidates
+from contrastdp.data.images import read_images, read_records
+from contrastdp.data.tensors import draw_subset
+from contrastdp.files import write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.run import run
+from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.execution import precision_of
+from contrastdp.streams import derive_seed
+from contrastdp.synthesis import quality
+from contrastdp.synthesis.selection import read_candidates
 
 
 def measure_samples(
@@ -58,7 +61,8 @@ def measure_samples(
         if len(among) >= 2 * settings["groups"]:
             found[name] = measure(some(real, among), known)
     of_all = {"n_heldout": len(reference), "features": reference.feature.shape[1]}
-    made = provenance(seed=identity["seed"], settings=settings, device=str(place))
+    how = {"device": str(place), "precision": precision_of(networks["encoder"])}
+    made = provenance(seed=identity["seed"], settings=settings, **how)
     content = of_all | {"settings": dict(settings), "rows": found, "provenance": made}
     write_json(measures, dict(identity) | content)
 

@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 import yaml
 
-from contrastdp import cost, experiments
-from contrastdp.dry_run import planned
-from contrastdp.flops import basic_passes, flops_per_image
-from contrastdp.machine import describe_machine
-from contrastdp.records import InputError, read_csv, read_json, write_json
-from contrastdp.workload import stored, works
+from contrastdp.cost import cost
+from contrastdp.cost.dry_run import planned
+from contrastdp.cost.flops import basic_passes, flops_per_image
+from contrastdp.cost.workload import stored, works
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv, read_json, write_json
+from contrastdp.jobs.machine import describe_machine
+from contrastdp.plan import experiments
 
 BASE = Path(__file__).resolve().parents[1]
 
@@ -44,8 +46,8 @@ def settings_of(scale):
 
 def measured(jobs, path):
     """A record of this machine: a second for each kind of work; what `path` has faster is kept."""
-    from contrastdp.device import device
-    from contrastdp.throughput import faster, measure
+    from contrastdp.cost.throughput import faster, measure
+    from contrastdp.jobs.device import device
 
     torch.set_num_threads(1)  # as a job has
     place = device("auto")

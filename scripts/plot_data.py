@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from contrastdp import figures
-from contrastdp.job import run
-from contrastdp.records import InputError, read_images
+from contrastdp.data.images import read_images
+from contrastdp.errors import InputError
+from contrastdp.jobs.run import run
+from contrastdp.report import figures
 
 
 def plot_data(

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp import gaussian_figures
-from contrastdp.figures import save
-from contrastdp.job import run
-from contrastdp.records import read_csv
+from contrastdp.files import read_csv
+from contrastdp.jobs.run import run
+from contrastdp.report.figures import save
+from contrastdp.theory import gaussian_figures
 
 
 def plot_gaussian(

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from contrastdp import figures
-from contrastdp.guidance_figure import guidance_figure
-from contrastdp.guidance_table import read_sizes
-from contrastdp.job import run
-from contrastdp.records import InputError
+from contrastdp.errors import InputError
+from contrastdp.jobs.run import run
+from contrastdp.report import figures
+from contrastdp.report.guidance_figure import guidance_figure
+from contrastdp.report.guidance_table import read_sizes
 
 
 def plot_guidance(

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp import figures
-from contrastdp.job import run
-from contrastdp.records import InputError
-from contrastdp.tables import check_evaluations, read_evaluations
+from contrastdp.errors import InputError
+from contrastdp.jobs.run import run
+from contrastdp.report import figures
+from contrastdp.report.tables import check_evaluations, read_evaluations
 
 
 def plot_real_sizes(

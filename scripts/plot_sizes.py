@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp import figures
-from contrastdp.job import run
-from contrastdp.records import InputError
-from contrastdp.tables import read_table
+from contrastdp.errors import InputError
+from contrastdp.jobs.run import run
+from contrastdp.report import figures
+from contrastdp.report.tables import read_table
 
 
 def plot_sizes(

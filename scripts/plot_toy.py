@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from contrastdp import toy_figures, toy_measures
-from contrastdp.figures import save
-from contrastdp.job import run
-from contrastdp.records import InputError, read_csv
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv
+from contrastdp.jobs.run import run
+from contrastdp.report.figures import save
+from contrastdp.theory import toy_figures, toy_measures
 
 LOSSES = ("infonce", "hnm", "hnm_real_positive", "hnm_real_negative", "hnm_class_conditional")
 FIGURE_2 = ("plain", "hnm", "hnm_class_conditional")

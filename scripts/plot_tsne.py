@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from contrastdp import figures
-from contrastdp.job import run
-from contrastdp.records import InputError
+from contrastdp.errors import InputError
+from contrastdp.jobs.run import run
+from contrastdp.report import figures
 
 
 def plot_tsne(

@@ -1,9 +1,10 @@
 """Split a real data set once into training, validation and test images."""
 
-from contrastdp.datasets import split_dataset
-from contrastdp.download import read_origin
-from contrastdp.job import run
-from contrastdp.records import write_images, write_json
+from contrastdp.data.datasets import split_dataset
+from contrastdp.data.download import read_origin
+from contrastdp.data.images import write_images
+from contrastdp.files import write_json
+from contrastdp.jobs.run import run
 
 
 def prepare_data(

@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from contrastdp import reference, report
-from contrastdp.job import run
-from contrastdp.machine import describe_machine
-from contrastdp.records import read_json, replacing_folder, write_csv, write_json
+from contrastdp.files import read_json, replacing_folder, write_csv, write_json
+from contrastdp.jobs.machine import describe_machine
+from contrastdp.jobs.run import run
+from contrastdp.report import page as report
+from contrastdp.report import reference
 
 
 def record_table(

@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Any
 
-from contrastdp.device import device as resolve
-from contrastdp.job import run, track
-from contrastdp.records import write_images
-from contrastdp.resume import resuming
-from contrastdp.shard import shard_images
+from contrastdp.data.images import write_images
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.resume import resuming
+from contrastdp.jobs.run import run, track
+from contrastdp.synthesis.shard import shard_images
 
 
 def sample_images(

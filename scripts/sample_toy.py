@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from contrastdp import toy, toy_measures
-from contrastdp.job import run, track
-from contrastdp.records import provenance, write_csv, write_json
-from contrastdp.schedulers import SubsequenceScheduler
+from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.files import write_csv, write_json
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.run import run, track
+from contrastdp.networks.execution import precision_of
+from contrastdp.theory import toy, toy_measures
 
 
 def sample_toy(
@@ -56,7 +58,8 @@ def sample_toy(
     toy_measures.write_points(points_npz, [(p.key, p.points, p.label) for p in found])
     write_csv(measures, map(toy_measures.rounded, rows), toy_measures.COLUMNS)
     write_csv(summary, map(toy_measures.rounded, lines), toy_measures.SUMMARY_COLUMNS)
-    told = provenance(seed=seed, settings=settings, device="cpu")
+    precision = precision_of(trained)
+    told = provenance(seed=seed, settings=settings, device="cpu", precision=precision)
     write_json(training, {"loss": loss, "distance": distance, "provenance": told})
 
 

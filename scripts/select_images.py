@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from contrastdp import selection
-from contrastdp.job import logger, run
-from contrastdp.records import InputError, write_image_blocks
+from contrastdp.data.images import write_image_blocks
+from contrastdp.errors import InputError
+from contrastdp.jobs.run import logger, run
+from contrastdp.synthesis import selection
 
 
 def select_images(
@@ -39,7 +40,7 @@ def select_images(
         score = np.zeros(candidates, np.float32)
         chosen = selection.first(candidates, synthetic)
     else:
-        from contrastdp.scoring import score_candidates
+        from contrastdp.synthesis.scoring import score_candidates
 
         paths = {"labeler": labeler, "encoder": encoder, "train": train}
         attack = {"eps": eps, "attack_step": attack_step, "attack_steps": attack_steps}

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp.gaussian import proposition_rows, simulate_tables, theorem_rows
-from contrastdp.job import run, track
-from contrastdp.records import InputError, read_csv, write_csv
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv, write_csv
+from contrastdp.jobs.run import run, track
+from contrastdp.theory.gaussian import proposition_rows, simulate_tables, theorem_rows
 
 CELL_COLUMNS = (
     *("table", "angle", "d", "source", "n", "variant", "regeneration"),

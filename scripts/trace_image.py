@@ -5,12 +5,15 @@ from typing import Any
 
 from PIL import Image
 
-from contrastdp import trace
-from contrastdp.data import draw_subset
-from contrastdp.job import run
-from contrastdp.noise import derive_seed
-from contrastdp.records import digests, provenance, read_images, replacing, write_json
-from contrastdp.shard import shard_images
+from contrastdp.data.images import read_images
+from contrastdp.data.tensors import draw_subset
+from contrastdp.files import digests, replacing, write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.run import run
+from contrastdp.streams import derive_seed
+from contrastdp.synthesis import trace
+from contrastdp.synthesis.shard import shard_images
 
 
 def trace_image(
@@ -45,6 +48,8 @@ def trace_image(
     part = {"start": record["index"], "stop": record["index"] + 1, "seed": seed, "device": device}
     again = shard_images(denoiser=denoiser, **read, **part, **settings)
     files = {"denoiser": denoiser} | {name: path for name, path in networks.items() if path}
+    execution = settings.get("execution") or {}
+    how = {"device": str(resolve(device)), "precision": execution.get("precision", "float32")}
     found = {
         **identity,
         "record": record,
@@ -54,7 +59,7 @@ def trace_image(
         **trace.neighbours(image, real, used),
         "files": {name: digests(path) for name, path in files.items()},
         "regenerated": trace.compared(image, again["image"][0]),
-        "provenance": provenance(seed=seed, settings=settings, device=device),
+        "provenance": provenance(seed=seed, settings=settings, **how),
     }
     print(trace.told(found))
     write_json(json, found)

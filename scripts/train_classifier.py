@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from contrastdp.checkpoint import save_network
-from contrastdp.classification import accuracy, train_classifier_network
-from contrastdp.data import read_tensors, shape_of
-from contrastdp.device import device as resolve
-from contrastdp.job import run, track
-from contrastdp.noise import derive_seed
-from contrastdp.records import provenance, write_json
-from contrastdp.resume import resuming
+from contrastdp.data.tensors import read_tensors, shape_of
+from contrastdp.files import write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.resume import resuming
+from contrastdp.jobs.run import run, track
+from contrastdp.networks.checkpoint import save_network
+from contrastdp.networks.execution import precision_of
+from contrastdp.networks.predict import accuracy
+from contrastdp.streams import derive_seed
+from contrastdp.training.classifier import train_classifier_network
 
 
 def train_classifier(
@@ -44,6 +47,7 @@ def train_classifier(
             resume=resume,
             **settings,
         )
+        how = {"device": str(place), "precision": precision_of(network)}
         result = {
             "validation_accuracy": accuracy(network, *held_out),
             "n_validation": len(held_out[1]),
@@ -51,7 +55,7 @@ def train_classifier(
             "loss": loss,
             "seed": seed,
             "parameters": sum(p.numel() for p in network.parameters()),
-            "provenance": provenance(seed=seed, settings=settings, device=str(place)),
+            "provenance": provenance(seed=seed, settings=settings, **how),
         }
         save_network(model, network)
         write_json(metrics, result)

@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from contrastdp.data import read_tensors
-from contrastdp.denoisers import load_pretrained, save_denoiser, untrained_denoiser
-from contrastdp.device import device as resolve
-from contrastdp.diffusion import train_denoiser
-from contrastdp.job import run, track
-from contrastdp.noise import generator
-from contrastdp.parallel import ALONE, Group
-from contrastdp.records import provenance, write_csv, write_json
-from contrastdp.resume import resuming
+from contrastdp.data.tensors import read_tensors
+from contrastdp.diffusion.denoisers import load_pretrained, save_denoiser, untrained_denoiser
+from contrastdp.diffusion.training import train_denoiser
+from contrastdp.files import write_csv, write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.parallel import ALONE, Group
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.resume import resuming
+from contrastdp.jobs.run import run, track
+from contrastdp.networks.execution import precision_of
+from contrastdp.streams import generator
 
 
 def train_diffusion(
@@ -56,8 +58,9 @@ def train_diffusion(
             return
         save_denoiser(model, denoiser, scheduler)
         write_csv(history, rows, ["step", "loss"])
-        told = provenance(seed=seed, settings=settings, device=str(place))
-        told |= {"precision": (training or {}).get("precision", "float32"), "processes": group.size}
+        precision = (training or {}).get("precision") or precision_of(denoiser)
+        how = {"device": str(place), "precision": precision}
+        told = provenance(seed=seed, settings=settings, **how) | {"processes": group.size}
         found = {"loss": rows[-1]["loss"] if rows else None, "pretrained": origin}
         write_json(metrics, found | {"parameters": denoiser.num_parameters(), "provenance": told})
 

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from contrastdp.adversarial import parse_fraction
-from contrastdp.checkpoint import save_network
-from contrastdp.data import read_tensors, shape_of
-from contrastdp.device import device as resolve
-from contrastdp.job import run, track
-from contrastdp.noise import derive_seed
-from contrastdp.parallel import ALONE, Group
-from contrastdp.records import provenance, write_csv, write_json
-from contrastdp.resume import resuming
-from contrastdp.robust_training import HISTORY, summary, train_robust_network
+from contrastdp.attack.pgd import parse_fraction
+from contrastdp.data.tensors import read_tensors, shape_of
+from contrastdp.files import write_csv, write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.parallel import ALONE, Group
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.resume import resuming
+from contrastdp.jobs.run import run, track
+from contrastdp.networks.checkpoint import save_network
+from contrastdp.streams import derive_seed
+from contrastdp.training.robust import HISTORY, summary, train_robust_network
 
 
 def train_robust(
@@ -58,7 +59,10 @@ def train_robust(
             save_network(best, result.best)
             save_network(last, result.last)
             write_csv(history, result.history, HISTORY)
-            made = provenance(seed=seed, settings=used, device=str(place)) | result.passes
+            made = provenance(
+                seed=seed, settings=used, device=str(place), precision=result.passes["precision"]
+            )
+            made |= result.passes
             write_json(training, summary(result) | {"provenance": made})
 
 

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from contrastdp.adversarial import accuracies, parse_fraction
-from contrastdp.checkpoint import load_network
-from contrastdp.data import read_held_out
-from contrastdp.device import device as resolve
-from contrastdp.gate import check_network, exact_arithmetic
-from contrastdp.job import run
-from contrastdp.noise import derive_seed, generator
-from contrastdp.records import provenance, write_json
+from contrastdp.attack.gate import check_network, exact_arithmetic
+from contrastdp.attack.pgd import accuracies, parse_fraction
+from contrastdp.data.tensors import read_held_out
+from contrastdp.files import write_json
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.provenance import provenance
+from contrastdp.jobs.run import run
+from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.execution import precision_of
+from contrastdp.streams import derive_seed, generator
 
 
 @exact_arithmetic()
@@ -49,9 +51,10 @@ def validate_network(
         batch=attack["batch"],
     )
     said = {"method": "PGD", "version": "on the margin", "attacks": ["pgd"]}
-    said |= {"iterations": {"pgd": steps}, "precision": "float32"}
+    precision = precision_of(network)
+    said |= {"iterations": {"pgd": steps}, "precision": precision}
     said |= {name: attack[name] for name in ("norm", "eps", "step", "seed", "batch")}
-    made = provenance(seed=seed, settings=said, device=str(place))
+    made = provenance(seed=seed, settings=said, device=str(place), precision=precision)
     measured = {"n_test": len(y), "images": "held-out training images", "gate": gate}
     measured |= {"clean_accuracy": clean, "robust_accuracy": robust, "attack": said}
     write_json(evaluation, {**identity, **measured, "provenance": made})

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from contrastdp.networks import build_network
+from contrastdp.networks.build import build_network
 
 SLACK = 1e-6  # float32's rounding of image plus perturbation, in units of the pixel range
 TIE = 1e-5  # of the largest logit: nearer to the boundary, a batch's rounding decides the class

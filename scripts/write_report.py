@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp import report
-from contrastdp.job import run
-from contrastdp.records import replacing
-from contrastdp.tables import read_evaluations
+from contrastdp.files import replacing
+from contrastdp.jobs.run import run
+from contrastdp.report import page as report
+from contrastdp.report.tables import read_evaluations
 
 
 def write_report(

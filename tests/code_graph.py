@@ -22,7 +22,7 @@ PROGRAMS = {
 
 def library_files() -> list[Path]:
     """The library's modules."""
-    return sorted(LIBRARY.glob("*.py"))
+    return sorted(LIBRARY.rglob("*.py"))
 
 
 def script_files() -> list[Path]:
@@ -79,9 +79,10 @@ def imports(tree: ast.AST, *, at_import: bool = False) -> set[str]:
             if node.level:
                 module = ".".join(filter(None, ("contrastdp", module)))
             found.add(module)
-            # `from contrastdp import data` names a module, `from contrastdp.data import split` not.
-            if module == "contrastdp":
-                found |= {f"{module}.{alias.name}" for alias in node.names}
+            # `from contrastdp.data import images` names a module, `from contrastdp.data.images
+            # import read_images` does not.
+            names = (f"{module}.{alias.name}" for alias in node.names)
+            found |= {name for name in names if len(_files(name)) == len(name.split("."))}
         if at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
         todo += ast.iter_child_nodes(node)
@@ -100,13 +101,18 @@ def reachable(path: Path, *, at_import: bool = False) -> set[str]:
         names = imports(parse(file), at_import=at_import)
         found |= names
         for name in names:
-            parts = name.split(".")
-            if parts[0] == "contrastdp":
-                todo.append(LIBRARY / "__init__.py")
-                module = LIBRARY / f"{parts[1]}.py" if len(parts) > 1 else None
-                if module and module.exists():
-                    todo.append(module)
+            todo += _files(name)
     return found
+
+
+def _files(name: str) -> list[Path]:
+    """Files that importing a dotted name of the library runs: its packages, then its module."""
+    package, *parts = name.split(".")
+    if package != "contrastdp":
+        return []
+    places = [LIBRARY.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    files = (file for place in places for file in (place / "__init__.py", place.with_suffix(".py")))
+    return [file for file in files if file.is_file()]
 
 
 def packages(names: set[str]) -> set[str]:

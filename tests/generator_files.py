@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from contrastdp.checkpoint import save_network
-from contrastdp.denoisers import build_denoiser, save_denoiser
-from contrastdp.networks import build_network
-from contrastdp.records import write_images
-from contrastdp.schedulers import SubsequenceScheduler
+from contrastdp.data.images import write_images
+from contrastdp.diffusion.denoisers import build_denoiser, save_denoiser
+from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.networks.build import build_network
+from contrastdp.networks.checkpoint import save_network
 
 SAMPLER = {"steps": 4, "spacing": "quadratic", "eta": 0.0}
 HNM = {"loss": "hnm", "lambda": 50.0, "tau": 1.0, "head": 4, "pairs": "previous", "at": "state"}

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from generator_files import HNM, write_generator
 
-from contrastdp.checkpoint import load_network
-from contrastdp.data import to_tensor
-from contrastdp.records import read_csv, read_images, read_json, write_images
+from contrastdp.data.images import read_images, write_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.files import read_csv, read_json
+from contrastdp.networks.checkpoint import load_network
 
 SIZES = {"classes": 3, "real": 24}
 NETWORK = {"architecture": "small_cnn", "width": 4, "features": 8}

@@ -1,4 +1,4 @@
-"""What the processes do in the tests of contrastdp.processes: no torch, so they start at once."""
+"""What the processes of tests of jobs.processes do: no torch, so they start at once."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from contrastdp.processes import Lost, member
-from contrastdp.records import InputError
+from contrastdp.errors import InputError
+from contrastdp.jobs.processes import Lost, member
 
 
 def _stop(*_):

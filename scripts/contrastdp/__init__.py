@@ -16,5 +16,5 @@ def __getattr__(name: str) -> Any:
     """The pipeline class, imported when it is asked for."""
     if name == "ContrastiveGuidancePipeline":
         # by name, so that it does not count as an import of all that imports the package
-        return import_module("contrastdp.pipeline").ContrastiveGuidancePipeline
+        return import_module("contrastdp.diffusion.pipeline").ContrastiveGuidancePipeline
     raise AttributeError(f"module 'contrastdp' has no attribute '{name}'")

@@ -13,11 +13,12 @@ from statistics import median
 import torch
 from torch.nn import functional as F
 
-from contrastdp.denoisers import build_denoiser
-from contrastdp.device import device
-from contrastdp.diffusion import train_denoiser
-from contrastdp.records import versions, write_json
-from contrastdp.schedulers import SubsequenceScheduler
+from contrastdp.diffusion.denoisers import build_denoiser
+from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.diffusion.training import train_denoiser
+from contrastdp.files import write_json
+from contrastdp.jobs.device import device
+from contrastdp.jobs.provenance import versions
 
 OUTPUT = Path("results/bench/diffusion.json")
 ROUNDS, STEPS = 5, 3

@@ -17,12 +17,13 @@ from diffusers import UNet2DModel
 from torch import nn
 from torch.nn import functional as F
 
-from contrastdp.device import device
-from contrastdp.guidance import build_guidance
-from contrastdp.noise import ImageNoise
-from contrastdp.records import versions, write_json
-from contrastdp.sampling import sample_batch
-from contrastdp.schedulers import SubsequenceScheduler
+from contrastdp.diffusion.sampling import sample_batch
+from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.files import write_json
+from contrastdp.guidance.build import build_guidance
+from contrastdp.jobs.device import device
+from contrastdp.jobs.provenance import versions
+from contrastdp.streams import ImageNoise
 
 OUTPUT = Path("results/bench/guidance.json")
 BATCH, ROUNDS, CHAIN = 64, 5, [700, 650, 600, 550]

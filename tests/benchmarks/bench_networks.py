@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from contrastdp.networks import build_network
+from contrastdp.networks.build import build_network
 
 BATCH = 1024
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from contrastdp.adversarial import trades_loss
-from contrastdp.device import device
-from contrastdp.networks import build_network
-from contrastdp.robust_training import accumulate_gradient, training_pass
+from contrastdp.jobs.device import device
+from contrastdp.networks.build import build_network
+from contrastdp.networks.execution import training_pass
+from contrastdp.training.losses import trades_loss
+from contrastdp.training.robust import accumulate_gradient
 
 EPS, STEP, STEPS, BETA, SMOOTHING = 8 / 255, 2 / 255, 10, 6.0, 0.1
 NORMALISATION = {"mean": [0.5] * 3, "std": [0.25] * 3}

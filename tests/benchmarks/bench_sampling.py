@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from contrastdp.denoisers import build_denoiser
-from contrastdp.device import device
-from contrastdp.guidance import build_guidance
-from contrastdp.networks import build_network
-from contrastdp.sampling import sample_batch
-from contrastdp.schedulers import SubsequenceScheduler, subsequence
+from contrastdp.diffusion.denoisers import build_denoiser
+from contrastdp.diffusion.sampling import sample_batch
+from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
+from contrastdp.guidance.build import build_guidance
+from contrastdp.jobs.device import device
+from contrastdp.networks.build import build_network
 
 GUIDANCES = {
     "plain": None,

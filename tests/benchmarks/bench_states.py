@@ -6,8 +6,8 @@ import long_jobs
 import pytest
 import torch
 
-from contrastdp import resume
-from contrastdp.networks import build_network
+from contrastdp.jobs import resume
+from contrastdp.networks.build import build_network
 
 EVERY = 1 / 60  # minutes: 600 times as often as the default
 DEFAULT = 600  # seconds

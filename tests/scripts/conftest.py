@@ -2,7 +2,7 @@
 
 import pytest
 
-from contrastdp import figures
+from contrastdp.report import figures
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from code_graph import ROOT
 
 from attack_shard import attack_shard
-from contrastdp.records import digest, read_json
+from contrastdp.files import digest, read_json
 from prepare_data import prepare_data
 from train_classifier import train_classifier
 from verify_adversarials import verify

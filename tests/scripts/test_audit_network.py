@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from audit_network import audit_network
-from contrastdp import audit as library
-from contrastdp.checkpoint import load_network, save_network
-from contrastdp.data import to_tensor
-from contrastdp.networks import build_network
-from contrastdp.records import read_csv, read_json, write_images
+from contrastdp.attack import audit as library
+from contrastdp.data.images import write_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.files import read_csv, read_json
+from contrastdp.networks.build import build_network
+from contrastdp.networks.checkpoint import load_network, save_network
 from make_audit_table import make_audit_table
 
 SETTINGS = {"images": 12, "factors": [1, 2], "steps": 5, "queries": 20}

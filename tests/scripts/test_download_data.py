@@ -9,8 +9,9 @@ import pytest
 import yaml
 from code_graph import ROOT
 
-from contrastdp.datasets import READERS
-from contrastdp.records import InputError, read_json
+from contrastdp.data.datasets import READERS
+from contrastdp.errors import InputError
+from contrastdp.files import read_json
 from download_data import download_data
 
 SETTINGS = {

@@ -5,7 +5,8 @@ import csv
 
 import pytest
 
-from contrastdp.records import InputError, read_csv, read_json, write_json
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv, read_json, write_json
 from gather_attacks import gather_attacks
 
 IDENTITY = {"arm": "ddim", "dataset": "digits", "seed": 3, "generator": "ddim", "real": 20}

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contrastdp import claims_page, paper_tables
-from contrastdp.experiments import PAPER_TABLES, TABLES
-from contrastdp.records import InputError, read_csv, write_csv
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv, write_csv
+from contrastdp.plan.experiments import PAPER_TABLES, TABLES
+from contrastdp.report import claims_page, paper_tables
 from gather_claims import gather_claims
 from judge_claims import judge_claims
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contrastdp import figures
-from contrastdp.guidance_table import COLUMNS, markdown_table, measure_shards, read_sizes
-from contrastdp.records import InputError, write_csv, write_images
-from contrastdp.tables import COLUMNS as ROBUSTNESS
+from contrastdp.data.images import write_images
+from contrastdp.errors import InputError
+from contrastdp.files import write_csv
+from contrastdp.report import figures
+from contrastdp.report.guidance_table import COLUMNS, markdown_table, measure_shards, read_sizes
+from contrastdp.report.tables import COLUMNS as ROBUSTNESS
 from make_guidance_table import make_guidance_table
 from plot_guidance import plot_guidance
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contrastdp.records import InputError, write_json
+from contrastdp.errors import InputError
+from contrastdp.files import write_json
 from make_table import make_table
 
 PROMISED = (

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from contrastdp import quality
-from contrastdp.checkpoint import save_network
-from contrastdp.data import draw_subset
-from contrastdp.networks import build_network
-from contrastdp.noise import derive_seed
-from contrastdp.records import InputError, read_csv, read_json, write_images
+from contrastdp.data.images import write_images
+from contrastdp.data.tensors import draw_subset
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv, read_json
+from contrastdp.networks.build import build_network
+from contrastdp.networks.checkpoint import save_network
+from contrastdp.streams import derive_seed
+from contrastdp.synthesis import quality
 from make_quality_table import make_quality_table
 from measure_samples import measure_samples
 

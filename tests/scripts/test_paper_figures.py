@@ -7,8 +7,10 @@ import pytest
 from figure_files import files
 from matplotlib.image import imread
 
-from contrastdp import figures
-from contrastdp.records import InputError, write_images, write_json
+from contrastdp.data.images import write_images
+from contrastdp.errors import InputError
+from contrastdp.files import write_json
+from contrastdp.report import figures
 from plot_data import plot_data
 from plot_real_sizes import plot_real_sizes
 

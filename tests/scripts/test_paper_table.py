@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from contrastdp import paper_tables
-from contrastdp.records import InputError, read_csv, write_json
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv, write_json
+from contrastdp.report import paper_tables
 from make_paper_table import make_paper_table
 
 FILES = ("csv", "markdown", "latex", "cells", "comparisons", "runs")

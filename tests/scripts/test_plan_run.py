@@ -9,7 +9,7 @@ import sys
 import pytest
 from job_counts import planned
 
-from contrastdp.records import read_csv
+from contrastdp.files import read_csv
 
 
 def plan_run(root, *arguments):

@@ -8,9 +8,11 @@ from figure_files import files
 from matplotlib.image import imread
 from sklearn.neighbors import KNeighborsClassifier
 
-from contrastdp import figures
-from contrastdp.records import InputError, write_csv, write_images
-from contrastdp.tables import COLUMNS
+from contrastdp.data.images import write_images
+from contrastdp.errors import InputError
+from contrastdp.files import write_csv
+from contrastdp.report import figures
+from contrastdp.report.tables import COLUMNS
 from plot_samples import plot_samples
 from plot_sizes import plot_sizes
 from plot_tsne import plot_tsne

@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from contrastdp.records import InputError, read_images, read_json
+from contrastdp.data.images import read_images
+from contrastdp.errors import InputError
+from contrastdp.files import read_json
 from prepare_data import prepare_data
 
 SPLITS = ("train", "validation", "test")

@@ -2,7 +2,7 @@
 
 import json
 
-from contrastdp import reference
+from contrastdp.report import reference
 from record_reference import record_reference
 
 

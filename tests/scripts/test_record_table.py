@@ -2,7 +2,7 @@
 
 import json
 
-from contrastdp.records import read_csv, read_json
+from contrastdp.files import read_csv, read_json
 from record_table import record_table
 
 

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from attack_shard import attack_shard
-from contrastdp import gate
-from contrastdp.checkpoint import load_network, save_network
-from contrastdp.data import to_tensor
-from contrastdp.noise import generator
-from contrastdp.outcomes import read_shards
-from contrastdp.records import InputError, read_csv, read_images, write_images
-from contrastdp.scoring import robust_gradient_norm
+from contrastdp.attack import gate
+from contrastdp.data.images import read_images, write_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.errors import InputError
+from contrastdp.evidence.outcomes import read_shards
+from contrastdp.files import read_csv
+from contrastdp.networks.checkpoint import load_network, save_network
+from contrastdp.streams import generator
+from contrastdp.synthesis.scoring import robust_gradient_norm
 from extract_features import extract_features
 from label_images import label_images
 from prepare_data import prepare_data

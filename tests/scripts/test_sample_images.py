@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from generator_files import HNM, SAMPLER, write_generator
 
-from contrastdp.records import InputError, read_images
+from contrastdp.data.images import read_images
+from contrastdp.errors import InputError
 from label_images import label_images
 from sample_images import sample_images
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from contrastdp import claims
-from contrastdp.records import InputError
-from contrastdp.toy_measures import read_points
+from contrastdp.errors import InputError
+from contrastdp.evidence import claims
+from contrastdp.theory.toy_measures import read_points
 from judge_claims import judge_claims
 from plot_toy import plot_toy
 from sample_toy import sample_toy

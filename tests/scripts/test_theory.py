@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contrastdp import claims
+from contrastdp.evidence import claims
 from judge_claims import judge_claims
 from make_gaussian_table import make_gaussian_table
 from plot_gaussian import plot_gaussian

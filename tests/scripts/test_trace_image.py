@@ -10,10 +10,11 @@ import torch
 from generator_files import HNM, SAMPLER, write_generator
 from PIL import Image
 
-from contrastdp.checkpoint import load_network
-from contrastdp.data import draw_subset
-from contrastdp.noise import derive_seed
-from contrastdp.records import InputError, read_images, write_images
+from contrastdp.data.images import read_images, write_images
+from contrastdp.data.tensors import draw_subset
+from contrastdp.errors import InputError
+from contrastdp.networks.checkpoint import load_network
+from contrastdp.streams import derive_seed
 from label_images import label_images
 from sample_images import sample_images
 from select_images import select_images

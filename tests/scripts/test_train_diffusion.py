@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from contrastdp.data import draw_subset
-from contrastdp.denoisers import build_denoiser, load_denoiser, save_denoiser
-from contrastdp.noise import derive_seed
-from contrastdp.records import InputError, read_csv, write_images
-from contrastdp.schedulers import SubsequenceScheduler
+from contrastdp.data.images import write_images
+from contrastdp.data.tensors import draw_subset
+from contrastdp.diffusion.denoisers import build_denoiser, load_denoiser, save_denoiser
+from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv
+from contrastdp.streams import derive_seed
 from train_diffusion import train_diffusion
 
 SCHEDULE = {"num_train_timesteps": 100, "beta_schedule": "squaredcos_cap_v2", "clip_sample": True}

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from contrastdp.checkpoint import load_network, save_network
-from contrastdp.data import to_tensor
-from contrastdp.networks import build_network
-from contrastdp.records import InputError, read_json, write_images
-from contrastdp.tables import caption, read_evaluations, robustness_rows
+from contrastdp.data.images import write_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.errors import InputError
+from contrastdp.files import read_json
+from contrastdp.networks.build import build_network
+from contrastdp.networks.checkpoint import load_network, save_network
+from contrastdp.report.tables import caption, read_evaluations, robustness_rows
 from validate_network import validate_network
 
 ATTACK = {"norm": "Linf", "eps": "1/10", "step": "1/40", "seed": 3, "batch": 7}

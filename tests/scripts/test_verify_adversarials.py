@@ -12,11 +12,12 @@ import torch
 from code_graph import ROOT
 from torch.nn import functional as F
 
-from contrastdp.checkpoint import save_network
-from contrastdp.data import to_tensor
-from contrastdp.evidence import write_evidence
-from contrastdp.networks import build_network
-from contrastdp.records import read_json, write_images, write_json
+from contrastdp.attack.adversarial_images import write_evidence
+from contrastdp.data.images import write_images
+from contrastdp.data.tensors import to_tensor
+from contrastdp.files import read_json, write_json
+from contrastdp.networks.build import build_network
+from contrastdp.networks.checkpoint import save_network
 from verify_adversarials import SLACK, logits, read_model, verify
 
 EPS, CLASSES = 0.02, 4

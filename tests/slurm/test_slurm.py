@@ -12,7 +12,7 @@ import yaml
 from injured_run import DIFFUSION, LABELER, LIMIT, RESULTS, SLURM, Injuries, Run
 from slurm_cluster import wait_for
 
-from contrastdp.records import read_csv
+from contrastdp.files import read_csv
 
 TARGETS = {"one arm": f"{RESULTS}/tables/robustness.csv", "whole": "all"}
 

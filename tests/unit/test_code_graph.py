@@ -7,8 +7,8 @@ import code_graph
 
 RULES = """
 import json
-from contrastdp import (
-    lineage,  # a comment
+from contrastdp.plan import (
+    experiments,  # a comment
     settings,
 )
 
@@ -51,9 +51,9 @@ def test_imports_of_a_workflow_file(tmp_path):
     file.write_text(RULES)
     assert code_graph.imports(code_graph.parse(file)) == {
         "json",
-        "contrastdp",
-        "contrastdp.lineage",
-        "contrastdp.settings",
+        "contrastdp.plan",
+        "contrastdp.plan.experiments",
+        "contrastdp.plan.settings",
     }
 
 
@@ -75,7 +75,7 @@ def test_imports_inside_functions_count_unless_asked():
             """
             import numpy as np
             try:
-                from . import records
+                from . import files
             except ImportError:
                 pass
 
@@ -87,12 +87,12 @@ def test_imports_inside_functions_count_unless_asked():
             """
         )
     )
-    early = {"numpy", "scipy", "contrastdp", "contrastdp.records"}
+    early = {"numpy", "scipy", "contrastdp", "contrastdp.files"}
     assert code_graph.imports(tree, at_import=True) == early
     assert code_graph.imports(tree) == early | {"torch"}
 
 
 def test_reachable_follows_the_library():
-    names = code_graph.reachable(code_graph.LIBRARY / "job.py")
-    assert {"contrastdp.records", "numpy", "tqdm"} <= names
+    names = code_graph.reachable(code_graph.LIBRARY / "jobs" / "run.py")
+    assert {"contrastdp.jobs.gpus", "contrastdp.errors", "tqdm"} <= names
     assert "torch" not in code_graph.packages(names)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from job_counts import planned
 
-from contrastdp.experiments import PAPER_TABLES
-from contrastdp.records import read_csv, read_json
+from contrastdp.files import read_csv, read_json
+from contrastdp.plan.experiments import PAPER_TABLES
 
 # Written out by hand: images of the test split, of an attack shard and of a sampling shard
 PAPER = {

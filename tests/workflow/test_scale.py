@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from contrastdp.records import write_images
+from contrastdp.data.images import write_images
 from select_images import select_images
 
 SIDE, SHARD, CLASSES = 16, 100, 4
@@ -77,13 +77,13 @@ def peak_of_selecting(paths, output, synthetic, **options):
 @pytest.fixture
 def score_by_mean(monkeypatch):
     """A score that reads every pixel and needs no network."""
-    import contrastdp.scoring
+    import contrastdp.synthesis.scoring
 
     def score(rule, pool, **options):
         blocks = pool.images(np.arange(len(pool)))
         return np.concatenate([image.mean(axis=(1, 2, 3), dtype=np.float32) for image in blocks])
 
-    monkeypatch.setattr(contrastdp.scoring, "score_candidates", score)
+    monkeypatch.setattr(contrastdp.synthesis.scoring, "score_candidates", score)
 
 
 @pytest.mark.parametrize("rule", ["none", "entropy"])

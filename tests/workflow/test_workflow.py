@@ -5,7 +5,7 @@ import re
 import pytest
 from job_counts import planned
 
-from contrastdp.records import read_csv, read_json
+from contrastdp.files import read_csv, read_json
 
 SCALES = ["smoke", "demo"]
 RESULTS = "results/smoke"

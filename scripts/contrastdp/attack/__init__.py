@@ -1,0 +1,1 @@
+"""Attacks inside training and evaluation, and what watches over them."""

@@ -1,0 +1,286 @@
+"""What a job computes, as images that pass networks in the ways its algorithm says.
+
+A job is a rule and its wildcards; the plan has every setting. Imports torch only in functions.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from contrastdp.attack.versions import VERSIONS
+from contrastdp.plan.experiments import Plan
+
+
+@dataclass(frozen=True)
+class Work:
+    """`images` images through one pass of `kind`.
+
+    kind: a key of contrastdp.cost.flops.PASSES. model: the network as JSON: its architecture and
+    sizes, channels, classes, image_size. batch: images of a call. options: as JSON, what else the
+    time of a pass depends on (precision, attack_steps, micro_batch, ...). robust: whether the
+    images are those that an attack has not broken yet, whose number is not known beforehand;
+    `images` then counts all.
+    """
+
+    kind: str
+    model: str
+    batch: int
+    options: str
+    images: float
+    robust: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """What decides the time of an image."""
+        return self.kind, self.model, self.batch, self.options
+
+
+def canonical(value: Mapping[str, Any]) -> str:
+    """A mapping as JSON with sorted keys, so that equal settings are equal text."""
+    return json.dumps(value, sort_keys=True)
+
+
+def works(rule: str, wildcards: Mapping[str, str], plan: Plan) -> list[Work]:
+    """The passes of a job; none for a rule that runs no network of its own."""
+    find = RULES.get(rule)
+    return [work for work in find(plan, wildcards) if work.images > 0] if find else []
+
+
+# ---------------------------------------------------------------- networks
+def _shape(plan: Plan, dataset: str) -> dict[str, Any]:
+    settings = plan.datasets[dataset]
+    return {name: settings[name] for name in ("channels", "classes", "image_size")}
+
+
+def _classifier(plan: Plan, dataset: str, classifier: str) -> str:
+    network = plan.datasets[dataset]["classifiers"][classifier]["network"]
+    return canonical(network | _shape(plan, dataset))
+
+
+def _robust(plan: Plan, arm: str) -> str:
+    return canonical(plan.training(arm)["network"] | _shape(plan, plan.arms[arm]["dataset"]))
+
+
+def _denoiser(plan: Plan, dataset: str, denoiser: str) -> str:
+    settings = plan.datasets[dataset]["denoisers"][denoiser]
+    shape = _shape(plan, dataset)
+    if not settings["conditional"]:
+        shape["classes"] = None
+    return canonical(settings["network"] | shape)
+
+
+def _options(settings: Mapping[str, Any], *names: str, **more: Any) -> str:
+    return canonical({name: settings[name] for name in names if name in settings} | more)
+
+
+def _parts(settings: Mapping[str, Any], batch: int) -> dict[str, int]:
+    """micro_batch, where the images of a batch do not pass at once."""
+    size = settings.get("micro_batch")
+    return {"micro_batch": size} if size and size < batch else {}
+
+
+# ---------------------------------------------------------------- training
+def _train_classifier(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    settings = plan.datasets[w["dataset"]]["classifiers"][w["classifier"]]
+    model, batch = _classifier(plan, w["dataset"], w["classifier"]), settings["batch"]
+    return [Work("classifier_step", model, batch, "{}", settings["steps"] * batch)]
+
+
+def _train_diffusion(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    own = plan.datasets[w["dataset"]]["denoisers"][w["denoiser"]]
+    if own.get("pretrained"):
+        return []
+    settings = own["training"]
+    options = _options(settings, "precision", **_parts(settings, settings["batch"]))
+    images = settings["steps"] * settings["batch"]
+    model = _denoiser(plan, w["dataset"], w["denoiser"])
+    return [Work("diffusion_step", model, settings["batch"], options, images)]
+
+
+def _train_robust(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    from contrastdp.training.robust import train_robust_network
+
+    settings, trainer = plan.training(w["arm"]), plan.trainer(w["arm"])
+    model, steps = _robust(plan, w["arm"]), settings["steps"]
+    batch, more = settings["batch"], {"attack_steps": trainer["attack_steps"]}
+    options = _options(settings, "precision", **more, **_parts(settings, batch))
+    trained = Work(f"{trainer['loss']}_step", model, batch, options, steps * batch)
+    sizes = plan.datasets[w["dataset"]]["sizes"]
+    held_out = settings.get("validation_images") or sizes["validation"]
+    times = -(-steps // settings["validate_every"])
+    unsaid = {k: v.default for k, v in signature(train_robust_network).parameters.items()}
+    used = unsaid | settings
+    options = canonical({"attack_steps": used["validation_steps"]})
+    validated = Work("validation", model, min(held_out, 1000), options, times * held_out)
+    seen = used["statistics_batches"] if used["averaged_statistics"] == "recomputed" else 0
+    return [trained, validated, Work("forward", model, batch, "{}", times * seen * batch)]
+
+
+# ---------------------------------------------------------------- synthetic images
+def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    from contrastdp.diffusion.schedulers import subsequence
+
+    dataset, generator = w["dataset"], w["generator"]
+    settings, sampler = plan.datasets[dataset], plan.sampler(dataset, generator)
+    sampling, guidance = settings["sampling"], plan.guidance(dataset, generator)
+    chain = settings["noise_schedule"]["num_train_timesteps"]
+    timesteps = sampler.get("timesteps") or subsequence(chain, sampler["steps"], sampler["spacing"])
+    batch, execution, shard = sampling["batch"], sampling["execution"], sampling["shard"]
+    executed = {name: execution[name] for name in ("precision",) if name in execution}
+    executed |= _parts(execution, batch)
+    denoiser = plan.generators[generator]["denoiser"]
+    model, options = _denoiser(plan, dataset, denoiser), canonical(executed)
+    passes = 1 if sampler.get("guidance_scale", 1.0) == 1.0 else 2
+    found = [Work("denoise", model, batch, options, shard * len(timesteps) * passes)]
+    if guidance:
+        # the first state has no previous one, so no contrastive guidance
+        seen = timesteps if guidance["loss"] == "classifier" else timesteps[1:]
+        guided = sum(guidance["window_low"] <= t <= guidance["window_high"] for t in seen)
+        options = _options(guidance, "loss", "head", **executed)
+        encoder = _classifier(plan, dataset, "encoder")
+        found.append(Work("guide", encoder, batch, options, shard * guided))
+        unconditional = not settings["denoisers"][denoiser]["conditional"]
+        if guidance.get("pairs") == "class_conditional" and unconditional:
+            # classes of the predicted x_0, at every step
+            labeler = _classifier(plan, dataset, "labeler")
+            found.append(Work("forward", labeler, batch, "{}", shard * len(timesteps)))
+    return found
+
+
+def _label_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    images = plan.datasets[w["dataset"]]["sampling"]["shard"]
+    return [Work("forward", _classifier(plan, w["dataset"], "labeler"), 1000, "{}", images)]
+
+
+def _select_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    rule, images = plan.arms[w["arm"]]["selection"], plan.candidates(w["arm"])
+    labeler, encoder = (_classifier(plan, w["dataset"], c) for c in ("labeler", "encoder"))
+    if rule in ("entropy", "confidence"):
+        return [Work("forward", labeler, 1000, "{}", images)]
+    if rule == "separability":
+        return [Work("forward", encoder, 1000, "{}", images)]
+    found = []
+    if rule == "robust_gradient_norm":
+        steps = plan.datasets[w["dataset"]]["selection"]["attack_steps"]
+        found.append(Work("attack_step", encoder, 1000, "{}", images * steps))
+    if rule.endswith("gradient_norm"):
+        found.append(Work("gradient_norm", encoder, 1000, "{}", images))
+    return found
+
+
+def _measure_samples(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    settings = plan.datasets[w["dataset"]]
+    limit, real = settings["quality"]["images"], int(w["real"])
+    images = limit + min(limit, settings["sizes"]["test"]) + min(limit, real)
+    networks = (_classifier(plan, w["dataset"], c) for c in ("labeler", "encoder"))
+    return [Work("forward", model, 1000, "{}", images) for model in networks]
+
+
+# ---------------------------------------------------------------- attacks
+def _attack(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    from contrastdp.attack.autoattack import BUDGET, ITERATIONS, TARGETS
+
+    attack, model = plan.attack(w["arm"]), _robust(plan, w["arm"])
+    settings = plan.datasets[w["dataset"]]
+    first = int(w["shard"]) * attack["shard"]
+    images = min(attack["shard"], settings["sizes"]["test"] - first)
+    batch, classes = min(attack["batch"], images), settings["classes"]
+    options = canonical(_parts(attack, batch))
+    targets, spent = min(TARGETS, classes - 1), BUDGET | (attack.get("budget") or {})
+    passes = {
+        "apgd-ce": ("apgd", ITERATIONS["apgd-ce"]),
+        "apgd-t": ("apgd", targets * ITERATIONS["apgd-t"]),
+        "fab-t": ("fab", targets * ITERATIONS["fab-t"]),
+        "square": ("square", ITERATIONS["square"]),
+        "apgd-ce-restarts": ("apgd", spent["apgd_restarts"] * spent["apgd_steps"]),
+        "apgd-dlr-restarts": ("apgd", spent["apgd_restarts"] * spent["apgd_steps"]),
+        "mt": ("attack_step", spent["mt_restarts"] * (classes - 1) * spent["mt_steps"]),
+    }
+    return [
+        Work(kind, model, batch, options, images * count, robust=place > 0)
+        for place, (kind, count) in enumerate(passes[name] for name in VERSIONS[attack["version"]])
+    ]
+
+
+def _audit_network(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    settings, model = plan.datasets[w["dataset"]]["audit"], _robust(plan, w["arm"])
+    images, sizes = settings["images"], len(settings["factors"]) + 1
+    # each size of the ladder, and beside them eps 0, the other loss and the transferred images
+    white = images * settings["steps"] * (sizes + 3)
+    return [
+        Work("apgd", model, images, "{}", white),
+        Work("square", model, images, "{}", images * settings["queries"]),
+    ]
+
+
+def _extract_features(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    images = plan.datasets[w["dataset"]]["sizes"]["test"]
+    return [Work("forward", _robust(plan, w["arm"]), 1000, "{}", images)]
+
+
+def _validate_network(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    settings = plan.datasets[w["dataset"]]["search"]
+    options = canonical({"attack_steps": settings["steps"]})
+    model, images = _robust(plan, w["arm"]), settings["images"]
+    return [Work("validation", model, min(images, 1000), options, images)]
+
+
+# ---------------------------------------------------------------- disk
+RECORD_BYTES = 24  # beside an image's pixels: index, label, confidence and a score or size
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a job leaves on disk: bytes of images, and the networks (model, copies) in float32."""
+
+    image_bytes: int = 0
+    networks: tuple[tuple[str, int], ...] = ()
+
+
+def stored(rule: str, wildcards: Mapping[str, str], plan: Plan) -> Stored:
+    """What a job leaves; nothing worth counting (tables, figures, records) for the other rules.
+
+    Of an attack the stored images are those that it broke; all are counted, an upper bound.
+    """
+    w = wildcards
+    if rule == "train_classifier":
+        return Stored(networks=((_classifier(plan, w["dataset"], w["classifier"]), 1),))
+    if rule == "train_diffusion":
+        return Stored(networks=((_denoiser(plan, w["dataset"], w["denoiser"]), 1),))
+    if rule == "train_robust":
+        return Stored(networks=((_robust(plan, w["arm"]), 2),))
+    if rule not in (
+        "sample_images",
+        "label_images",
+        "select_images",
+        "attack_shard",
+        "attack_last",
+    ):
+        return Stored()
+    settings = plan.datasets[w["dataset"]]
+    pixels = settings["channels"] * settings["image_size"] ** 2
+    if rule == "select_images":
+        return Stored(plan.arms[w["arm"]]["synthetic"] * (pixels + RECORD_BYTES))
+    if rule.startswith("attack"):
+        size = plan.attack(w["arm"])["shard"]
+        images = min(size, settings["sizes"]["test"] - int(w["shard"]) * size)
+        return Stored(images * 4 * pixels)  # float32
+    return Stored(settings["sampling"]["shard"] * (pixels + RECORD_BYTES))
+
+
+RULES: dict[str, Callable[[Plan, Mapping[str, str]], list[Work]]] = {
+    "train_classifier": _train_classifier,
+    "train_diffusion": _train_diffusion,
+    "train_robust": _train_robust,
+    "sample_images": _sample_images,
+    "label_images": _label_images,
+    "select_images": _select_images,
+    "measure_samples": _measure_samples,
+    "attack_shard": _attack,
+    "attack_last": _attack,
+    "audit_network": _audit_network,
+    "extract_features": _extract_features,
+    "validate_network": _validate_network,
+}

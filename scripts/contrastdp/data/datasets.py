@@ -1,0 +1,178 @@
+"""Real data sets, split once into training, validation and test images."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from contrastdp.data.archives import (
+    Labelled,
+    read_cifar10,
+    read_gtsrb_test,
+    read_gtsrb_training,
+    read_mnist,
+)
+from contrastdp.errors import InputError
+
+
+# ---------------------------------------------------------------- digits of scikit-learn
+def split_digits(
+    train: int, validation: int, test: int, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Split scikit-learn's 1,797 grey digits, 8 x 8 pixels, ten classes, by class in proportion.
+
+    Returns for each of train, validation and test: image (N, 8, 8, 1) uint8, label (N,) int64 and
+    index (N,) int64, the position in load_digits. Test images are drawn first, then validation,
+    then training, so the training size changes neither of the others.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # (1797, 8, 8) with values 0 to 16 -> (1797, 8, 8, 1) with values 0 to 255
+    image = np.round(bunch.images / 16 * 255).astype(np.uint8)[..., None]
+    return split(
+        image, bunch.target, {"test": test, "validation": validation, "train": train}, seed
+    )
+
+
+def split(
+    image: np.ndarray, label: np.ndarray, sizes: Mapping[str, int], seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Cut images into disjoint parts, in the order of `sizes`, each with the classes in proportion.
+
+    image: (N, H, W, C) uint8; label: (N,). Every class is spread evenly over one common order, and
+    the parts are consecutive pieces of it. Raises InputError for sizes that do not fit.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise InputError(f"{name}: {size} images asked for; ask for 1 or more")
+    if sum(sizes.values()) > len(label):
+        asked = " + ".join(f"{size} {name}" for name, size in sizes.items())
+        raise InputError(f"{asked} images asked for, the data set has {len(label)}; ask for fewer")
+
+    order = _spread(label, seed)
+    parts, start = {}, 0
+    for name, size in sizes.items():
+        parts[name] = _part(image, label, np.sort(order[start : start + size]))
+        start += size
+    return parts
+
+
+def _spread(label: np.ndarray, seed: int) -> np.ndarray:
+    """Positions in an order over which every class is spread evenly, at random within a class."""
+    rng = np.random.default_rng(seed)
+    place = np.empty(len(label))
+    for c in np.unique(label):
+        members = np.flatnonzero(label == c)
+        place[rng.permutation(members)] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def _part(image: np.ndarray, label: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "image": image[index],
+        "label": label[index].astype(np.int64),
+        "index": index.astype(np.int64),
+    }
+
+
+# ---------------------------------------------------------------- data sets of archives
+def split_archives(
+    training: Labelled, test: Labelled, sizes: Mapping[str, int | None], seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Split an archive's training images into train and validation; its test images stay apart.
+
+    test: the first `test` images in the archive's order, None for all. They do not depend on
+    `seed`, so results on fewer are on a part of the data set's own test images.
+    validation: drawn by class in proportion from the training images. Where these are frames of
+    tracks, whole tracks are drawn until they hold enough images; what they hold beyond is left out
+    of every part, for frames of one track are near-duplicates.
+    train: drawn by class in proportion from the rest, None for all of it.
+
+    Returns as split_digits; index is the position among the archive's training or test images.
+    Raises InputError for sizes that do not fit.
+    """
+    # PAPER: the official code validates on the first 1,024 training images, which in GTSRB's order
+    # are class 0 and a part of class 1, and then chooses by the test images.
+    own = np.arange(len(test.label))
+    size = _fitting("test", sizes["test"], own)
+    held = _held_tracks(training, _fitting("validation", sizes["validation"], training.label), seed)
+    parts = {"test": _part(test.image, test.label, own[:size])}
+    for name, among in (("validation", np.flatnonzero(held)), ("train", np.flatnonzero(~held))):
+        size = _fitting(name, sizes[name], among)
+        drawn = among[_spread(training.label[among], seed)[:size]]
+        parts[name] = _part(training.image, training.label, np.sort(drawn))
+    return parts
+
+
+def _fitting(name: str, size: int | None, among: np.ndarray) -> int:
+    """The number of images to take of those that are there, None for all."""
+    size = len(among) if size is None else size
+    if not 1 <= size <= len(among):
+        raise InputError(
+            f"{name}: {size} images asked for, the archives have {len(among)} for it; ask for "
+            f"1 to {len(among)}"
+        )
+    return size
+
+
+def _held_tracks(training: Labelled, count: int, seed: int) -> np.ndarray:
+    """Mask of the tracks that validation is drawn from: just enough for `count` images."""
+    track = np.arange(len(training.label)) if training.track is None else training.track
+    _, first, member, frames = np.unique(
+        track, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = _spread(training.label[first], seed)
+    enough = np.searchsorted(np.cumsum(frames[order]), count) + 1
+    return np.isin(member, order[:enough])
+
+
+def _read_mnist(archives: Mapping[str, str]) -> tuple[Labelled, Labelled]:
+    return (
+        read_mnist(archives["train_images"], archives["train_labels"]),
+        read_mnist(archives["test_images"], archives["test_labels"]),
+    )
+
+
+def _read_cifar10(archives: Mapping[str, str]) -> tuple[Labelled, Labelled]:
+    return read_cifar10(archives["binary"])
+
+
+def _read_gtsrb(archives: Mapping[str, str]) -> tuple[Labelled, Labelled]:
+    return (
+        read_gtsrb_training(archives["train_images"]),
+        read_gtsrb_test(archives["test_images"], archives["test_labels"]),
+    )
+
+
+Reader = Callable[[Mapping[str, str]], tuple[Labelled, Labelled]]
+READERS: dict[str, tuple[set[str], Reader]] = {
+    "mnist": ({"train_images", "train_labels", "test_images", "test_labels"}, _read_mnist),
+    "cifar10": ({"binary"}, _read_cifar10),
+    "gtsrb": ({"train_images", "test_images", "test_labels"}, _read_gtsrb),
+}
+
+
+def split_dataset(
+    dataset: str,
+    sizes: Mapping[str, int | None],
+    seed: int,
+    archives: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Split a data set by its name.
+
+    sizes: images in train, validation and test; archives: the downloaded files by their name in
+    the data set's settings, none for digits. Returns and raises as split_digits and split_archives.
+    """
+    archives = archives or {}
+    names, reader = READERS.get(dataset, (set(), None))
+    if dataset != "digits" and reader is None:
+        known = ", ".join(sorted(["digits", *READERS]))
+        raise InputError(f"dataset '{dataset}': no loader; known are {known}")
+    if archives.keys() != names:
+        raise InputError(
+            f"dataset '{dataset}': its archives are {', '.join(sorted(archives)) or 'none'}, "
+            f"expected {', '.join(sorted(names)) or 'none'}; correct the data set's settings"
+        )
+    if reader is None:
+        return split_digits(**sizes, seed=seed)
+    return split_archives(*reader(archives), sizes, seed)

@@ -1,0 +1,189 @@
+"""Sampling images from a denoiser, plain or guided (Algorithm 1), one guidance batch at a time."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.errors import InputError
+from contrastdp.guidance.protocol import Guidance, guided_noise
+from contrastdp.jobs.resume import Finished, Resume
+from contrastdp.networks.execution import autocast, check_precision, faster
+from contrastdp.streams import ImageNoise
+
+
+@torch.no_grad()
+def sample_batch(
+    denoiser: torch.nn.Module,
+    scheduler: SubsequenceScheduler,
+    *,
+    indices: Sequence[int],
+    seed: int,
+    shape: Sequence[int],
+    eta: float = 0.0,
+    guidance: Guidance | None = None,
+    class_labels: Tensor | None = None,
+    micro_batch: int | None = None,
+    initial_scale: float = 1.0,
+    streams: ImageNoise | None = None,
+    guidance_scale: float = 1.0,
+    null_label: int | None = None,
+    variance_type: str = "fixed_small",
+    precision: str = "float32",
+    sizes: list[Tensor] | None = None,
+) -> Tensor:
+    """Sample the images `indices`, coupled by the guidance: (m, C, H, W) in [-1, 1] roughly.
+
+    denoiser(x_t, t[, class_labels]) gives the predicted noise as `.sample` (diffusers' form);
+    scheduler: its timesteps set; seed: image i starts from, and draws, the stream (seed, i);
+    shape: (C, H, W); class_labels: (m,) for a conditional denoiser; micro_batch: how many images
+    pass the denoiser at once, with the same result within rounding. initial_scale: standard
+    deviation of x_T (2 for the paper's N(0, 4I)). streams: draws x_T and the noise in
+    the place of (seed, i), by a method draw(device). e += guidance(x_t, t).
+
+    guidance_scale: w of classifier-free guidance, e = e_null + w (e_label - e_null), where
+    null_label is the denoiser's label for 'no class'; 1 is none. variance_type: of the noise drawn
+    where eta > 0, as SubsequenceScheduler.step says. precision: 'bfloat16' runs the denoiser under
+    autocast. sizes: a list that receives how large the guidance was, (m,) float32 on the CPU: the
+    mean over guided steps of its norm over that of the predicted noise, 0 where none was guided.
+    Nothing but the present state is kept, whatever the number of steps.
+    """
+    check_precision(precision)
+    device = next(denoiser.parameters()).device
+    timesteps = scheduler.timesteps.tolist()
+    streams = streams or ImageNoise(seed, indices, shape)
+    state = initial_scale * streams.draw(device)  # x_T (m, C, H, W)
+    if guidance is not None:
+        guidance.start(list(indices), timesteps, class_labels)
+    total, guided_steps = torch.zeros(len(indices), device=device), 0
+    for timestep in timesteps:
+        with autocast(device, precision):
+            output = predict_noise(
+                denoiser, state, timestep, class_labels, micro_batch, guidance_scale, null_label
+            )
+        if precision != "float32":
+            output = output.to(state.dtype)
+        if guidance is not None:
+            noise = scheduler.noise_of(output, timestep, state)
+            noise, size = guided_noise(guidance, noise, state, timestep, scheduler.abar(timestep))
+            if size is not None:
+                output = scheduler.output_of(noise, timestep, state)
+                total, guided_steps = total + size, guided_steps + 1
+        fresh = streams.draw(device) if eta > 0 else None
+        state = scheduler.step(
+            output, timestep, state, eta, variance_noise=fresh, variance_type=variance_type
+        ).prev_sample
+    if not bool(state.isfinite().all()):
+        raise InputError(
+            f"samples {indices[0]} to {indices[-1]} are not finite; lower lambda or retrain"
+        )
+    if sizes is not None:
+        sizes.append((total / max(guided_steps, 1)).float().cpu())
+    return state
+
+
+def predict_noise(
+    denoiser: torch.nn.Module,
+    state: Tensor,
+    timestep: int,
+    class_labels: Tensor | None = None,
+    micro_batch: int | None = None,
+    guidance_scale: float = 1.0,
+    null_label: int | None = None,
+) -> Tensor:
+    """eps_theta(x_t, t) for states (m, C, H, W), in pieces of `micro_batch`.
+
+    guidance_scale other than 1: e_null + guidance_scale (e_label - e_null), classifier-free
+    guidance (Ho & Salimans 2022), with one more pass of the denoiser; raises InputError without
+    class_labels or null_label.
+    """
+    if guidance_scale != 1.0:
+        if class_labels is None or null_label is None:
+            raise InputError(
+                f"guidance_scale {guidance_scale} needs a class-conditional denoiser with a label "
+                "for 'no class'; train one, or use guidance_scale 1"
+            )
+        null = predict_noise(
+            denoiser, state, timestep, torch.full_like(class_labels, null_label), micro_batch
+        )
+        own = predict_noise(denoiser, state, timestep, class_labels, micro_batch)
+        return null + guidance_scale * (own - null)
+    pieces = state.split(micro_batch or len(state))
+    labels = [None] * len(pieces)
+    if class_labels is not None:
+        labels = class_labels.split(micro_batch or len(state))
+    return torch.cat(
+        [
+            denoiser(piece, timestep, class_labels=label).sample
+            for piece, label in zip(pieces, labels, strict=True)
+        ]
+    )
+
+
+def batches_of_shard(start: int, stop: int, batch: int) -> Iterator[tuple[list[int], slice]]:
+    """The guidance batches that hold images [start, stop): their indices, and which to keep.
+
+    Batch b holds images b * batch to (b + 1) * batch - 1, whatever the shard: a shard that cuts a
+    batch samples all of it and keeps its part, so every shard gives the same images.
+    """
+    if not 0 <= start < stop or batch < 1:
+        raise InputError(f"shard [{start}, {stop}) with batch {batch} is empty; check the counts")
+    for first in range(start // batch * batch, stop, batch):
+        indices = list(range(first, first + batch))
+        yield indices, slice(max(start - first, 0), min(stop - first, batch))
+
+
+def sample_shard(
+    denoiser: torch.nn.Module,
+    scheduler: SubsequenceScheduler,
+    *,
+    start: int,
+    stop: int,
+    batch: int,
+    progress: Callable[[list], Iterable] = iter,
+    classes: int | None = None,
+    sizes: list[Tensor] | None = None,
+    channels_last: bool = False,
+    compiled: str | None = None,
+    resume: Resume | None = None,
+    **settings: Any,
+) -> tuple[Tensor, Tensor]:
+    """Sample the images [start, stop): states (N, C, H, W), and labels (N,), -1 if unconditional.
+
+    batch: images of a guidance batch; progress: wraps the list of batches; classes: how many of the
+    denoiser's labels are sampled, by default all; one label more than them is 'no class'. sizes: as
+    for sample_batch, of the images kept. channels_last, compiled: as `faster` says; resume: where
+    a killed shard's finished batches are kept; settings: of sample_batch. Any shard gives the same
+    images, bit for bit on the CPU.
+    """
+    device = next(denoiser.parameters()).device
+    labels_known = denoiser.config.num_class_embeds
+    if labels_known and classes and labels_known == classes + 1:
+        settings.setdefault("null_label", classes)
+    count = min(classes or labels_known, labels_known) if labels_known else None
+    denoiser = faster(denoiser, channels_last=channels_last, compiled=compiled)
+    states, labels, finished = [], [], Finished(resume)
+
+    def sampled(indices: list[int], keep: slice) -> tuple[Tensor, Tensor]:
+        label, size = class_labels(indices, count), []
+        given = None if label is None else label.to(device)
+        state = sample_batch(
+            denoiser, scheduler, indices=indices, class_labels=given, sizes=size, **settings
+        )
+        return state[keep].cpu(), size[0][keep]
+
+    for indices, keep in progress(list(batches_of_shard(start, stop, batch))):
+        state, size = finished("guidance batch", sampled, indices, keep)
+        label = class_labels(indices, count)
+        states.append(state)
+        labels.append((torch.full((batch,), -1) if label is None else label)[keep])
+        if sizes is not None:
+            sizes.append(size)
+    return torch.cat(states), torch.cat(labels)
+
+
+def class_labels(indices: Sequence[int], classes: int | None) -> Tensor | None:
+    """The label that image i of a class-conditional generator is sampled for: i mod classes."""
+    return None if not classes else torch.tensor(list(indices)) % classes

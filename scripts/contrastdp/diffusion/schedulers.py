@@ -1,0 +1,181 @@
+"""Subsequences of the diffusion's timesteps, and a diffusers scheduler that is exact on them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+from contrastdp.errors import InputError
+
+SPACINGS = ("uniform", "quadratic", "even")
+VARIANCES = ("fixed_small", "fixed_large")
+
+
+def subsequence(train_timesteps: int, steps: int, spacing: str) -> list[int]:
+    """Timesteps of a shortened chain, descending and without duplicates.
+
+    `uniform` is range(0, T, T // S); `quadratic` is int((k / (S - 1))^2 * 0.8 T), k = 0..S-1, as in
+    the DDIM code that the paper uses; `even` is int(k / (S - 1) * (T - 1)), as in the DDPM code
+    of MNIST and GTSRB. Duplicates of the quadratic rule (13 of 200 steps at T = 1000) change
+    nothing at eta = 0 and are left out. Raises InputError for an unknown spacing or a count outside
+    [1, T].
+    """
+    if not 1 <= steps <= train_timesteps:
+        raise InputError(f"steps is {steps}; choose 1 to {train_timesteps}, the training timesteps")
+    last = max(steps - 1, 1)
+    if spacing == "uniform":
+        chosen = range(0, train_timesteps, train_timesteps // steps)
+    elif spacing == "quadratic":
+        chosen = (k * k * train_timesteps * 4 // (5 * last * last) for k in range(steps))
+    elif spacing == "even":
+        chosen = (k * (train_timesteps - 1) // last for k in range(steps))
+    else:
+        raise InputError(f"spacing is '{spacing}'; choose one of {', '.join(SPACINGS)}")
+    return sorted(set(chosen), reverse=True)
+
+
+class SubsequenceScheduler(DDIMScheduler):
+    """DDIM on any descending subsequence of timesteps; eta = 1 is DDPM.
+
+    diffusers' own DDIMScheduler takes t - T // S for the previous timestep, which is wrong for
+    uneven subsequences; here it is the next entry of `timesteps`, and abar = 1 after the last.
+    Saves and loads as a diffusers scheduler.
+    """
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[int] | None = None,
+    ) -> None:
+        """Choose the chain: a count (diffusers' spacing of the config), or explicit `timesteps`."""
+        if timesteps is None:
+            super().set_timesteps(num_inference_steps, device)
+            return
+        chosen = [int(t) for t in timesteps]
+        falling = all(a > b for a, b in pairwise(chosen))
+        if (
+            not chosen
+            or not falling
+            or chosen[0] >= self.config.num_train_timesteps
+            or chosen[-1] < 0
+        ):
+            raise InputError(
+                "timesteps must fall strictly and lie in "
+                f"[0, {self.config.num_train_timesteps}); correct the list"
+            )
+        self.num_inference_steps = len(chosen)
+        self.timesteps = torch.tensor(chosen, device=device)
+
+    def previous_timestep(self, timestep: int) -> int:
+        """The entry after `timestep` in the chain; -1 after the last."""
+        place = (self.timesteps == int(timestep)).nonzero()
+        if not len(place):
+            raise InputError(f"timestep {int(timestep)} is not in the chain; call set_timesteps")
+        following = int(place[-1]) + 1
+        return int(self.timesteps[following]) if following < len(self.timesteps) else -1
+
+    def abar(self, timestep: int) -> float:
+        """abar_t = prod (1 - beta_s), s <= t; 1 for the timestep -1 after the last."""
+        return float(self.alphas_cumprod[timestep]) if timestep >= 0 else 1.0
+
+    # ---------------------------------------------------------------- prediction types
+    def noise_of(
+        self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor
+    ) -> torch.Tensor:
+        """The predicted noise e, whatever the denoiser predicts (e, v or x_0): (N, C, H, W)."""
+        if self.config.prediction_type == "epsilon":
+            return model_output
+        return self._noise_and_clean(model_output, self.abar(int(timestep)), sample)[0]
+
+    def output_of(self, noise: torch.Tensor, timestep: int, sample: torch.Tensor) -> torch.Tensor:
+        """The model output whose predicted noise at x_t = `sample` is `noise`; undoes noise_of."""
+        if self.config.prediction_type == "epsilon":
+            return noise
+        now = self.abar(int(timestep))
+        clean = (sample - (1 - now) ** 0.5 * noise) / now**0.5
+        if self.config.prediction_type == "v_prediction":
+            return now**0.5 * noise - (1 - now) ** 0.5 * clean
+        return clean
+
+    def _noise_and_clean(
+        self, model_output: torch.Tensor, now: float, sample: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predicted e and x_0 of a model output at abar_t = `now`, as prediction_type says."""
+        if self.config.prediction_type == "epsilon":
+            noise = model_output
+            clean = (sample - (1 - now) ** 0.5 * noise) / now**0.5
+        elif self.config.prediction_type == "v_prediction":
+            noise = now**0.5 * model_output + (1 - now) ** 0.5 * sample
+            clean = now**0.5 * sample - (1 - now) ** 0.5 * model_output
+        else:
+            clean = model_output
+            noise = (sample - now**0.5 * clean) / (1 - now) ** 0.5
+        return noise, clean
+
+    # ---------------------------------------------------------------- reverse step
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int,
+        sample: torch.Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        variance_noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+        variance_type: str = "fixed_small",
+    ) -> DDIMSchedulerOutput | tuple:
+        """One reverse step (Eq. 4), all tensors (N, C, H, W), with noise e = `model_output`.
+
+        x0 = (x_t - sqrt(1 - abar_t) e) / sqrt(abar_t), clipped if the config says clip_sample, with
+        e then recomputed (so that eta = 1 is the DDPM posterior mean given x0);
+        x_t' = sqrt(abar_t') x0 + sqrt(1 - abar_t' - c1^2) e + c1 z,
+        c1 = eta sqrt((1 - abar_t / abar_t') (1 - abar_t') / (1 - abar_t)); no noise after the last.
+        variance_type: 'fixed_small' is that; 'fixed_large' draws the noise with
+        eta sqrt(1 - abar_t / abar_t') in the place of c1 and leaves the mean, DDPM's other choice.
+        Raises InputError for another.
+        """
+        if variance_type not in VARIANCES:
+            raise InputError(
+                f"variance_type is '{variance_type}'; choose one of {', '.join(VARIANCES)}"
+            )
+        now, after = self.abar(int(timestep)), self.abar(self.previous_timestep(timestep))
+        noise, clean = self._noise_and_clean(model_output, now, sample)
+        if self.config.clip_sample:
+            clean = clean.clamp(-self.config.clip_sample_range, self.config.clip_sample_range)
+            if use_clipped_model_output:
+                noise = (sample - now**0.5 * clean) / (1 - now) ** 0.5
+        c1 = eta * ((1 - now / after) * (1 - after) / (1 - now)) ** 0.5
+        previous = after**0.5 * clean + max(1 - after - c1 * c1, 0.0) ** 0.5 * noise
+        if c1 > 0:
+            spread = c1 if variance_type == "fixed_small" else eta * (1 - now / after) ** 0.5
+            if variance_noise is None:
+                variance_noise = randn_tensor(
+                    sample.shape, generator=generator, device=sample.device, dtype=sample.dtype
+                )
+            previous = previous + spread * variance_noise
+        if not return_dict:
+            return (previous, clean)
+        return DDIMSchedulerOutput(prev_sample=previous, pred_original_sample=clean)
+
+
+def set_chain(
+    scheduler: SubsequenceScheduler,
+    *,
+    steps: int,
+    spacing: str,
+    timesteps: Sequence[int] | None = None,
+    **rest: Any,
+) -> dict[str, Any]:
+    """Set a sampler's timesteps, `subsequence(T, steps, spacing)` or those given; returns the rest.
+
+    The rest are settings of the steps themselves: eta, variance_type, guidance_scale.
+    """
+    chosen = timesteps or subsequence(scheduler.config.num_train_timesteps, steps, spacing)
+    scheduler.set_timesteps(timesteps=chosen)
+    return rest

@@ -1,0 +1,166 @@
+"""Training a noise predictor: E || e - e_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, t) ||^2."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from contrastdp.data import augmentation, tensors
+from contrastdp.errors import InputError, finite
+from contrastdp.jobs.parallel import ALONE, Group
+from contrastdp.jobs.resume import Resume
+from contrastdp.networks.averaging import AveragedNetwork
+from contrastdp.networks.execution import autocast, check_precision
+
+OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+DECAYS = ("cosine", "constant")
+WEIGHTINGS = ("noise", "velocity")
+
+
+def noise_prediction_loss(
+    denoiser: nn.Module,
+    x0: Tensor,
+    noise: Tensor,
+    timestep: Tensor,
+    abar: Tensor,
+    label: Tensor | None,
+    weighting: str = "noise",
+) -> Tensor:
+    """Mean squared error of the predicted noise (section 2.2).
+
+    x0, noise: (N, C, H, W) or (N, D), images in [-1, 1]; timestep: (N,) int64; abar: (T,)
+    cumulative products. weighting: 'noise' is that; 'velocity' divides each image's error by
+    abar_t, which makes it the error of v = sqrt(abar_t) e - sqrt(1 - abar_t) x_0 (Salimans & Ho
+    2022) and gives the noisy timesteps, where an image's class and shape are decided, more weight.
+    """
+    a = abar[timestep].view(-1, *[1] * (x0.ndim - 1))
+    noisy = a.sqrt() * x0 + (1 - a).sqrt() * noise
+    predicted = denoiser(noisy, timestep, class_labels=label).sample
+    if weighting == "velocity":
+        return ((predicted - noise).square() / a).mean()
+    return F.mse_loss(predicted, noise)
+
+
+def train_denoiser(
+    denoiser: nn.Module,
+    image: Tensor,
+    label: Tensor | None,
+    *,
+    abar: Tensor,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    warmup: int,
+    clip_norm: float,
+    averaging: float,
+    shift: int,
+    generator: torch.Generator,
+    flip: bool = False,
+    optimiser: str = "adamw",
+    weight_decay: float = 0.0,
+    decay: str = "cosine",
+    weighting: str = "noise",
+    micro_batch: int | None = None,
+    precision: str = "float32",
+    channels_last: bool = False,
+    compiled: str | None = None,
+    progress: Callable[[range], Iterable[int]] = iter,
+    resume: Resume | None = None,
+    group: Group = ALONE,
+) -> Iterator[dict[str, float]]:
+    """Train `denoiser` in place and leave its averaged weights in it; yields {step, loss} at times.
+
+    image: (N, C, H, W) in [0, 1]; label: (N,) int64 for a class-conditional denoiser, else None;
+    abar: (T,). optimiser: 'adamw' or 'adam'; linear warm-up of the learning rate, then, as `decay`
+    says, 'cosine' to 0 or 'constant'; gradients clipped to clip_norm. weighting: of
+    noise_prediction_loss. averaging: largest decay of
+    the averaged weights. shift: pixels of augmentation; flip: mirror half of the images, left to
+    right. generator: on the CPU, draws batches, shifts, flips, timesteps and noise; dropout, where
+    a denoiser has it, draws from torch's global one.
+
+    micro_batch: images that pass the denoiser at once, with the same gradient within rounding but
+    for dropout; precision: 'bfloat16' runs the denoiser under autocast, its weights stay float32;
+    channels_last: layout of the convolutions' weights; compiled: a backend of torch.compile, such
+    as 'inductor', None for none. resume: where a killed training's state is kept; what it had
+    yielded is yielded again. group: the processes that train together, all called alike, with the
+    same result within rounding but for dropout and for BatchNorm, of which no denoiser here has
+    any. Raises InputError for an unknown choice and a non-finite loss.
+    """
+    # PAPER: the mean over pixels; the official CIFAR-10 code sums them, which Adam undoes.
+    for what, value, known in (
+        ("optimiser", optimiser, OPTIMISERS),
+        ("decay", decay, DECAYS),
+        ("weighting", weighting, WEIGHTINGS),
+    ):
+        if value not in known:
+            raise InputError(f"{what} is '{value}'; choose {' or '.join(known)}")
+    check_precision(precision)
+    group.check(batch, micro_batch)
+    device = image.device
+    abar = abar.to(device)
+    if channels_last:
+        denoiser.to(memory_format=torch.channels_last)
+    stepping = OPTIMISERS[optimiser](
+        denoiser.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+    )
+    predictor = torch.compile(denoiser, backend=compiled) if compiled else denoiser
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if decay == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(stepping, rate)
+    average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
+    drawn = tensors.Epochs(len(image), batch, generator)
+    denoiser.train()
+    total, since, every = 0.0, 0, max(steps // 40, 1)
+    parts = {"denoiser": denoiser, "optimiser": stepping, "schedule": schedule}
+    parts |= {"average": average, "order": drawn, "generator": generator}
+    first, kept = resume.restore(parts) if resume else (0, {})
+    rows = kept.get("rows", [])
+    yield from rows
+    if kept:
+        total, since = torch.as_tensor(kept["total"]).to(device), kept["since"]
+    for step in progress(range(first, steps)):
+        index = next(drawn).to(device)
+        x0 = augmentation.shift(image[index], shift, generator) * 2 - 1
+        if flip:
+            x0 = augmentation.flip(x0, generator)
+        timestep = torch.randint(0, len(abar), (batch,), generator=generator).to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        chosen = None if label is None else label[index]
+        stepping.zero_grad()
+        group.seed_dropout(generator.initial_seed(), step)
+        losses = []
+        for piece in tensors.batches(batch, micro_batch or batch):
+            own = group.part(piece)
+            with autocast(device, precision):
+                classes = None if chosen is None else chosen[own]
+                loss = noise_prediction_loss(
+                    predictor, x0[own], noise[own], timestep[own], abar, classes, weighting
+                )
+            loss = loss * (len(x0[own]) / batch)
+            loss.backward()
+            losses.append(loss.detach())
+        group.add_up_gradients(denoiser.parameters(), *losses)
+        for loss in losses:
+            total = total + loss
+        nn.utils.clip_grad_norm_(denoiser.parameters(), clip_norm)
+        stepping.step()
+        schedule.step()
+        average.update(step)
+        since += 1
+        if (step + 1) % every == 0 or step + 1 == steps:
+            loss = finite(float(total) / since, "diffusion loss", step + 1)
+            rows.append({"step": step + 1, "loss": loss})
+            yield rows[-1]
+            total, since = 0.0, 0
+        if resume and step + 1 < steps and resume.due():
+            resume.save(step + 1, parts, {"rows": rows, "total": total, "since": since})
+    denoiser.load_state_dict(average.network().state_dict())
+    denoiser.eval()

@@ -1,0 +1,289 @@
+"""Tests that decide the paper's claims on images, over the runs of one of its tables.
+
+Evidence of each is one entry: rows of make_paper_table's runs, one an arm and seed. A contest is an
+arm of one of `generators` against an arm of one of `rivals` that differs in nothing else: data set,
+eps, trainer, real and synthetic images, selection, and the training's batch, steps and shift where
+its row sets them. The rival None has no synthetic images, and as many real ones as the arm's
+generator was trained on, or `real` of them, trained in any way; the rival 'baseline' is the arm's
+own baseline. `where` keeps the arms, and `against` the rivals, with one of the given
+values in a column of the runs ({"printed": ["50K"]}). Robust accuracies of different attacks are
+compared only where the runs say that their data set's may be mixed, and the evidence then names
+them; runs of older tables name no attack.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from contrastdp.errors import InputError
+from contrastdp.evidence.claims import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    Verdict,
+    claim_test,
+    decide,
+    entered_by,
+)
+from contrastdp.evidence.statistics import Estimate, paired_difference
+
+Run = Mapping[str, str]
+ALIKE = ("dataset", "eps", "trainer")
+ALIKE_SYNTHETIC = ("real", "synthetic", "selection", "train_on", "batch", "steps", "shift")
+BASELINE = "baseline"
+MIXTURES = {"mixed": "", "synthetic": "synthetic"}
+
+
+@claim_test
+def gains_everywhere(
+    evidence: Mapping[str, Any],
+    *,
+    generators: Sequence[str],
+    rivals: Sequence[str | None],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+    real: int | None = None,
+    eps: str | None = None,
+    train_on: str | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
+    against: Mapping[str, Sequence[str]] | None = None,
+) -> Verdict:
+    """Whether some generators' arms beat their rivals' in every contest and measure.
+
+    measures: clean, robust or both; real: images of the rival without synthetic ones; eps: of both;
+    train_on: 'mixed' or 'synthetic' arms only. The effect is the smallest mean difference in
+    points, paired over seeds, with its t interval at `level`. Reproduced where every such interval
+    lies above `threshold`; not reproduced where one of k lies below it even at the level
+    1 - (1 - level) / k, so that many contests do not make a loss by chance; else inconclusive, and
+    not run where there is no such contest.
+    """
+    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where, "against": against}
+    contests = _contests(evidence, generators, rivals, **chosen)
+    found = _everywhere(contests, measures, threshold, level)
+    return found or _not_run(generators, rivals, threshold)
+
+
+@claim_test
+def ordered_everywhere(
+    evidence: Mapping[str, Any],
+    *,
+    generators: Sequence[str],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> Verdict:
+    """Whether each of `generators`, the best first, beats the next in every contest and measure.
+
+    Effect and verdict are gains_everywhere's, over the contests of neighbours; not run where one
+    pair of neighbours has no contest.
+    """
+    contests = []
+    for better, worse in pairwise(generators):
+        found = _contests(evidence, [better], [worse], where=where)
+        if not found:
+            return _not_run([better], [worse], threshold)
+        contests += found
+    return _everywhere(contests, measures, threshold, level) or _not_run(
+        generators[:1], generators[1:], threshold
+    )
+
+
+@claim_test
+def gains_in_most(
+    evidence: Mapping[str, Any],
+    *,
+    generators: Sequence[str],
+    rivals: Sequence[str | None],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+    real: int | None = None,
+    eps: str | None = None,
+    train_on: str | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> Verdict:
+    """Whether some generators' arms beat their rivals' in all measures at once in most contests.
+
+    The effect is the share of contests whose mean differences over paired seeds are all positive.
+    Its low counts only contests whose t intervals at `level` are all above 0, its high all but
+    those where one interval is below 0. Reproduced where even the low is above `threshold`.
+    """
+    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where}
+    contests = _contests(evidence, generators, rivals, **chosen)
+    mixed = _mixed(contests, measures)
+    gains = [[_gain(a, b, kind, level)[0] for kind in measures] for a, b in contests]
+    if not gains:
+        return _not_run(generators, rivals, threshold)
+    share = sum(all(gain.mean > 0 for gain in each) for each in gains) / len(gains)
+    low = sum(all(_bounds(gain, 0.0)[0] > 0 for gain in each) for each in gains) / len(gains)
+    high = sum(not any(_below(gain, 0.0) for gain in each) for each in gains) / len(gains)
+    return Verdict(
+        share,
+        low,
+        high,
+        "share of contests",
+        threshold,
+        decide(low, high, threshold, above=True),
+        f"{round(share * len(gains))} of {len(gains)} contests gain in {' and '.join(measures)} "
+        f"accuracy; certain of {low:.2f}, possible in {high:.2f}{mixed}",
+    )
+
+
+# ---------------------------------------------------------------- contests
+def _everywhere(
+    contests: Sequence[tuple[list[Run], list[Run]]],
+    measures: Sequence[str],
+    threshold: float,
+    level: float,
+) -> Verdict | None:
+    mixed = _mixed(contests, measures)
+    # The paper leaves single values out: no difference there.
+    found = [
+        (a, b, kind, *_gain(a, b, kind, level))
+        for a, b in contests
+        for kind in measures
+        if all(run[kind] != "" for run in (*a, *b))
+    ]
+    if not found:
+        return None
+    strict = 1 - (1 - level) / len(found)
+    lost = [item for item in found if _below(_gain(*item[:3], strict)[0], threshold)]
+    a, b, kind, worst, _ = min(found, key=lambda item: item[3].mean)
+    # An interval without width or of one pair tells nothing: it holds the threshold.
+    low, high = _bounds(worst, threshold)
+    certain = all(_bounds(item[3], threshold)[0] > threshold for item in found)
+    verdict = REPRODUCED if certain else NOT_REPRODUCED if lost else INCONCLUSIVE
+    won = sum(item[3].mean > threshold for item in found)
+    return Verdict(
+        worst.mean,
+        low,
+        high,
+        "points, smallest difference",
+        threshold,
+        verdict,
+        f"{won} of {len(found)} differences are above {threshold:g}{_over(found)}; "
+        f"smallest: {kind}, {_name(a)} against {_name(b)}{mixed}",
+    )
+
+
+def _contests(
+    evidence: Mapping[str, Any],
+    generators: Sequence[str],
+    rivals: Sequence[str | None],
+    *,
+    real: int | None = None,
+    eps: str | None = None,
+    train_on: str | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
+    against: Mapping[str, Sequence[str]] | None = None,
+) -> list[tuple[list[Run], list[Run]]]:
+    """Pairs of arms' runs; real: of the rival without synthetic images; eps: of both."""
+    if len(evidence) != 1:
+        raise InputError(f"image claim: has {len(evidence)} pieces of evidence; give one's runs")
+    if train_on is not None and train_on not in MIXTURES:
+        raise InputError(f"image claim: train_on is '{train_on}', expected mixed or synthetic")
+    arms: dict[str, list[Run]] = {}
+    for run in next(iter(evidence.values())):
+        arms.setdefault(run["arm"], []).append(run)
+    return [
+        (one, other)
+        for one in arms.values()
+        for other in arms.values()
+        if one[0]["generator"] in generators
+        and _rival(one[0], other[0], rivals, real)
+        and (eps is None or Fraction(one[0]["eps"]) == Fraction(eps))
+        and (train_on is None or one[0]["train_on"] == MIXTURES[train_on])
+        and _kept(one[0], where)
+        and _kept(other[0], against)
+    ]
+
+
+def _mixed(contests: Sequence[tuple[list[Run], list[Run]]], measures: Sequence[str]) -> str:
+    """Which contests compare different attacks, in words; InputError where that is not allowed."""
+    found = []
+    for one, other in contests if "robust" in measures else ():
+        attacks = sorted({run.get("attack") or "not named" for run in (*one, *other)})
+        if len(attacks) == 1:
+            continue
+        arms = f"arms {_name(one)} and {_name(other)}"
+        if not all(run.get("mixed_attacks") for run in (*one, *other)):
+            raise InputError(
+                f"image claim: {arms} were attacked in different ways ({', '.join(attacks)}); "
+                "attack them alike, or set mixed_attacks under report"
+            )
+        found.append(f"{arms} ({', '.join(attacks)})")
+    if not found:
+        return ""
+    said = "; attacks are mixed, so robust accuracies are not one measure: "
+    return said + ", ".join(dict.fromkeys(found))
+
+
+def _kept(run: Run, columns: Mapping[str, Sequence[str]] | None) -> bool:
+    return all(_cell(run, column) in values for column, values in (columns or {}).items())
+
+
+def _cell(run: Run, column: str) -> str:
+    if column not in run:
+        raise InputError(f"image claim: the runs have no column '{column}'; make the table again")
+    return run[column]
+
+
+def _rival(one: Run, other: Run, rivals: Sequence[str | None], real: int | None) -> bool:
+    if BASELINE in rivals and one["baseline"] == other["arm"]:
+        return True
+    if (other["generator"] or None) not in rivals:
+        return False
+    if any(one[key] != other[key] for key in ALIKE):
+        return False
+    if other["generator"]:
+        return all(one.get(key, "") == other.get(key, "") for key in ALIKE_SYNTHETIC)
+    return int(other["real"]) == (int(one["real"]) if real is None else real)
+
+
+def _gain(
+    one: Sequence[Run], other: Sequence[Run], kind: str, level: float
+) -> tuple[Estimate, int]:
+    values = ({run["seed"]: float(run[kind]) for run in runs} for runs in (one, other))
+    gain = paired_difference(*values, level)
+    if gain is None:
+        raise InputError(
+            f"image claim: arms {_name(one)} and {_name(other)} share no seed; run one more"
+        )
+    return gain, gain.count
+
+
+def _bounds(gain: Estimate, inside: float) -> tuple[float, float]:
+    """The interval; where one pair, or pairs that are all alike, give none, it holds `inside`."""
+    if gain.low is None or gain.high - gain.low < 1e-9:
+        return min(gain.mean, inside), max(gain.mean, inside)
+    return gain.low, gain.high
+
+
+def _below(gain: Estimate, threshold: float) -> bool:
+    return _bounds(gain, threshold)[1] < threshold
+
+
+def _over(found: Sequence[tuple]) -> str:
+    counts = sorted({item[-1] for item in found})
+    if counts == [1]:
+        return ", one pair each"
+    return f" in the mean over {' or '.join(map(str, counts))} pairs"
+
+
+def _name(runs: Sequence[Run]) -> str:
+    return runs[0]["arm"]
+
+
+def _not_run(generators: Sequence[str], rivals: Sequence[str | None], threshold: float) -> Verdict:
+    names = " or ".join(name or "no synthetic images" for name in rivals)
+    said = f"no arm of {' or '.join(generators)} beside one of {names}"
+    nothing = math.nan
+    return Verdict(nothing, nothing, nothing, "points", threshold, NOT_RUN, said)
+
+
+TESTS = entered_by(__name__)

@@ -1,0 +1,1 @@
+"""Guidance of the sampling: what is added to the predicted noise."""

@@ -1,0 +1,85 @@
+"""Classifier guidance (Dhariwal & Nichol 2021)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from contrastdp.guidance.protocol import (
+    EVERY_STEP,
+    Directions,
+    check_finite,
+    check_settings,
+    encoder_view,
+)
+from contrastdp.networks.execution import autocast
+
+
+@dataclass
+class ClassifierGuidance:
+    """-s sqrt(1 - abar_t) grad_{x_t} log p(y | x_t): the probability of y rises.
+
+    e - sqrt(1 - abar_t) s grad log p is the guided noise of DDIM in Dhariwal & Nichol (2021,
+    Algorithm 2); with eta = 1 it moves the mean by s times the step's variance times the gradient,
+    as in their Algorithm 1. Images are not coupled.
+
+    classifier: (m, C, H, W) -> logits (m, classes), or of (x, t) with t (m,) int64 where
+    time_dependent; lambda_: the scale s; abar: timestep -> abar_t, as scheduler.abar. y is the
+    batch's label, or `target` for all, or, where there is neither, index mod classes. noise_factor:
+    without it the factor sqrt(1 - abar_t) is left out, as the official code does. seed: of random
+    directions. window, encoder_input, direction, micro_batch, at, clip, precision: as for
+    ContrastiveGuidance; a first step is guided, too.
+    """
+
+    classifier: Callable[..., Tensor]
+    lambda_: float
+    abar: Callable[[int], float]
+    seed: int = 0
+    window: tuple[int, int] = EVERY_STEP
+    encoder_input: str = "unit"
+    direction: str = "gradient"
+    time_dependent: bool = False
+    target: int | None = None
+    noise_factor: bool = True
+    micro_batch: int | None = None
+    at: str = "state"
+    clip: float | None = None
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
+        self._indices, self._timesteps, self._label = indices, timesteps, label
+        self._directions = Directions(self.direction, self.seed, indices)
+
+    def __call__(self, state: Tensor, timestep: int) -> Tensor | None:
+        if not self.window[0] <= timestep <= self.window[1]:
+            return None
+        pieces = state.split(self.micro_batch or len(state))
+        firsts = [sum(len(piece) for piece in pieces[:k]) for k in range(len(pieces))]
+        slopes = [self._slope(*part, timestep) for part in zip(pieces, firsts, strict=True)]
+        gradient = torch.cat(slopes)
+        check_finite(gradient, timestep, self._timesteps, self._indices)
+        factor = (1 - self.abar(timestep)) ** 0.5 if self.noise_factor else 1.0
+        return -self.lambda_ * factor * self._directions(gradient)
+
+    def _slope(self, piece: Tensor, first: int, timestep: int) -> Tensor:
+        """grad log p(y | x) of images first, first + 1, ... of the batch."""
+        with torch.enable_grad(), autocast(piece.device, self.precision):
+            source = piece.detach().requires_grad_()
+            seen = encoder_view(source, self.encoder_input)
+            when = torch.full((len(piece),), timestep, device=piece.device)
+            logits = self.classifier(seen, when) if self.time_dependent else self.classifier(seen)
+            label = self._targets(first, logits)
+            log_p = logits.float().log_softmax(1).gather(1, label[:, None])
+            return torch.autograd.grad(log_p.sum(), source)[0]
+
+    def _targets(self, first: int, logits: Tensor) -> Tensor:
+        stop = first + len(logits)
+        if self.target is not None:
+            return torch.full((len(logits),), self.target, device=logits.device)
+        if self._label is not None:
+            return self._label[first:stop].to(logits.device)
+        return torch.tensor(self._indices[first:stop], device=logits.device) % logits.shape[1]

@@ -1,0 +1,156 @@
+"""How a script runs as a job: threads, log file, progress, and one line when input is bad."""
+
+import ctypes
+import inspect
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from contrastdp.errors import InputError
+from contrastdp.jobs.gpus import Held, held_gpus
+from contrastdp.jobs.processes import run_together
+
+Item = TypeVar("Item")
+logger = logging.getLogger("contrastdp")
+# By name: it imports torch, which most jobs do without.
+PROCESS = "contrastdp.jobs.member:take_part"
+
+
+def run(
+    function: Callable[..., Any],
+    *,
+    log: str,
+    threads: int,
+    code: str = "",
+    gpus: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> None:
+    """Run `function(**arguments)` as a job: log to `log`, use `threads` threads of the processor.
+
+    code: digest of the script's code, a parameter of every rule so that Snakemake reruns what an
+    edit concerns; logged, else unread. gpus: the arguments of held_gpus, of which `count` is what
+    the rule asks for; where the machine has GPUs, the job sees those alone that it holds, and all
+    of them where gpus is None. A count above 1 means so many processes, each with its own GPU, or
+    on the processor where there is none, and its share of the threads; such a function takes
+    `group`.
+
+    An InputError ends the process with exit status 1 and its one line in log and terminal; any
+    other exception leaves its traceback in the log as well. Once the function has returned, the
+    process heeds no SIGTERM any more.
+    """
+    set_up_log(log, mode="w")
+    set_up_torch(threads)
+    start = time.monotonic()
+    logger.info("%s started, code %s", function.__name__, code)
+    try:
+        with _holding(gpus) as held:
+            if gpus and gpus["count"] > 1:
+                share = max(threads // gpus["count"], 1)
+                common = {"log": log, "threads": share, "arguments": arguments}
+                _run_processes(function, gpus["count"], held, common)
+            else:
+                function(**arguments)
+            finish_in_peace()
+    except InputError as error:
+        logger.error("%s", error)
+        sys.exit(f"error in {function.__name__}: {error}")
+    except BaseException:
+        logger.exception("%s failed", function.__name__)
+        raise
+    logger.info("%s finished in %.1f s", function.__name__, time.monotonic() - start)
+
+
+def finish_in_peace() -> None:
+    """Ignore SIGTERM from now on: the outputs are written and the state to go on from is gone.
+
+    What is left is the end of the process, which takes a second or more with torch and CUDA;
+    ended by a signal then, it would count as failed, and Snakemake delete its outputs.
+    """
+    if threading.current_thread() is threading.main_thread():  # which alone may set handlers
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _holding(gpus: Mapping[str, Any] | None) -> Iterator[Held]:
+    """Hold the job's GPUs, and let CUDA see no others."""
+    if not gpus or not gpus["names"]:
+        yield Held()
+        return
+    with held_gpus(**gpus) as held:
+        let_see(held.names)
+        yield held
+
+
+def let_see(names: Iterable[str]) -> None:
+    """Name the GPUs that CUDA is to see; it looks when it is first used, which is later."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+
+
+# ---------------------------------------------------------------- several processes
+def _run_processes(
+    function: Callable[..., Any], count: int, held: Held, common: dict[str, Any]
+) -> None:
+    """Run a script's function in `count` processes, which are one Group."""
+    if "group" not in inspect.signature(function).parameters:
+        raise InputError(f"gpu {count}: {function.__name__} uses one; ask for gpu 1, and more jobs")
+    script = function.__globals__["__file__"]  # Snakemake runs a copy of it
+    with tempfile.TemporaryDirectory(prefix="contrastdp-") as meeting:
+        common |= {"script": script, "function": function.__name__, "meeting": meeting}
+        tasks = [
+            common | {"rank": rank, "size": count, "gpu": held.names[rank : rank + 1]}
+            for rank in range(count)
+        ]
+        logger.info("%s runs in %d processes", function.__name__, count)
+        run_together(tasks, entry=PROCESS, descriptors=held.descriptors)
+
+
+# ---------------------------------------------------------------- log and torch
+def set_up_log(log: str, mode: str, rank: int = 0) -> None:
+    """Log to a file; of the processes of a job, those but the first tell faults alone."""
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    who = f" process {rank}:" if rank else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s{who} %(message)s"))
+    handler.setLevel(logging.ERROR if rank else logging.INFO)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(handler)
+    warnings.simplefilter("default")
+
+
+def set_up_torch(threads: int) -> None:
+    """Give torch its threads, also where a function imports it later, and let it keep memory."""
+    os.putenv("OMP_NUM_THREADS", str(threads))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    # glibc hands freed tensors' pages back and faults them in again at the next step; keeping them
+    # makes training steps of small networks up to 30% cheaper. -1 and -3 are M_TRIM_THRESHOLD and
+    # M_MMAP_THRESHOLD of malloc.h.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(-3, 2**30)
+        mallopt(-1, 2**31 - 1)
+
+
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """Yield `items` with a progress bar on a terminal and one line a minute in the log."""
+    from tqdm import tqdm
+
+    total = total if total is not None else len(items) if hasattr(items, "__len__") else None
+    last = time.monotonic()
+    bar = tqdm(items, desc=what, total=total, disable=not sys.stderr.isatty(), leave=False)
+    for done, item in enumerate(bar):
+        if time.monotonic() - last >= 60:
+            logger.info("%s: %d of %s", what, done, total if total is not None else "?")
+            last = time.monotonic()
+        yield item

@@ -1,0 +1,1 @@
+"""Classifiers, how they are computed, and what they predict."""

@@ -1,0 +1,72 @@
+"""How a network is computed: precision, memory layout, compiler."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+from contrastdp.errors import InputError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def check_precision(precision: str) -> None:
+    """Raise InputError where a precision is unknown."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is '{precision}'; choose {' or '.join(PRECISIONS)}")
+
+
+def precision_of(network: nn.Module) -> str:
+    """The precision that a network computes in where nothing casts it: that of its weights."""
+    return str(next(network.parameters()).dtype).removeprefix("torch.")
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Run a network in `precision`: 'float32' as it is, 'bfloat16' under autocast."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+class TrainingPass(nn.Module):
+    """A network as training computes it: compiled, in low precision, with float32 logits."""
+
+    def __init__(self, network: nn.Module, *, precision: str, compiled: str | None):
+        """precision: a key of PRECISIONS; compiled: a backend of torch.compile, or None."""
+        super().__init__()
+        self.network = network
+        self._precision = precision
+        self._call = network.forward
+        if compiled:
+            # batches have few sizes; a graph for all sizes is slower, and not always to be had
+            self._call = torch.compile(network.forward, backend=compiled, dynamic=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (N, classes) in float32 of images in float32."""
+        with autocast(x.device, self._precision):
+            return self._call(x).float()
+
+
+def training_pass(network: nn.Module, *, precision: str, compiled: str | None) -> nn.Module:
+    """The network as training computes it; itself in float32 without a compiler.
+
+    Raises InputError for an unknown precision or compiler.
+    """
+    check_precision(precision)
+    if compiled is None and precision == "float32":
+        return network
+    # only now, for the compiler takes long to import
+    if compiled and compiled not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise InputError(f"compiled '{compiled}': unknown; this torch has {', '.join(known)}")
+    return TrainingPass(network, precision=precision, compiled=compiled)
+
+
+def faster(network: Any, *, channels_last: bool = False, compiled: str | None = None) -> Any:
+    """The same network, arranged for speed: equal results within rounding.
+
+    channels_last: weights of convolutions in that layout, which suits images of several channels,
+    on GPUs above all; in place. compiled: a backend of torch.compile ('inductor'), None for none.
+    """
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return torch.compile(network, backend=compiled) if compiled else network

@@ -1,0 +1,1 @@
+"""The plan of a run: settings, experiments, paths. No script imports it."""

@@ -1,0 +1,594 @@
+"""The plan of a run: a scale's data sets, generators and arms, with every setting resolved.
+
+Settings come in layers (config.yaml < datasets/<name>.yaml < scales/<scale>.yaml < command line),
+experiments as rows (generators.tsv, arms.tsv). All are checked here, before any job. Imports
+nothing heavy.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from contrastdp.attack.versions import VERSIONS
+from contrastdp.errors import InputError
+from contrastdp.plan.settings import Row, choose, fraction, merge, parse_rows, validate
+from contrastdp.plan.twins import with_twins
+
+PAPER_TABLES = (
+    *("mnist_fig3", "gtsrb_table3", "cifar10_table2"),
+    *("cifar10_table8", "cifar10_table9", "cifar10_table10", "cifar10_table11"),
+)
+ABLATIONS = PAPER_TABLES[-4:]
+TABLES = (
+    *("robustness", "ablations", "guidance", "evidence", "search", "best"),
+    *PAPER_TABLES,
+)
+SELECTIONS = (
+    *("none", "separability", "gradient_norm", "robust_gradient_norm"),
+    *("entropy", "confidence"),
+)
+GENERATOR_COLUMNS = {
+    "generator": str,
+    "title": str,
+    "denoiser": str,
+    "sampler": str,
+    "steps": int,
+    "spacing": str,
+    "eta": float,
+    "guidance_scale": float,
+    "guidance": str,
+    "pairs": str,
+    "at": str,
+    "encoder_input": str,
+    "direction": str,
+    "head": int,
+    "tau": float,
+    "lambda": float,
+    "window_low": int,
+    "window_high": int,
+    "clip": float,
+    "clamp": bool,
+}
+ARM_COLUMNS = {
+    "scale": str,
+    "arm": str,
+    "title": str,
+    "dataset": str,
+    "generator": str,
+    "real": int,
+    "synthetic": int,
+    "selection": str,
+    "candidates": float,
+    "trainer": str,
+    "seeds": int,
+    "tables": str,
+    "train_on": str,
+    "batch": int,
+    "steps": int,
+    "shift": int,
+    "eps": str,
+    "baseline": str,
+    "reported": str,
+}
+TRAINING_CELLS = ("batch", "steps", "shift")
+SAMPLER_CELLS = ("steps", "spacing", "eta", "guidance_scale")
+IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
+GUIDANCE_CELLS = (
+    *("pairs", "at", "encoder_input", "direction", "head", "tau", "lambda"),
+    *("window_low", "window_high", "clip", "clamp"),
+)
+PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scale's data sets (name -> resolved settings), generators and arms (name -> row).
+
+    pages: tables whose pages the scale's main target makes; mirror: where archives are fetched;
+    comparable: whether every setting is the paper's, so that its numbers may be held against ours;
+    trace: the synthetic image to trace, by arm, seed and its place among the arm's, or None;
+    resume: how often a long step keeps its state.
+    """
+
+    scale: str
+    datasets: dict[str, dict[str, Any]]
+    generators: dict[str, Row]
+    arms: dict[str, Row]
+    pages: list[str] = field(default_factory=list)
+    mirror: dict[str, Any] | None = None
+    comparable: bool = False
+    trace: dict[str, Any] | None = None
+    resume: dict[str, Any] = field(default_factory=dict)
+
+    def table(self, name: str) -> list[str]:
+        """Arms of a table, in the order of arms.tsv."""
+        return [arm for arm, row in self.arms.items() if name in row["tables"]]
+
+    def mixed_attacks(self, table: str) -> list[str]:
+        """Data sets of a table whose arms may be attacked in different ways."""
+        names = {self.arms[arm]["dataset"] for arm in self.table(table)}
+        return sorted(name for name in names if self.datasets[name]["report"]["mixed_attacks"])
+
+    def seeds(self, arm: str, table: str) -> list[int]:
+        """Seeds of an arm in a table: each covers data subset, diffusion, sampling and training."""
+        return self.arms[arm]["tables"][table]
+
+    def tables_of(self, arm: str, seed: int) -> set[str]:
+        """The tables that show this arm with this seed."""
+        return {table for table, seeds in self.arms[arm]["tables"].items() if seed in seeds}
+
+    def sampler(self, dataset: str, generator: str) -> dict[str, Any]:
+        """Steps, spacing, eta, ... of a generator: its cells over the data set's defaults."""
+        row = self.generators[generator]
+        given = {cell: row[cell] for cell in SAMPLER_CELLS if row[cell] is not None}
+        return self.datasets[dataset]["samplers"][row["sampler"]] | given
+
+    def guidance(self, dataset: str, generator: str) -> dict[str, Any] | None:
+        """Settings of a generator's guidance: its cells over the defaults; None where unguided."""
+        row = self.generators[generator]
+        if row["guidance"] is None:
+            return None
+        given = {cell: row[cell] for cell in GUIDANCE_CELLS if row[cell] is not None}
+        return {
+            "loss": row["guidance"],
+            **self.datasets[dataset]["guidances"][row["guidance"]],
+        } | given
+
+    def guidance_files(self, dataset: str, generator: str) -> tuple[str, ...]:
+        """What the generator's guidance reads: 'encoder', 'labeler', 'train' or some of them."""
+        guidance = self.guidance(dataset, generator)
+        if guidance is None:
+            return ()
+        pairs = guidance.get("pairs", "previous")
+        if pairs.startswith("real"):
+            return ("encoder", "train")
+        by_labeler = pairs == "class_conditional" and not self.conditional(dataset, generator)
+        return ("encoder", "labeler") if by_labeler else ("encoder",)
+
+    def conditional(self, dataset: str, generator: str) -> bool:
+        """Whether a generator's images carry their own label."""
+        denoiser = self.generators[generator]["denoiser"]
+        return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
+
+    def attack(self, arm: str) -> dict[str, Any]:
+        """The data set's attack, at the arm's own eps where it has one, with the step in ratio.
+
+        An arm of an ablation table is attacked by the ablations' version.
+        """
+        row = self.arms[arm]
+        attack = dict(self.datasets[row["dataset"]]["attack"])
+        ablations = attack.pop("ablations")
+        attack.pop("last")  # which networks are attacked, not how
+        if row["tables"].keys() & set(ABLATIONS):
+            attack["version"] = ablations
+        elif "mt" in VERSIONS[ablations] and "mt" not in VERSIONS[attack["version"]]:
+            attack.pop("budget", None)  # the ablations' own
+        if row["eps"] is None:
+            return attack
+        step = Fraction(attack["step"]) / Fraction(attack["eps"]) * Fraction(row["eps"])
+        return attack | {"eps": row["eps"], "step": str(step)}
+
+    def version(self, table: str) -> str:
+        """The attack's version that a table of one data set shows."""
+        attack = self.datasets[next(iter(self.of_dataset(table)))]["attack"]
+        return attack["ablations" if table in ABLATIONS else "version"]
+
+    def training(self, arm: str) -> dict[str, Any]:
+        """Settings of an arm's robust training, epochs counted out as steps of its batch."""
+        row = self.arms[arm]
+        given = {cell: row[cell] for cell in TRAINING_CELLS if row[cell] is not None}
+        settings = self.datasets[row["dataset"]]["training"] | given
+        epochs, images = settings.pop("epochs", None), settings.pop("epoch_images", None)
+        if epochs is not None:
+            settings["epoch_steps"] = -(-images // settings["batch"])
+            settings["steps"] = epochs * settings["epoch_steps"]
+        return settings
+
+    def trained_on(self, arm: str) -> int:
+        """Real images that an arm's robust network is trained on."""
+        row = self.arms[arm]
+        return 0 if row["train_on"] == "synthetic" else row["real"]
+
+    def trainer(self, arm: str) -> dict[str, Any]:
+        """Loss, beta and attack steps of an arm's robust training."""
+        row = self.arms[arm]
+        return self.datasets[row["dataset"]]["trainers"][row["trainer"]]
+
+    def identity(self, arm: str, seed: int) -> dict[str, Any]:
+        """What an evaluation says of itself: the arm's row, without what only lays out tables."""
+        return {name: self.arms[arm][name] for name in IDENTITY} | {"seed": seed}
+
+    def guidance_identity(self, arm: str) -> dict[str, Any]:
+        """An arm's row as the table of the guidance's size reads it, with all that guides it."""
+        row = self.arms[arm]
+        guidance = self.guidance(row["dataset"], row["generator"]) or {}
+        own = {name: row[name] for name in ("arm", "title", "dataset", "generator")}
+        own["sampler"] = self.generators[row["generator"]]["sampler"]
+        batch = self.datasets[row["dataset"]]["sampling"]["batch"]
+        return guidance | own | {"seeds": self.seeds(arm, "guidance"), "batch": batch}
+
+    def swept(self, arms: Sequence[str], setting: str) -> list[list[str]]:
+        """Those of `arms` that differ by one setting of their guidance alone, a list each."""
+        alike: dict[str, list[str]] = {}
+        for arm in arms:
+            identity = self.guidance_identity(arm)
+            if "loss" in identity:
+                rest = {k: v for k, v in identity.items() if k not in ("arm", "title", "generator")}
+                alike.setdefault(str(rest | {setting: None}), []).append(arm)
+        return [found for found in alike.values() if len(found) > 1]
+
+    def laid_out(self, table: str) -> list[Row]:
+        """Rows of a table as make_table reads them: identity, title, and the list of seeds."""
+        return [
+            {name: self.arms[arm][name] for name in (*IDENTITY, "title", "baseline")}
+            | {"seeds": self.seeds(arm, table)}
+            for arm in self.table(table)
+        ]
+
+    def paper_rows(self, table: str) -> list[Row]:
+        """Rows of a table of the paper as make_paper_table reads them."""
+        return [
+            row
+            | {
+                "train_on": self.arms[row["arm"]]["train_on"],
+                "eps": self.attack(row["arm"])["eps"],
+                "reported": (self.arms[row["arm"]]["reported"] or "").split(),
+            }
+            for row in self.laid_out(table)
+        ]
+
+    def of_dataset(self, table: str) -> dict[str, list[str]]:
+        """Arms of a table by data set."""
+        found: dict[str, list[str]] = {}
+        for arm in self.table(table):
+            found.setdefault(self.arms[arm]["dataset"], []).append(arm)
+        return found
+
+    def references(self, table: str) -> list[str]:
+        """Arms of a table that differences are taken against, one a data set."""
+        named = [settings["report"]["reference"] for settings in self.datasets.values()]
+        return [arm for arm in named if arm in self.table(table)]
+
+    def sized_generators(self, dataset: str, tables: Sequence[str]) -> dict[str, str]:
+        """Generators (name -> title) with unselected images in `tables`, in order of the arms."""
+        reference = self.arms[self.datasets[dataset]["report"]["reference"]]
+        rows = (self.arms[arm] for table in tables for arm in self.table(table))
+        return {
+            row["generator"]: self.generators[row["generator"]]["title"]
+            for row in rows
+            if row["dataset"] == dataset
+            and row["selection"] == "none"
+            and row["trainer"] == reference["trainer"]
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that was set, for the report: data sets, generators and arms."""
+        return {
+            "data sets": self.datasets,
+            "generators": list(self.generators.values()),
+            "arms": list(self.arms.values()),
+        }
+
+    def candidates(self, arm: str) -> int:
+        """How many images an arm chooses its synthetic ones from."""
+        row = self.arms[arm]
+        return round(row["synthetic"] * row["candidates"])
+
+    def sample_shards(self, arm: str) -> range:
+        """Shards of the arm's generator that hold its candidates."""
+        size = self.datasets[self.arms[arm]["dataset"]]["sampling"]["shard"]
+        return range(-(-self.candidates(arm) // size))
+
+    def attack_shards(self, dataset: str) -> range:
+        """Fixed shards of the data set's test split."""
+        settings = self.datasets[dataset]
+        return range(-(-settings["sizes"]["test"] // settings["attack"]["shard"]))
+
+
+def plan(
+    load_yaml: Callable[[Path], dict[str, Any]],
+    load_rows: Callable[[Path], list[dict[str, str]]],
+    *,
+    folder: Path,
+    command_line: Mapping[str, Any],
+) -> Plan:
+    """Read, merge and check everything under `folder`; InputError names file, row or key."""
+    schema = load_yaml(folder / "schema.yaml")
+    base = load_yaml(folder / "config.yaml")
+    _check_layer(base, schema, ("scale", "run"), "config/config.yaml")
+    of_run = "--config or --configfile"
+    _check_layer(command_line, schema, ("scale", "run", "trace", "twins"), of_run)
+    command_line = dict(command_line)
+    trace, asked = (command_line.pop(key, None) for key in ("trace", "twins"))
+    known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
+    name = merge(base, command_line).get("scale")
+    scale_name = choose(str(name), known, "scale", "config/config.yaml or --config")
+    where = f"config/scales/{scale_name}.yaml"
+    scale = load_yaml(folder / "scales" / f"{scale_name}.yaml")
+    chosen = dict(scale.pop("datasets", None) or {})
+    scale.pop("title", None)
+    comparable = scale.pop("comparable", False)
+    pages = scale.pop("pages", None) or []
+    for page in pages:
+        choose(page, TABLES, "table", f"{where}, pages")
+    twins = scale.pop("twins", None) or []
+    twins, place = (twins, where) if asked is None else (asked, of_run)
+    for table in twins:
+        choose(table, TABLES, "table", f"{place}, twins")
+    _check_layer(scale, schema, ("run",), where)
+    datasets, mirror, resume = {}, None, {}
+    for dataset, overrides in chosen.items():
+        files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
+        choose(dataset, files, "data set", where)
+        own = load_yaml(folder / "datasets" / f"{dataset}.yaml")
+        own_place = f"config/datasets/{dataset}.yaml"
+        _check_layer(own, schema, ("dataset",), own_place)
+        _check_layer(overrides or {}, schema, ("dataset",), f"{where}, datasets.{dataset}")
+        settings = merge(base, own, scale, overrides or {}, command_line)
+        settings.pop("scale")
+        validate(settings, _layer_schema(schema, ("dataset", "run"), complete=True), own_place)
+        mirror, resume = settings.pop("mirror"), settings.pop("resume")
+        _check_dataset(settings, own_place)
+        datasets[dataset] = settings
+    generators = _generators(load_rows(folder / "generators.tsv"), datasets)
+    arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
+    guidance = Plan(scale_name, datasets, generators, arms).guidance
+    arms, generators = with_twins(arms, generators, tables=twins, guidance=guidance)
+    found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable, trace, resume)
+    for dataset in datasets:
+        _check_report(found, dataset, f"data set {dataset}, report")
+    if trace is not None:
+        _check_trace(found, "--config trace")
+    return found
+
+
+def theory(
+    load_yaml: Callable[[Path], dict[str, Any]], *, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Settings of section 3 by rule, from theory.yaml, checked; InputError names the key."""
+    definitions = load_yaml(folder / "schema.yaml")["$defs"]
+    sections = definitions["theory"]
+    layer = {"type": "object", "additionalProperties": False, "properties": sections}
+    layer["required"] = sorted(sections)
+    found = load_yaml(folder / "theory.yaml")
+    whole = {"$defs": definitions, "type": "object", "additionalProperties": False}
+    whole |= {"properties": {"theory": layer}, "required": ["theory"]}
+    validate(found, whole, "config/theory.yaml")
+    return found["theory"]
+
+
+# ---------------------------------------------------------------- layers
+def _layer_schema(
+    schema: Mapping[str, Any], parts: tuple[str, ...], complete: bool = False
+) -> dict[str, Any]:
+    """Schema of one layer: every section, and the keys of `parts`; complete: all are required."""
+    definitions = schema["$defs"]
+    properties = dict(definitions["sections"])
+    for part in parts:
+        properties |= {"scale": {"type": "string"}} if part == "scale" else definitions[part]
+    if not complete:
+        definitions = _optional(definitions)
+        properties = _optional(properties)
+    layer = {"$defs": definitions, "type": "object", "additionalProperties": False}
+    layer["properties"] = properties
+    return layer | ({"required": sorted(properties)} if complete else {})
+
+
+def _optional(node: Any) -> Any:
+    """A schema without its `required`, for a layer that need not be complete."""
+    if isinstance(node, Mapping):
+        return {key: _optional(value) for key, value in node.items() if key != "required"}
+    return node
+
+
+def _check_layer(
+    layer: Mapping[str, Any], schema: Mapping[str, Any], parts: tuple[str, ...], where: str
+) -> None:
+    validate(layer, _layer_schema(schema, parts), where)
+
+
+def _check_dataset(settings: Mapping[str, Any], where: str) -> None:
+    attack, sampling = settings["attack"], settings["sampling"]
+    fraction(attack["eps"], f"{where}, attack.eps")
+    fraction(attack["step"], f"{where}, attack.step")
+    first, ablations = VERSIONS[attack["version"]], attack["ablations"]
+    if VERSIONS[ablations][: len(first)] != first:
+        raise InputError(
+            f"{where}, attack.ablations: {ablations} does not begin with the attacks of version "
+            f"{attack['version']}, whose tables hold some of the same arms; use worst"
+        )
+    if sampling["shard"] % sampling["batch"]:
+        raise InputError(
+            f"{where}: sampling.shard {sampling['shard']} is no multiple of sampling.batch "
+            f"{sampling['batch']}; a shard holds whole guidance batches"
+        )
+
+
+def _check_report(found: Plan, dataset: str, where: str) -> None:
+    shown = found.datasets[dataset]["report"]
+    arms = [arm for arm, row in found.arms.items() if row["dataset"] == dataset]
+    for arm in (shown["reference"], *shown["features"]):
+        choose(arm, arms, "arm", where)
+    real = found.arms[shown["reference"]]["real"]
+    sampled = {
+        row["generator"]
+        for row in found.arms.values()
+        if row["generator"] and (row["dataset"], row["real"]) == (dataset, real)
+    }
+    for generator in (shown["plain"], *shown["guided"]):
+        choose(generator, sampled, "generator among the arms", where)
+
+
+def _check_trace(found: Plan, where: str) -> None:
+    asked = found.trace or {}
+    for name in ("arm", "seed", "image"):
+        if name not in asked:
+            raise InputError(
+                f"{where}: {name} is missing; write "
+                """'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
+            )
+    images = {arm: row["synthetic"] for arm, row in found.arms.items() if row["synthetic"]}
+    arm = choose(asked["arm"], images, "arm with synthetic images", where)
+    if asked["image"] >= images[arm]:
+        raise InputError(
+            f"{where}: image is {asked['image']}; arm '{arm}' has images 0 to {images[arm] - 1}"
+        )
+    seeds = sorted(set().union(*found.arms[arm]["tables"].values()))
+    if asked["seed"] not in seeds:
+        raise InputError(
+            f"{where}: seed is {asked['seed']}; arm '{arm}' has seeds {', '.join(map(str, seeds))}"
+        )
+
+
+# ---------------------------------------------------------------- rows
+def _generators(rows: list[dict[str, str]], datasets: Mapping[str, Any]) -> dict[str, Row]:
+    where = "config/generators.tsv"
+    parsed = parse_rows(rows, GENERATOR_COLUMNS, ["generator"], where)
+    for line, row in enumerate(parsed, 2):
+        place = f"{where}, line {line} ({row['generator']})"
+        for dataset, settings in datasets.items():
+            choose(str(row["denoiser"]), settings["denoisers"], "denoiser", place)
+            choose(str(row["sampler"]), settings["samplers"], "sampler", place)
+            if row["guidance"] is not None:
+                choose(row["guidance"], settings["guidances"], "guidance", place)
+            merged = Plan("", datasets, {row["generator"]: row}, {})
+            _check_generator(merged, dataset, row, place)
+    return {row["generator"]: row for row in parsed}
+
+
+def _check_generator(merged: Plan, dataset: str, row: Row, place: str) -> None:
+    settings = merged.datasets[dataset]
+    sampler = merged.sampler(dataset, row["generator"])
+    total = settings["noise_schedule"]["num_train_timesteps"]
+    if not 1 <= sampler["steps"] <= total:
+        raise InputError(f"{place}: steps is {sampler['steps']}; choose 1 to {total}")
+    choose(sampler["spacing"], ("uniform", "quadratic", "even"), "spacing", place)
+    if not 0 <= sampler["eta"] <= 1:
+        raise InputError(f"{place}: eta is {sampler['eta']}; it must lie in [0, 1]")
+    guidance = merged.guidance(dataset, row["generator"])
+    if guidance is None:
+        set_cells = [cell for cell in GUIDANCE_CELLS if row[cell] is not None]
+        if set_cells:
+            raise InputError(f"{place}: {set_cells[0]} is set without guidance; clear the cell")
+        return
+    _check_guidance(guidance, place)
+
+
+def _check_guidance(guidance: Mapping[str, Any], place: str) -> None:
+    contrastive = ("tau", "head", "pairs")
+    if guidance["loss"] == "classifier":
+        given = [name for name in (*contrastive, "clamp") if name in guidance]
+        if given:
+            raise InputError(
+                f"{place}: {given[0]} is of contrastive guidance alone; clear the cell"
+            )
+    else:
+        missing = [name for name in contrastive if name not in guidance]
+        if missing:
+            raise InputError(f"{place}: guidance has no {missing[0]}; add it to its defaults")
+        choose(guidance["pairs"], PAIRS, "pairs", place)
+        if guidance["tau"] <= 0:
+            raise InputError(f"{place}: tau is {guidance['tau']}; it must be above 0")
+    choose(guidance["at"], ("state", "clean"), "at", place)
+    choose(guidance["direction"], ("gradient", "random"), "direction", place)
+    choose(guidance["encoder_input"], ("unit", "raw"), "encoder_input", place)
+    if guidance.get("clip", 1.0) <= 0:
+        raise InputError(f"{place}: clip is {guidance['clip']}; it must be above 0")
+    if guidance["window_low"] > guidance["window_high"]:
+        raise InputError(f"{place}: window_low is above window_high; exchange them")
+
+
+def _arms(
+    rows: list[dict[str, str]],
+    scale: str,
+    scales: list[str],
+    datasets: Mapping[str, Any],
+    generators: Mapping[str, Row],
+) -> dict[str, Row]:
+    where = "config/arms.tsv"
+    parsed = parse_rows(rows, ARM_COLUMNS, ["scale", "arm"], where)
+    arms, places = {}, {}
+    for line, row in enumerate(parsed, 2):
+        place = f"{where}, line {line} ({row['arm']})"
+        choose(row["scale"], scales, "scale", place)
+        if row["generator"] is not None:
+            choose(row["generator"], generators, "generator", place)
+        if row["scale"] == scale:
+            choose(str(row["dataset"]), datasets, "data set", place)
+            _check_arm(row, datasets[row["dataset"]], place)
+            arms[row["arm"]] = row | {"tables": _tables(row["tables"], row["seeds"], place)}
+            places[row["arm"]] = place
+    for arm, row in arms.items():
+        if row["baseline"] is not None:
+            alike = [
+                name
+                for name, other in arms.items()
+                if (other["dataset"], other["eps"]) == (row["dataset"], row["eps"]) and name != arm
+            ]
+            choose(row["baseline"], alike, "arm of this data set and eps", places[arm])
+            for table in row["tables"]:
+                if table not in PAPER_TABLES:  # those lay out what they have
+                    _check_baseline(row, arms[row["baseline"]], table, places[arm])
+    return arms
+
+
+def _check_baseline(row: Row, other: Row, table: str, place: str) -> None:
+    if other["tables"].get(table) != row["tables"][table]:
+        raise InputError(
+            f"{place}: baseline '{other['arm']}' is not in table '{table}' with the same seeds; "
+            "add it there or name another"
+        )
+
+
+def _tables(cell: str, seeds: int, place: str) -> dict[str, list[int]]:
+    """Seeds by table of a cell such as 'robustness evidence:3-14'; 0 to seeds - 1 where unsaid."""
+    found = {}
+    for text in cell.split():
+        table, _, span = text.partition(":")
+        choose(table, TABLES, "table", place)
+        edges = re.fullmatch(r"(\d+)-(\d+)", span or f"0-{seeds - 1}")
+        if not edges or int(edges[1]) > int(edges[2]):
+            raise InputError(f"{place}: tables has '{text}'; write {table} or {table}:3-14")
+        if table in found:
+            raise InputError(f"{place}: tables names '{table}' twice; remove one")
+        found[table] = list(range(int(edges[1]), int(edges[2]) + 1))
+    return found
+
+
+def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
+    for column in ("title", "real", "synthetic", "trainer", "seeds", "tables"):
+        if row[column] is None:
+            raise InputError(f"{place}: {column} is empty; fill it in")
+    choose(row["trainer"], settings["trainers"], "trainer", place)
+    available = settings["sizes"]["train"]
+    if row["real"] < 1 or (available is not None and row["real"] > available):
+        has = "some" if available is None else available
+        raise InputError(f"{place}: real is {row['real']}; the training split has {has} images")
+    if row["eps"] is not None:
+        fraction(row["eps"], place)
+    for column, least in (("batch", 1), ("steps", 1), ("shift", 0)):
+        if row[column] is not None and row[column] < least:
+            raise InputError(f"{place}: {column} is {row[column]}; it must be {least} or more")
+    if row["train_on"] is not None:
+        choose(row["train_on"], ("synthetic",), "train_on", place)
+    if row["seeds"] < 1:
+        raise InputError(f"{place}: seeds is {row['seeds']}; it must be 1 or more")
+    if row["synthetic"] < 0:
+        raise InputError(f"{place}: synthetic is {row['synthetic']}; it must be 0 or more")
+    if (row["synthetic"] > 0) != (row["generator"] is not None):
+        raise InputError(
+            f"{place}: synthetic is {row['synthetic']} and generator is "
+            f"'{row['generator'] or ''}'; give both or neither"
+        )
+    if row["generator"] is None:
+        if row["train_on"] is not None:
+            raise InputError(f"{place}: train_on is set without synthetic images; clear the cell")
+        return
+    choose(str(row["selection"]), SELECTIONS, "selection", place)
+    if row["candidates"] is None or row["candidates"] < 1:
+        raise InputError(
+            f"{place}: candidates is {row['candidates']}; selection needs 1 or more a chosen image"
+        )

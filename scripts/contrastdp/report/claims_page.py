@@ -1,0 +1,234 @@
+"""The page of all claims: what the paper says and prints, what was found here, on what, and where.
+
+The paper's figures come from its printed values by the test that decides the claim, so no number
+is typed twice.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from os.path import relpath
+from pathlib import Path
+from typing import Any
+
+from contrastdp.errors import InputError
+from contrastdp.evidence import claims
+from contrastdp.evidence.claims import NOT_RUN, Verdict
+from contrastdp.report.markup import markdown_cells, signed
+
+COLUMNS = (
+    *("id", "scope", "statement", "source", "test", "parameters"),
+    *("paper_effect", "paper_words", "effect", "low", "high", "unit", "threshold"),
+    *("verdict", "words", "scale", "data", "subset", "seeds", "n_test", "links"),
+)
+NOT_GIVEN, SIMULATED = "not given", "simulated data"
+PRINTED_FROM = ("dataset", "arm", "generator", "real", "synthetic", "selection", "trainer")
+PRINTED_FROM += ("train_on", "eps", "baseline")
+Row = Mapping[str, Any]
+
+
+# ---------------------------------------------------------------- what the paper prints
+def printed_runs(
+    arms: Sequence[Mapping[str, str]], reported: Mapping[str, Row], table: str
+) -> list[dict[str, str]]:
+    """The printed values of one of the paper's tables, as if they were runs of one seed.
+
+    arms: rows of arms.tsv at the scale `paper`, which say what each reported id was made of;
+    reported: of paper_tables.read_reported; table: such as cifar10_table2. Rows have the columns
+    that the tests of image_claims read; a value that the paper does not give is ''. Of rows of an
+    earlier text version, and of figures, there are none.
+    """
+    dataset, _, number = table.partition("_table")
+    found = []
+    for arm in arms:
+        for name in arm["reported"].split():
+            row = reported.get(name)
+            if row is None:
+                raise InputError(f"arm {arm['arm']}: no reported row has the id '{name}'")
+            if (row["dataset"], row["table"], row["text_version"]) != (dataset, number, "v2"):
+                continue
+            values = {kind: row[f"{kind}_pct"] for kind in ("clean", "robust")}
+            found.append(
+                {key: arm[key] for key in PRINTED_FROM}
+                | {key: "" if value is None else str(value) for key, value in values.items()}
+                | {"seed": "printed", "printed": row["synthetic"]}
+            )
+    return found
+
+
+def printed_cells(reported: Sequence[Mapping[str, str]], variants: Sequence[str]) -> list[dict]:
+    """The printed Gaussian tables (config/reported/gaussian.csv) as one simulation of a variant."""
+    return [
+        {key: row[key] for key in ("table", "angle", "source", "n")}
+        | {"clean": row["clean"], "robust": row["rob"], "variant": variant, "regeneration": "1"}
+        for row in reported
+        for variant in variants
+    ]
+
+
+def judge_printed(
+    listed: Sequence[Row], printed: Row, tests: Mapping[str, Callable[..., Verdict]]
+) -> dict[str, dict[str, Any]]:
+    """Judge the printed values: claim's id -> row of claims.judge, where they can tell.
+
+    listed: claims of config/claims.yaml; printed: evidence by name. Claims on other evidence, and
+    those for which nothing is printed, are left out.
+    """
+    chosen = [claim for claim in listed if set(claim["evidence"]) <= printed.keys()]
+    scopes = list(dict.fromkeys(claim["scope"] for claim in chosen))
+    rows = claims.judge(chosen, printed, scopes=scopes, tests=tests)
+    return {row["id"]: row for row in rows if row["verdict"] != NOT_RUN}
+
+
+# ---------------------------------------------------------------- gathering
+def gather(
+    listed: Sequence[Row],
+    judged: Sequence[Mapping[str, str]],
+    printed: Mapping[str, Row],
+    *,
+    runs: Mapping[str, Sequence[Mapping[str, str]]],
+    links: Mapping[str, Sequence[str]],
+    optional: Sequence[str],
+    scale: str,
+) -> list[dict[str, Any]]:
+    """One row a claim in COLUMNS, in the order of `listed`.
+
+    judged: rows of judge_claims, of all scopes that were run; printed: of judge_printed; runs: by
+    scope, rows of RUN_COLUMNS (none for simulations); links: by scope, paths of what shows the
+    evidence; optional: scopes that are no claims of the paper itself, left out where they were not
+    run. A claim of another scope that was not run is 'not run'. InputError for a judged scope that
+    lacks one of its claims, or has one that is not listed.
+    """
+    found = {row["id"]: row for row in judged}
+    scopes = {row["scope"] for row in judged}
+    _check_complete(listed, found, scopes)
+    rows = []
+    for claim in listed:
+        scope, name = claim["scope"], claim["id"]
+        row = {key: claim[key] for key in ("id", "scope", "statement", "source", "test")}
+        row |= {"parameters": _parameters(claim["parameters"]), "scale": scale}
+        if name in printed:
+            paper = printed[name]
+            row |= {"paper_effect": paper["effect"], "paper_words": paper["evidence"].split(";")[0]}
+            row |= {"unit": paper["unit"]}
+        if name in found:
+            kept = ("effect", "low", "high", "unit", "threshold", "verdict")
+            row |= {key: found[name][key] for key in kept} | {"words": found[name]["evidence"]}
+            row |= _made_of(runs.get(scope, ())) | {"links": " ".join(links.get(scope, ()))}
+        elif scope in optional:
+            continue
+        else:
+            row |= {"verdict": NOT_RUN, "words": f"{scope} is not part of the scale '{scale}'"}
+            row |= {"threshold": claim["parameters"].get("threshold")}
+        rows.append({key: row.get(key) for key in COLUMNS})
+    return rows
+
+
+def _check_complete(listed: Sequence[Row], found: Row, scopes: set[str]) -> None:
+    wanted = {claim["id"] for claim in listed if claim["scope"] in scopes}
+    odd = sorted(wanted ^ found.keys())
+    if odd:
+        raise InputError(
+            f"claim {odd[0]}: is judged but not listed, or listed but not judged with the others "
+            "of its scope; judge its scope again"
+        )
+
+
+def _parameters(parameters: Row) -> str:
+    def said(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return " and ".join(f"{key} {said(inner)}" for key, inner in value.items())
+        if isinstance(value, list):
+            return ", ".join(
+                " over ".join(map(str, each)) if isinstance(each, list) else said(each)
+                for each in value
+            )
+        return "no synthetic images" if value is None else str(value)
+
+    return "; ".join(f"{key}: {said(value)}" for key, value in parameters.items())
+
+
+def _made_of(runs: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    if not runs:
+        return {"data": SIMULATED}
+    missing = [key for key in ("data", "subset") if key not in runs[0]]
+    if missing:
+        raise InputError(f"runs: have no column '{missing[0]}'; make the table again")
+    seeds: dict[str, int] = {}
+    for run in runs:
+        seeds[run["arm"]] = seeds.get(run["arm"], 0) + 1
+    columns = {key: dict.fromkeys(run[key] for run in runs) for key in ("data", "subset", "n_test")}
+    texts = {key: " or ".join(values) for key, values in columns.items()}
+    return texts | {"seeds": " or ".join(map(str, sorted(set(seeds.values()))))}
+
+
+# ---------------------------------------------------------------- for people
+def markdown(
+    rows: Sequence[Row], folder: str | Path, tests: Mapping[str, Callable[..., Verdict]]
+) -> str:
+    """The page as Markdown: a count of the verdicts, the claims, and what each test does.
+
+    folder: where the page will stand, for its links.
+    """
+    verdicts = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, NOT_RUN)
+    counts = [f"{sum(row['verdict'] == verdict for row in rows)} {verdict}" for verdict in verdicts]
+    scale = rows[0]["scale"] if rows else "?"
+    header = ["Claim", "Paper's figures", "Ours [interval]", "Held against", "Verdict"]
+    header += ["What was found", "Test", "Run on", "Evidence"]
+    cells = [
+        [
+            f"{row['statement']} ({row['source']})",
+            _paper(row),
+            _ours(row),
+            "–" if row["threshold"] in (None, "") else f"{float(row['threshold']):g}",
+            f"**{row['verdict']}**",
+            row["words"],
+            f"`{row['test']}` ({row['parameters']})",
+            _run_on(row),
+            ", ".join(
+                f"[{Path(path).name}]({relpath(path, folder)})"
+                for path in (row["links"] or "").split()
+            )
+            or "–",
+        ]
+        for row in rows
+    ]
+    used = dict.fromkeys(row["test"] for row in rows)
+    lines = [
+        f"# The paper's claims, at scale `{scale}`",
+        "",
+        f"Of {len(rows)} claims: {', '.join(counts)}. A claim is reproduced where the whole "
+        "interval of its effect lies on the claimed side of what it is held against, not "
+        "reproduced where none of it does, inconclusive in between. The paper's figures are what "
+        "the same test makes of its printed values, which come without seeds.",
+        "",
+        markdown_cells(header, cells, [False] * len(header)),
+        "The tests:",
+        "",
+        *(f"- `{name}`: {(tests[name].__doc__ or '?').splitlines()[0]}" for name in used),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _paper(row: Row) -> str:
+    if row["paper_effect"] in (None, ""):
+        return NOT_GIVEN
+    return f"{signed(float(row['paper_effect']), '{:g}')} {row['unit']} ({row['paper_words']})"
+
+
+def _ours(row: Row) -> str:
+    if row["verdict"] == NOT_RUN:
+        return "–"
+    effect, low, high = (signed(float(row[key]), "{:g}") for key in ("effect", "low", "high"))
+    # One seed has no spread: what stands as its bounds is the verdict's caution, not an interval.
+    interval = "no interval: one seed" if row["seeds"] == "1" else f"{low}, {high}"
+    return f"{effect} [{interval}] {row['unit']}"
+
+
+def _run_on(row: Row) -> str:
+    if row["verdict"] == NOT_RUN:
+        return "–"
+    if row["data"] == SIMULATED:
+        return SIMULATED
+    part = {"yes": " (subset)", "no": ""}.get(row["subset"], f" (subset: {row['subset']})")
+    seeds = "1 seed" if row["seeds"] == "1" else f"{row['seeds']} seeds"
+    return f"{row['data']}{part}, {row['n_test']} test images, {seeds}"

@@ -1,0 +1,362 @@
+"""The report: one HTML page from tables, figures, evaluations, benchmarks, settings and tags."""
+
+import base64
+import io
+import json
+import os
+import re
+import tokenize
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from contrastdp.errors import InputError
+from contrastdp.files import read_csv
+from contrastdp.report import markup, tables
+
+TEMPLATE = "page.html.j2"
+TAG = re.compile(r"#\s*(PAPER|ASSUME):\s*(.*)")
+
+
+# ---------------------------------------------------------------- what the numbers say
+VERDICTS = {
+    "higher": "Higher",
+    "lower": "Lower",
+    "open": "No difference detected (the interval contains 0)",
+    "same": "Alike in every seed, so without an interval that could tell",
+    "one": "One seed, so nothing can be told from chance",
+}
+CAUTION = (
+    "Each comparison stands alone: the intervals are not widened for their number, so of twenty "
+    "arms that do not differ one is expected to look as if it did."
+)
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Say which arms differ from their reference, from the rows of a robustness table.
+
+    Returns for each reference a `sentence` and `verdicts`, pairs of a phrase and the arms it is
+    true of. An arm counts as higher or lower only where its 95% interval leaves out 0. Where the
+    interval contains 0 no difference was detected, which is not the same as none. One seed has no
+    interval, and one without width (as many images in each seed) is luck, not certainty.
+    """
+    found = []
+    by_name = {row["arm"]: row for row in rows}
+    for reference in dict.fromkeys(row["reference"] for row in rows if row["reference"]):
+        base = by_name[reference]
+        compared = [row for row in rows if row["reference"] == reference]
+        groups: dict[str, list[str]] = {}
+        for row in compared:
+            low, high = row["difference_low"], row["difference_high"]
+            said = f"{row['title']} {markup.signed(row['difference'])}"
+            if low is None:
+                verdict = "one"
+            elif low == high:
+                verdict = "same"
+            else:
+                verdict = "higher" if low > 0 else "lower" if high < 0 else "open"
+                said += f" [{markup.signed(low)}, {markup.signed(high)}]"
+            groups.setdefault(verdict, []).append(said)
+        sentence = (
+            f"Robust accuracy against {base['title']} ({base['robust_mean']:.1f}% of "
+            f"{base['n_test']} test images of {base['dataset']}), in percentage points"
+        )
+        pairs = sorted({row["pairs"] for row in compared})
+        if pairs != [1]:
+            sentence += f" with 95% t intervals over {_or(pairs)} paired seeds"
+        verdicts = [(phrase, groups[key]) for key, phrase in VERDICTS.items() if key in groups]
+        found.append({"sentence": sentence + ":", "verdicts": verdicts})
+    return found
+
+
+def _or(values: Iterable[Any]) -> str:
+    return " or ".join(str(value) for value in values)
+
+
+# ---------------------------------------------------------------- what was run
+def describe_runs(evaluations: tables.Evaluations) -> list[tuple[str, str]]:
+    """Facts about all evaluations: data, arms, seeds, attack, commit, device, package versions."""
+    contents = list(evaluations.values())
+    facts = [
+        ("evaluations", str(len(contents))),
+        ("arms", str(len({content["arm"] for content in contents}))),
+        ("seeds", ", ".join(map(str, sorted({content["seed"] for content in contents})))),
+    ]
+    for dataset in sorted({content["dataset"] for content in contents}):
+        of = [content for content in contents if content["dataset"] == dataset]
+        sizes = _or(sorted({content["n_test"] for content in of}))
+        for attack in {tables.describe_attack(content["attack"]): None for content in of}:
+            facts.append((f"attack on {dataset}", f"{attack}; {sizes} test images"))
+    sources = [content.get("provenance", {}) for content in contents]
+    for key in ("commit", "device", "precision"):
+        found = sorted({str(source.get(key, "unknown")) for source in sources})
+        text = ", ".join(found)
+        if key == "commit" and any(value.endswith("+") for value in found):
+            text += " (+: with changes that were not committed)"
+        facts.append((key, text))
+    versions = [source.get("versions", {}) for source in sources]
+    names = dict.fromkeys(name for version in versions for name in version)
+    each = [
+        f"{name} {_or(sorted({str(version.get(name, 'unknown')) for version in versions}))}"
+        for name in names
+    ]
+    facts.append(("versions", ", ".join(each) or "unknown"))
+    return facts
+
+
+def list_evaluations(
+    evaluations: tables.Evaluations, paths: Sequence[str], folder: Path
+) -> list[dict[str, Any]]:
+    """One row an evaluation: arm, seed, accuracies in percent, link relative to `folder`."""
+    return [
+        {
+            "arm": content["arm"],
+            "seed": content["seed"],
+            "clean": f"{100 * content['clean_accuracy']:.2f}",
+            "robust": f"{100 * content['robust_accuracy']:.2f}",
+            "after": ", ".join(
+                f"{name} {100 * value:.2f}"
+                for name, value in content.get("accuracy_after", {}).items()
+            ),
+            "best": content.get("training", {}).get("best_step", "–"),
+            "link": _relative(path, folder),
+        }
+        for content, path in zip(evaluations.values(), paths, strict=True)
+    ]
+
+
+def list_records(paths: Iterable[str], folder: Path) -> list[str]:
+    """Links to further JSON files (trainings, metrics), relative to `folder`."""
+    return [_relative(path, folder) for path in paths]
+
+
+def _relative(path: str | Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def find_benchmarks(folder: str | Path) -> list[dict[str, str]]:
+    """Benchmark files under `folder`, where each rule has a subfolder: items of rule and path."""
+    folder = Path(folder)
+    return [
+        {"rule": path.relative_to(folder).parts[0], "path": str(path)}
+        for path in sorted(folder.rglob("*.tsv"))
+    ]
+
+
+def sum_benchmarks(benchmarks: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Seconds, jobs and memory of each rule from Snakemake's benchmark files.
+
+    benchmarks: items with `rule` and `path` (TSV with the columns s, max_rss in MiB and
+    cpu_time). A rule's seconds are the sum over its jobs, which may have run beside each other.
+    """
+    rules: dict[str, dict[str, Any]] = {}
+    for item in benchmarks:
+        rule = rules.setdefault(
+            item["rule"],
+            {"rule": item["rule"], "jobs": 0, "seconds": 0.0, "cpu": 0.0, "memory": None},
+        )
+        for row in read_csv(item["path"], delimiter="\t"):
+            seconds = _number(row.get("s"))
+            if seconds is None:
+                raise InputError(f"{item['path']}: column s is no number; delete it and run again")
+            rule["jobs"] += 1
+            rule["seconds"] += seconds
+            rule["cpu"] += _number(row.get("cpu_time")) or 0.0
+            memory = _number(row.get("max_rss"))
+            if memory is not None:
+                rule["memory"] = max(memory, rule["memory"] or 0.0)
+    return list(rules.values())
+
+
+def show_times(rules: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """The cells of sum_benchmarks: rule, jobs, seconds in all and a job, processor, memory."""
+    return [
+        [
+            rule["rule"],
+            str(rule["jobs"]),
+            f"{rule['seconds']:,.1f}",
+            f"{rule['seconds'] / rule['jobs']:,.1f}" if rule["jobs"] else "–",
+            f"{rule['cpu']:,.1f}",
+            "–" if rule["memory"] is None else f"{rule['memory']:,.0f}",
+        ]
+        for rule in rules
+    ]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:  # Snakemake writes NA or - for jobs too short to be measured
+        return None
+
+
+# ---------------------------------------------------------------- settings and tags
+def lay_out_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Settings as sections that a page can show, each with a title, a header and rows of text.
+
+    A list of mappings becomes a table with a line each; other nesting becomes dotted keys.
+    """
+    general = {k: v for k, v in settings.items() if not isinstance(v, Mapping) and not _records(v)}
+    sections = [("general", general)] if general else []
+    sections += [(key, value) for key, value in settings.items() if key not in general]
+    laid = []
+    for title, value in sections:
+        if _records(value):
+            header = list(dict.fromkeys(key for item in value for key in item))
+            rows = [[_text(item.get(key)) for key in header] for item in value]
+        else:
+            header = ["key", "value"]
+            rows = [[key, _text(inner)] for key, inner in _flatten(value)]
+        laid.append({"title": title, "header": header, "rows": rows})
+    return laid
+
+
+def _records(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and len(value) > 0
+        and all(isinstance(item, Mapping) for item in value)
+    )
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from _flatten(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and not _records(value):
+        return ", ".join(_text(item) for item in value)
+    return json.dumps(value, default=str)
+
+
+def gather_tags(sources: Iterable[str]) -> list[dict[str, Any]]:
+    """The PAPER and ASSUME tags of source files: file, line, tag and text, in file order.
+
+    A tag is a comment that begins with PAPER: (differs from or fills in the paper) or ASSUME:
+    (a guess); the comment lines that follow it directly belong to it. In Python files only
+    comments count, not strings.
+    """
+    found = []
+    for source in sources:
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(f"{source}: no such file; name an existing source file") from None
+        last = None  # the line up to which the latest tag reaches
+        for line, comment, alone in _comments(source, text):
+            match = TAG.match(comment)
+            if match:
+                tag, said = match.groups()
+                found.append({"file": str(source), "line": line, "tag": tag, "text": said.strip()})
+                last = line
+            elif last is not None and alone and line == last + 1:
+                found[-1]["text"] += " " + comment.lstrip("# ").strip()
+                last = line
+            else:
+                last = None
+    return found
+
+
+def _comments(source: str, text: str) -> list[tuple[int, str, bool]]:
+    """Comments as (line number, text from '#', stands alone on its line)."""
+    if Path(source).suffix == ".py":
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        return [
+            (token.start[0], token.string, token.line[: token.start[1]].strip() == "")
+            for token in tokens
+            if token.type == tokenize.COMMENT
+        ]
+    return [
+        (number, line[line.index("#") :], line.lstrip().startswith("#"))
+        for number, line in enumerate(text.splitlines(), 1)
+        if "#" in line
+    ]
+
+
+# ---------------------------------------------------------------- parts of the page
+def show_table(table: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """A table as the page shows it; table: `title`, `csv`, and `caption` or `markdown` (a path).
+
+    A robustness table gets its rounded cells and its summary; any other CSV is shown as it is.
+    The caption of a Markdown twin is the text above its table.
+    """
+    text = table.get("caption", "")
+    if table.get("markdown"):
+        lines = Path(table["markdown"]).read_text(encoding="utf-8").splitlines()
+        cut = next((i for i, line in enumerate(lines) if line.startswith("|")), len(lines))
+        text = " ".join(lines[:cut]).strip()
+    raw = read_csv(table["csv"])
+    shown = {"title": table["title"], "caption": text, "link": _relative(table["csv"], folder)}
+    if raw and set(raw[0]) == set(tables.COLUMNS):
+        rows = tables.read_table(table["csv"])
+        header, cells = tables.human_cells(rows)
+        left = 1 + header.index("Trainer")
+        numbers = ("Real", "Synthetic")
+        right = [i >= left or name in numbers for i, name in enumerate(header)]
+        return shown | {"header": header, "rows": cells, "right": right, "summary": rows}
+    header = list(raw[0]) if raw else []
+    cells = [[_short(value) for value in row.values()] for row in raw]
+    right = [all(_number(row[i]) is not None for row in cells) for i in range(len(header))]
+    return shown | {"header": header, "rows": cells, "right": right, "summary": None}
+
+
+def show_claims(path: str, folder: Path) -> dict[str, Any]:
+    """The claims that judge_claims decided: statement, source, effect with interval, verdict."""
+    kept = ("statement", "source", "effect", "low", "high", "unit", "threshold", "verdict")
+    rows = []
+    for number, row in enumerate(read_csv(path), 2):
+        missing = [key for key in (*kept, "evidence") if key not in row]
+        if missing:
+            raise InputError(f"{path}, line {number}: lacks '{missing[0]}'; judge the claims again")
+        effect = f"{_short(row['effect'])} [{_short(row['low'])}, {_short(row['high'])}]"
+        effect = "–" if row["effect"] == "nan" else f"{effect} {row['unit']}"
+        rows.append(
+            (
+                *(row["statement"], row["source"], row["verdict"], effect),
+                *(_short(row["threshold"]), row["evidence"]),
+            )
+        )
+    header = ["Claim", "Source", "Verdict", "Effect [interval]", "Threshold", "Compared"]
+    right = [name == "Threshold" for name in header]
+    return {"header": header, "rows": rows, "right": right, "link": _relative(path, folder)}
+
+
+def _short(text: str) -> str:
+    """A long fraction to four digits; any other text as it is."""
+    number = _number(text)
+    return f"{number:.4g}" if number is not None and "." in text and len(text) > 6 else text
+
+
+def show_figure(figure: Mapping[str, str]) -> dict[str, str]:
+    """A figure with its PNG as a data URI; figure: `title`, `caption`, `png` (a path)."""
+    try:
+        content = Path(figure["png"]).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{figure['png']}: no such file; run the rule that makes it") from None
+    if not content.startswith(b"\x89PNG"):
+        raise InputError(f"{figure['png']}: is not a PNG image; make it again")
+    uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return {"title": figure["title"], "caption": figure.get("caption", ""), "uri": uri}
+
+
+def render(**parts: Any) -> str:
+    """Fill the template; every value is escaped, and a part that is missing is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(**parts)

@@ -1,0 +1,182 @@
+"""The table of sample quality: one row a generator and number of real images, means over seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from contrastdp.errors import InputError
+from contrastdp.evidence.outcomes import difference
+from contrastdp.evidence.statistics import mean_interval
+from contrastdp.files import read_json
+from contrastdp.report.markup import signed
+
+METRICS = (
+    *("frechet", "frechet_error", "frechet_debiased", "frechet_relative"),
+    *("precision", "recall", "density", "coverage"),
+    *("confidence", "confident", "agreement_labeler", "agreement_encoder"),
+    *("nearest", "nearest_heldout", "nearest_ratio", "copies"),
+)
+KEYS = ("dataset", "generator", "real", "seed", "n_heldout", "features", "settings", "rows")
+COLUMNS = (
+    *("dataset", "images", "title", "real", "seeds", "n", "n_heldout"),
+    *(f"{metric}_{what}" for metric in METRICS for what in ("mean", "std")),
+)
+REAL = {"unseen": "Real, unseen", "training": "Real, trained on"}
+Measures = Mapping[tuple[str, int, int], Mapping[str, Any]]
+
+
+def read_measures(paths: Iterable[str]) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """Read files of measure_samples, by (generator, real, seed).
+
+    Raises InputError in one line for a file that lacks a key or a metric, for a second file of one
+    generator, number and seed, and for files of other data, settings or held-out images than the
+    first.
+    """
+    found: dict[tuple[str, int, int], dict[str, Any]] = {}
+    first_path, first = "", {}
+    for path in paths:
+        content = read_json(path)
+        for key in KEYS:
+            if not isinstance(content, dict) or key not in content:
+                raise InputError(f"{path}: lacks '{key}'; delete it and run again")
+        for row, found_in in ({"synthetic": {}} | content["rows"]).items():
+            lacking = [name for name in ("n", *METRICS) if name not in found_in]
+            if lacking:
+                raise InputError(f"{path}: rows.{row} lacks '{lacking[0]}'; measure it again")
+        name = content["generator"], content["real"], content["seed"]
+        if name in found:
+            raise InputError(
+                f"{path}: generator {name[0]} of {name[1]} real images, seed {name[2]}, was given "
+                "twice; give each file once"
+            )
+        if not found:
+            first_path, first = path, content
+        for key in ("dataset", "settings", "n_heldout", "features"):
+            if content[key] != first[key]:
+                how = difference(key, content[key], first[key])
+                raise InputError(f"{path}: {how} in {first_path}; measure both alike")
+        found[name] = content
+    if not found:
+        raise InputError("no measurements given; name at least one")
+    return found
+
+
+def quality_rows(measures: Measures, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows with the keys of COLUMNS: for each number of real images, real ones, then generators.
+
+    titles: generator -> title, in the order of the rows. Mean and standard deviation (ddof = 1)
+    over seeds; what does not apply, or one seed leaves undefined, is None. Raises InputError for a
+    generator without a title.
+    """
+    for generator, _, _ in measures:
+        if generator not in titles:
+            raise InputError(f"generator {generator}: has no title; add it to generators.tsv")
+    rows = []
+    for real in sorted({key[1] for key in measures}):
+        # Real images are measured along with each generator, alike for all of one seed.
+        of_seed = {key[2]: content for key, content in measures.items() if key[1] == real}
+        for images, title in REAL.items():
+            parts = [c["rows"][images] for c in of_seed.values() if images in c["rows"]]
+            if parts:
+                rows.append({"images": images, "title": title, "real": real} | _means(parts))
+        for generator, title in titles.items():
+            parts = [
+                c["rows"]["synthetic"]
+                for key, c in measures.items()
+                if key[:2] == (generator, real)
+            ]
+            if parts:
+                rows.append({"images": generator, "title": title, "real": real} | _means(parts))
+    shared = next(iter(measures.values()))
+    return [row | {key: shared[key] for key in ("dataset", "n_heldout")} for row in rows]
+
+
+def _means(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    counts = sorted({part["n"] for part in parts})
+    if len(counts) > 1:
+        raise InputError(
+            f"seeds measured on {counts[0]} and {counts[-1]} images; measure them alike"
+        )
+    found: dict[str, Any] = {"seeds": len(parts), "n": counts[0]}
+    for metric in METRICS:
+        values = [part[metric] for part in parts]
+        seen = None if None in values else mean_interval(values)
+        found[f"{metric}_mean"] = _rounded(seen.mean) if seen else None
+        found[f"{metric}_std"] = _rounded(seen.std) if seen else None
+    return found
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+# ---------------------------------------------------------------- for people
+SHOWN = {
+    "Fréchet": ("frechet", "{:.2f}"),
+    "Fréchet, debiased": ("frechet_debiased", "{:.2f}"),
+    "Precision": ("precision", "{:.2f}"),
+    "Recall": ("recall", "{:.2f}"),
+    "Density": ("density", "{:.2f}"),
+    "Coverage": ("coverage", "{:.2f}"),
+    "Confidence": ("confidence", "{:.3f}"),
+    "Agreement": ("agreement_encoder", "{:.3f}"),
+    "Nearest": ("nearest", "{:.2f}"),
+    "Ratio": ("nearest_ratio", "{:.2f}"),
+    "Copies": ("copies", "{:.1%}"),
+}
+
+
+def caption(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> str:
+    """What the numbers are, of how many images and seeds; shared: any of the measurements."""
+    counts = sorted({row["seeds"] for row in rows})
+    over = " or ".join(str(count) for count in counts)
+    spread = f"Mean ± standard deviation over {over} seeds" if counts[-1] > 1 else "One seed"
+    n = sorted({row["n"] for row in rows})
+    compared = ", so only rows of the same n compare" if len(n) > 1 else ""
+    sentences = (
+        f"{spread}.",
+        f"All images are held against {rows[0]['n_heldout']} images of the test split, by which "
+        f"nothing was chosen, in the {shared['features']} features of our own encoder, trained on "
+        "the same real images.",
+        "Fréchet: squared distance of Gaussians fitted to the features (not the FID, which has "
+        f"Inception's); it is too large by about c / n{compared}.",
+        "Debiased: the jackknife's estimate without that term, for n well above the number of "
+        f"features; standard error {_errors(rows)} within a seed.",
+        "Precision, recall, density, coverage: with the nearest "
+        f"{shared['settings']['neighbours']} neighbours.",
+        "Confidence: the labeler's mean probability of the label. Agreement: share of labels that "
+        "the encoder gives too.",
+        "Nearest: mean Euclidean distance, pixels in [0, 1], to the nearest real image trained on. "
+        "Ratio: over that of the test images. Copies: share closer to one than 1% of the test "
+        "images are.",
+    )
+    return " ".join(sentences)
+
+
+def _errors(rows: Sequence[Mapping[str, Any]]) -> str:
+    values = sorted(row["frechet_error_mean"] for row in rows)
+    low, high = f"{values[0]:.2f}", f"{values[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], text: str) -> str:
+    """The table as GitHub Markdown, its caption above; text: the caption."""
+    several = len({row["real"] for row in rows}) > 1
+    header = ["Images", *(["Real"] if several else []), "n", *SHOWN]
+    lines = [
+        text,
+        "",
+        "| " + " | ".join(header) + " |",
+        "| :-- " + "| --: " * (len(header) - 1) + "|",
+    ]
+    for row in rows:
+        cells = [row["title"], *([str(row["real"])] if several else []), str(row["n"])]
+        cells += [_cell(row, metric, form) for metric, form in SHOWN.values()]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Mapping[str, Any], metric: str, form: str) -> str:
+    mean, std = row[f"{metric}_mean"], row[f"{metric}_std"]
+    if mean is None:
+        return "–"
+    return signed(mean, form) + ("" if std is None else f" ± {form.format(std)}")

@@ -1,0 +1,497 @@
+"""The robustness table: rows from evaluations, and their CSV, Markdown and LaTeX."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from contrastdp.errors import InputError
+from contrastdp.evidence import comparisons, memorisation
+from contrastdp.evidence.outcomes import as_version, difference
+from contrastdp.evidence.statistics import (
+    mean_interval,
+    paired_difference,
+    standard_errors,
+    wilson_interval,
+)
+from contrastdp.files import read_csv, read_json
+from contrastdp.report.markup import latex_cells, markdown_cells, signed
+
+# What an evaluation must say just as the arm's row does.
+SHARED = ("dataset", "generator", "real", "synthetic", "selection", "trainer")
+ARM_KEYS = ("arm", *SHARED, "seeds", "title")
+EVALUATION_KEYS = (
+    *("arm", "seed", *SHARED),
+    *("n_test", "clean_accuracy", "robust_accuracy", "attack"),
+)
+TEXT = (
+    *("arm", "trainer", "dataset", "generator", "selection", "title", "reference"),
+    *("mcnemar_p", "image_difference"),
+)
+# Columns that older records lack.
+LAST = ("last_clean_mean", "last_robust_mean")
+ADDED = (
+    *("robust_error_seeds", "robust_error_images"),
+    *comparisons.COLUMNS,
+    *LAST,
+    *memorisation.COLUMNS,
+)
+COLUMNS = (
+    *("arm", "real", "synthetic", "trainer", "seeds"),
+    *("clean_mean", "clean_std", "robust_mean", "robust_std", "n_test"),
+    *("clean_low", "clean_high", "robust_low", "robust_high"),
+    *("robust_wilson_low", "robust_wilson_high"),
+    *("difference", "difference_low", "difference_high"),
+    *("pairs", "reference", "dataset", "generator", "selection", "title"),
+    *ADDED,
+)
+LAST_HEADER = "Robust, last"
+LAST_SENTENCE = (
+    "Robust, last: of the last training step's checkpoint, attacked likewise; all else is of the "
+    "one that validation chose."
+)
+WHOLE = ("real", "synthetic", "seeds", "n_test", "pairs", "images_won", "images_lost")
+COMPARED = ("arm", "reference")
+Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+# ---------------------------------------------------------------- reading
+def read_evaluations(
+    paths: Iterable[str], version: str | None = None
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Read evaluation files, by (arm, seed); version: of the attack, as outcomes.as_version says.
+
+    Raises InputError in one line for a file that lacks a key, an accuracy outside [0, 1], an
+    empty test split, or a second file for the same arm and seed.
+    """
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    origin: dict[tuple[str, int], str] = {}
+    for path in paths:
+        content = read_json(path)
+        for key in EVALUATION_KEYS:
+            if not isinstance(content, dict) or key not in content:
+                raise InputError(f"{path}: lacks '{key}'; delete it and run again")
+        for key in ("clean_accuracy", "robust_accuracy"):
+            if not 0 <= content[key] <= 1:
+                raise InputError(f"{path}: {key} is {content[key]}, expected a fraction in [0, 1]")
+        if content["n_test"] < 1:
+            raise InputError(f"{path}: n_test is {content['n_test']}, expected at least 1")
+        name = content["arm"], content["seed"]
+        if name in found:
+            raise InputError(
+                f"{path}: arm {name[0]}, seed {name[1]} was already given by {origin[name]}; "
+                "give each evaluation once"
+            )
+        found[name] = as_version(content, version) if version else content
+        origin[name] = path
+    return found
+
+
+def check_evaluations(
+    evaluations: Evaluations,
+    arms: Sequence[Mapping[str, Any]],
+    mixed_attacks: Collection[str] = (),
+) -> None:
+    """Check that there is one evaluation for each arm and seed, and that rows may be compared.
+
+    mixed_attacks: data sets whose rows may be attacked in different ways (see mixtures). Raises
+    InputError in one line for a missing or unasked evaluation, for one whose dataset,
+    generator, counts, selection, trainer or eps are not the arm's, and for rows of one data set
+    (and of one eps, where the rows have that key) with different test splits or attacks.
+    """
+    wanted = set()
+    for arm in arms:
+        missing = [key for key in ARM_KEYS if key not in arm]
+        if missing:
+            raise InputError(f"arm {arm.get('arm', '?')}: lacks '{missing[0]}'; see arms.tsv")
+        if not arm["seeds"]:
+            raise InputError(f"arm {arm['arm']}: has no seeds; name at least one in arms.tsv")
+        for seed in arm["seeds"]:
+            if (arm["arm"], seed) in wanted:
+                raise InputError(f"arm {arm['arm']}, seed {seed}: named twice; remove one")
+            wanted.add((arm["arm"], seed))
+            if (arm["arm"], seed) not in evaluations:
+                raise InputError(
+                    f"arm {arm['arm']}, seed {seed}: has no evaluation; run its attack first"
+                )
+            for key in SHARED:
+                found = evaluations[arm["arm"], seed][key]
+                if found != arm[key]:
+                    raise InputError(
+                        f"arm {arm['arm']}, seed {seed}: {key} is {found!r} in its evaluation but "
+                        f"{arm[key]!r} in arms.tsv; run it again"
+                    )
+            _check_eps(evaluations[arm["arm"], seed], arm, seed)
+    for name in evaluations.keys() - wanted:
+        raise InputError(f"arm {name[0]}, seed {name[1]}: is evaluated but in no row of this table")
+    for key in ("n_test", "attack"):
+        for name, other in _unlike(evaluations, arms, key):
+            content, first = evaluations[name], evaluations[other]
+            if key == "attack" and content["dataset"] in mixed_attacks:
+                continue
+            raise InputError(
+                f"arm {name[0]}, seed {name[1]}: {difference(key, content[key], first[key])} for "
+                f"arm {other[0]}, seed {other[1]}; rows of one data set need one attack on one "
+                "test split"
+            )
+
+
+def mixtures(evaluations: Evaluations, arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each data set whose rows were attacked in different ways; mostly none."""
+    found: dict[str, list[str]] = {}
+    for name, other in _unlike(evaluations, arms, "attack"):
+        one, first = (evaluations[which]["attack"] for which in (name, other))
+        keys = [key for key in {**first, **one} if one.get(key) != first.get(key)]
+        said = f"arm {name[0]} differs from arm {other[0]} in {', '.join(keys)}"
+        found.setdefault(evaluations[name]["dataset"], []).append(said)
+    return [
+        f"Attacks of {dataset} are mixed, so its robust accuracies are not one measure: "
+        f"{'; '.join(dict.fromkeys(said))}."
+        for dataset, said in found.items()
+    ]
+
+
+def _unlike(
+    evaluations: Evaluations, arms: Sequence[Mapping[str, Any]], key: str
+) -> Iterator[tuple[tuple[str, int], tuple[str, int]]]:
+    """Evaluations, by (arm, seed), that differ in `key` from the first of their group."""
+    first: dict[tuple[str, Any], tuple[str, int]] = {}
+    for arm in sorted(arms, key=lambda arm: arm["arm"]):
+        for seed in sorted(arm["seeds"]):
+            name = arm["arm"], seed
+            other = first.setdefault(group(arm), name)
+            if _plain(evaluations[name][key]) != _plain(evaluations[other][key]):
+                yield name, other
+
+
+def _plain(value: Any) -> Any:
+    """An attack with its eps as a fraction, so that 0.1 is 1/10; any other value as it is."""
+    if isinstance(value, Mapping) and "eps" in value:
+        return {**value, "eps": Fraction(str(value["eps"]))}
+    return value
+
+
+def group(arm: Mapping[str, Any]) -> tuple[str, Any]:
+    """What arms share that may be compared: their data set, and their eps where they have one."""
+    return arm["dataset"], arm.get("eps")
+
+
+def _check_eps(content: Mapping[str, Any], arm: Mapping[str, Any], seed: int) -> None:
+    eps = arm.get("eps")
+    if eps is not None and Fraction(str(content["attack"]["eps"])) != Fraction(str(eps)):
+        raise InputError(
+            f"arm {arm['arm']}, seed {seed}: was attacked with eps {content['attack']['eps']}, not "
+            f"{eps} as in arms.tsv; run it again"
+        )
+
+
+def read_table(path: str | Path) -> list[dict[str, Any]]:
+    """Read a table that make_table wrote: numbers as float or int, an empty cell as None."""
+    return read_typed(path, columns=COLUMNS, text=TEXT, whole=WHOLE, added=ADDED)
+
+
+def read_typed(
+    path: str | Path,
+    *,
+    columns: Sequence[str],
+    text: Collection[str],
+    whole: Collection[str] = (),
+    added: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Read a CSV of just these columns: `text` as str, `whole` as int, the rest as float.
+
+    An empty cell is None, and so is a column of `added` that the file lacks. Raises InputError in
+    one line for other columns or a cell that is no number.
+    """
+    rows = [dict.fromkeys(added, "") | row for row in read_csv(path)]
+    if rows and set(rows[0]) != set(columns):
+        odd = sorted(set(rows[0]) ^ set(columns))[0]
+        raise InputError(f"{path}: column '{odd}' is missing or unknown; make the table again")
+
+    def typed(key: str, cell: str) -> Any:
+        if cell == "" or key in text:
+            return cell or None
+        try:
+            return int(float(cell)) if key in whole else float(cell)
+        except ValueError:
+            raise InputError(f"{path}: {key} is '{cell}', expected a number") from None
+
+    return [{key: typed(key, cell) for key, cell in row.items()} for row in rows]
+
+
+# ---------------------------------------------------------------- rows
+def robustness_rows(
+    evaluations: Evaluations,
+    arms: Sequence[Mapping[str, Any]],
+    reference: str | Sequence[str] | None = None,
+    *,
+    outcomes: comparisons.Outcomes | None = None,
+    nearest: memorisation.Nearest | None = None,
+    mixed_attacks: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """One row an arm, in the order of `arms`, with the keys of COLUMNS; accuracies in percent.
+
+    std: over seeds, ddof = 1; low, high: 95% t interval over seeds; robust_wilson: 95% Wilson
+    interval of the mean robust accuracy over n_test images; difference: robust accuracy minus the
+    reference arm's in percentage points, mean and 95% t interval over the `pairs` seeds that both
+    arms have. reference: an arm's name, or one for each data set; rows of its data set (and eps)
+    only are compared with it, unless an arm names a baseline of its own. robust_error: standard
+    errors of the mean robust accuracy in points, from seeds and from test images; sign_flip_p ...
+    mcnemar_p: comparisons.COLUMNS, of images where outcomes has them; last_..._mean: of last_means;
+    nearest_..._mean: of memorisation.nearest_cells (in pixels' units). All accuracies but the last_
+    ones are of the best checkpoint. What one seed leaves undefined is None.
+    Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
+    or baseline that is no arm of the table.
+    """
+    check_evaluations(evaluations, arms, mixed_attacks)
+    against, by_name = _references(arms, reference), {arm["arm"]: arm for arm in arms}
+    rows = []
+    for arm in arms:
+        percent = {
+            kind: {seed: 100 * evaluations[arm["arm"], seed][kind] for seed in arm["seeds"]}
+            for kind in ("clean_accuracy", "robust_accuracy")
+        }
+        clean = mean_interval(list(percent["clean_accuracy"].values()))
+        robust = mean_interval(list(percent["robust_accuracy"].values()))
+        n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
+        wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
+        own = arm.get("baseline")
+        if own and own not in by_name:
+            raise InputError(
+                f"arm {arm['arm']}: its baseline {own} is no arm of this table; add it"
+            )
+        other = by_name[own] if own else against.get(group(arm))
+        errors = standard_errors([v / 100 for v in percent["robust_accuracy"].values()], n_test)
+        gain, tested = None, dict.fromkeys(comparisons.COLUMNS)
+        if other is not None and other["arm"] != arm["arm"]:
+            gain = paired_difference(
+                percent["robust_accuracy"],
+                {
+                    seed: 100 * evaluations[other["arm"], seed]["robust_accuracy"]
+                    for seed in other["seeds"]
+                },
+            )
+            tested = comparisons.compare(arm, other, "robust", evaluations, outcomes or {})
+        row = {key: arm[key] for key in ("arm", *SHARED, "title")} | {
+            "seeds": len(arm["seeds"]),
+            "clean_mean": clean.mean,
+            "clean_std": clean.std,
+            "robust_mean": robust.mean,
+            "robust_std": robust.std,
+            "n_test": n_test,
+            "clean_low": clean.low,
+            "clean_high": clean.high,
+            "robust_low": robust.low,
+            "robust_high": robust.high,
+            "robust_wilson_low": 100 * wilson[0],
+            "robust_wilson_high": 100 * wilson[1],
+            "difference": gain.mean if gain else None,
+            "difference_low": gain.low if gain else None,
+            "difference_high": gain.high if gain else None,
+            "pairs": gain.count if gain else None,
+            "reference": other["arm"] if gain else None,
+            "robust_error_seeds": None if errors[0] is None else 100 * errors[0],
+            "robust_error_images": 100 * errors[1],
+            **last_means(evaluations, arm),
+            **memorisation.nearest_cells(nearest or {}, arm),
+        }
+        # Four decimals: far below 1 / n_test, and free of the last bits of a float.
+        rounded = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
+        rows.append(rounded | tested)
+    return comparisons.adjusted(rows, COMPARED)
+
+
+def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, float | None]:
+    """Accuracies of the last checkpoint, keys LAST: mean over seeds in percent.
+
+    None unless it was attacked in every seed of the arm.
+    """
+    contents = [evaluations[arm["arm"], seed].get("last") for seed in arm["seeds"]]
+    if None in contents:
+        return dict.fromkeys(LAST)
+    kinds = ("clean_accuracy", "robust_accuracy")
+    return {
+        column: mean_interval([100 * content[kind] for content in contents]).mean
+        for column, kind in zip(LAST, kinds, strict=True)
+    }
+
+
+def _references(
+    arms: Sequence[Mapping[str, Any]], reference: str | Sequence[str] | None
+) -> dict[tuple[str, Any], Mapping[str, Any]]:
+    names = [reference] if isinstance(reference, str) else list(reference or ())
+    by_name = {arm["arm"]: arm for arm in arms}
+    found: dict[tuple[str, Any], Mapping[str, Any]] = {}
+    for name in names:
+        if name not in by_name:
+            raise InputError(f"reference {name}: is no arm of this table; add it or name another")
+        alike = group(by_name[name])
+        if alike in found:
+            raise InputError(f"reference {name}: {alike[0]} has one already; name one a data set")
+        found[alike] = by_name[name]
+    return found
+
+
+# ---------------------------------------------------------------- for people
+def describe_attack(attack: Mapping[str, Any]) -> str:
+    """The attack in words: version, attacks with their steps, norm, eps, seed, package."""
+    steps = attack.get("iterations", {})
+    names = (
+        f"{name} {steps[name]}" if name in steps else name for name in attack.get("attacks", ())
+    )
+    parts = [
+        f"{attack.get('method', 'AutoAttack')} {attack.get('version', '?')} ({', '.join(names)})",
+        f"{attack.get('norm', '?')} ball of eps = {attack.get('eps', '?')}",
+        f"seed {attack.get('seed', '?')}",
+    ]
+    parts += [str(attack[key]) for key in ("package", "precision") if key in attack]
+    return ", ".join(parts)
+
+
+def attack_name(attack: Mapping[str, Any]) -> str:
+    """The attack's version and a digest of all that makes it the same, such as 'standard 0123abcd'.
+
+    Two attacks have one name where check_evaluations takes them for one, eps in any notation.
+    """
+    text = json.dumps(_plain(attack), sort_keys=True, default=str)
+    return f"{attack.get('version', '?')} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def describe_attacks(contents: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each data set and attack of these evaluations, with its test images."""
+    said = (
+        f"{content['dataset']}: {content['n_test']} {content.get('images', 'test images')}; "
+        f"{describe_attack(content['attack'])}."
+        for content in contents
+    )
+    return list(dict.fromkeys(said))
+
+
+def attack_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list[str]:
+    """A sentence for each arm and warning, of the gate or of the attacks, with the seeds.
+
+    titles: of the arms by name; other arms are left out. Evaluations that were recorded without
+    these warnings say nothing.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for (arm, seed), content in sorted(evaluations.items()):
+        title = titles.get(arm)
+        networks = {title: content, f"{title} (last checkpoint)": content.get("last", {})}
+        for network, outcome in networks.items() if title else ():
+            for warning in (*outcome.get("gate", ()), *outcome.get("warnings", ())):
+                count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
+                told = found.setdefault((network, warning["name"], warning["says"]), [])
+                told.append(f"{seed}{count}")
+    return [
+        f"Warning of {network}, {name}: {says} (seed {'; '.join(told)})."
+        for (network, name, says), told in found.items()
+    ]
+
+
+def caption(
+    evaluations: Evaluations, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()
+) -> str:
+    """The table's caption: what the numbers are, test images, seeds, attack, reference, notes."""
+    counts = sorted({row["seeds"] for row in rows})
+    seeds = " or ".join(str(count) for count in counts)
+    spread = (
+        f"mean ± standard deviation over {seeds} seeds [95% t interval]"
+        if counts[-1] > 1
+        else "one seed, so no interval over seeds"
+    )
+    sentences = [f"Accuracy in percent, {spread}."]
+    shown = {row["arm"] for row in rows}
+    sentences += describe_attacks(c for c in evaluations.values() if c["arm"] in shown)
+    sentences += attack_warnings(evaluations, {row["arm"]: row["title"] for row in rows})
+    sentences += notes
+    half = max((row["robust_wilson_high"] - row["robust_wilson_low"]) / 2 for row in rows)
+    sentences.append(
+        f"Another test split of this size could move a robust accuracy by up to {half:.1f} points "
+        "(95% Wilson interval)."
+    )
+    if any(row[LAST[-1]] is not None for row in rows):
+        sentences.append(LAST_SENTENCE)
+    sentences.append(memorisation.sentence(rows))
+    compared = [row for row in rows if row["difference"] is not None]
+    if compared:
+        titles = {row["arm"]: row["title"] for row in rows}
+        names = " or ".join(
+            titles[name] for name in dict.fromkeys(r["reference"] for r in compared)
+        )
+        sentences.append(
+            f"Difference: robust accuracy minus that of {names}, in percentage points, paired over "
+            "seeds [95% t interval]."
+        )
+        sentences.append(comparisons.sentence(rows, COMPARED))
+    return " ".join(filter(None, sentences))
+
+
+def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The header and cells that people read: rounded text, without columns that would be empty."""
+    header = ["Arm", "Real", "Synthetic", "Trainer", "Clean", "Robust"]
+    several = len({row["dataset"] for row in rows}) > 1
+    compared = any(row["difference"] is not None for row in rows)
+    tested = any(row["holm_p"] is not None for row in rows)
+    last = any(row[LAST[-1]] is not None for row in rows)
+    near = any(row[memorisation.COLUMNS[0]] is not None for row in rows)
+    references = {row["reference"] for row in rows}
+    cells = []
+    for row in rows:
+        line = [row["title"], str(row["real"]), str(row["synthetic"]), row["trainer"]]
+        line.append(_spread(row["clean_mean"], row["clean_std"]))
+        line.append(
+            _spread(row["robust_mean"], row["robust_std"])
+            + _interval(row["robust_low"], row["robust_high"], "{:.1f}")
+        )
+        if last:
+            line.append(_number(row[LAST[-1]], "{:.1f}"))
+        if near:
+            line.append(memorisation.text(row))
+        if row["difference"] is not None:
+            line.append(
+                signed(row["difference"])
+                + _interval(row["difference_low"], row["difference_high"], "{:+.2f}")
+            )
+        elif compared:
+            line.append("reference" if row["arm"] in references else "–")
+        if tested:
+            line.append(comparisons.p_text(row["holm_p"]))
+        cells.append(([row["dataset"]] if several else []) + line)
+    header = (["Data"] if several else []) + header + ([LAST_HEADER] if last else [])
+    header += [memorisation.HEADER] if near else []
+    header += ["Difference"] if compared else []
+    header += [comparisons.HEADER] if tested else []
+    return header, cells
+
+
+def _number(value: float | None, pattern: str) -> str:
+    return "–" if value is None else pattern.format(value)
+
+
+def _spread(mean: float, std: float | None) -> str:
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+
+def _interval(low: float | None, high: float | None, pattern: str) -> str:
+    if low is None or high is None:
+        return ""
+    return f" [{signed(low, pattern)}, {signed(high, pattern)}]"
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], text: str) -> str:
+    """The table as GitHub Markdown, its caption above; text: the caption."""
+    header, cells = human_cells(rows)
+    return f"{text}\n\n" + markdown_cells(header, cells, _right(header))
+
+
+def latex_table(rows: Sequence[Mapping[str, Any]], text: str, label: str) -> str:
+    """The table as LaTeX (packages: booktabs); text: the caption, label: after 'tab:'."""
+    header, cells = human_cells(rows)
+    return latex_cells(header, cells, _right(header), text, label)
+
+
+def _right(header: Sequence[str]) -> list[bool]:
+    left = header.index("Trainer") + 1
+    return [i >= left or name in ("Real", "Synthetic") for i, name in enumerate(header)]

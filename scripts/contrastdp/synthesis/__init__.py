@@ -1,0 +1,1 @@
+"""Synthetic images: sampled, labelled, scored, selected, measured, traced."""

@@ -1,0 +1,182 @@
+"""Scores by which synthetic images are chosen (paper, appendix E.3)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from contrastdp.attack.pgd import cross_entropy_gradient, parse_fraction, pgd
+from contrastdp.data.tensors import batches, read_tensors, to_tensor
+from contrastdp.errors import InputError
+from contrastdp.jobs.device import device as resolve
+from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.predict import predict
+from contrastdp.streams import generator
+from contrastdp.synthesis.labelling import label_with
+from contrastdp.synthesis.selection import BLOCK, Candidates
+
+CHUNK = 2**25  # per-sample gradients held at once, in numbers
+
+
+def score_candidates(
+    rule: str,
+    pool: Candidates,
+    *,
+    labeler: str,
+    encoder: str,
+    train: str,
+    real: int,
+    seed: int,
+    eps: str,
+    attack_step: str,
+    attack_steps: int,
+    device: str = "auto",
+) -> np.ndarray:
+    """Score a pool of candidates, of which a block is in memory at a time: (N,) float32.
+
+    labeler, encoder: checkpoints; train: the training split, of which `real` images under `seed`
+    are those that the networks were trained on; eps, attack_step (fractions of the pixel range)
+    and attack_steps are of the robust gradient norm.
+    """
+    place = resolve(device)
+    networks = {"labeler": load_network(labeler, place), "encoder": load_network(encoder, place)}
+    drawn = read_tensors(
+        train,
+        classes=networks["encoder"].settings["classes"],
+        image_shape=pool.image_shape,
+        device=place,
+        real=real,
+        seed=seed,
+    )
+    score = scorer(
+        rule,
+        **networks,
+        real=drawn,
+        attack={
+            "eps": parse_fraction(eps),
+            "step_size": parse_fraction(attack_step, "attack step"),
+            "steps": attack_steps,
+        },
+        stream=generator(seed, "selection"),
+    )
+    # Whole pieces of gradient_norm: rounding then does not tell one block from another.
+    piece = _piece(networks["encoder"])
+    block = piece * max(1, BLOCK // piece) if "gradient" in rule else BLOCK
+    images = pool.images(np.arange(len(pool)), block)
+    scores = [
+        score(to_tensor(image).to(place), label.to(place)).detach().cpu().numpy()
+        for image, label in zip(images, torch.from_numpy(pool.label).split(block), strict=True)
+    ]
+    return np.concatenate(scores).astype(np.float32)
+
+
+def scorer(
+    rule: str,
+    *,
+    labeler: nn.Module,
+    encoder: nn.Module,
+    real: tuple[torch.Tensor, torch.Tensor],
+    attack: dict[str, Any],
+    stream: torch.Generator,
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The score of `rule` as a function of images x (N, C, H, W) in [0, 1] and labels y (N,): (N,).
+
+    entropy and confidence are of the labeler's prediction; the others take the encoder, the
+    separability with the centroids of the `real` images. attack: eps, step_size and steps of
+    robust_gradient_norm, which draws from `stream`. Raises InputError for an unknown rule.
+    """
+    if rule == "confidence":
+        return lambda x, y: label_with(labeler, x, y)[1]
+    if rule == "entropy":
+        return lambda x, y: entropy(predict(labeler, x))
+    if rule == "separability":
+        classes = encoder.settings["classes"]
+        centroid = centroids(_features(encoder, real[0]), real[1], classes)
+        return lambda x, y: separability(_features(encoder, x), centroid)
+    if rule == "gradient_norm":
+        return lambda x, y: gradient_norm(encoder, x, y)
+    if rule == "robust_gradient_norm":
+        return lambda x, y: robust_gradient_norm(encoder, x, y, generator=stream, **attack)
+    raise InputError(f"selection '{rule}': unknown")
+
+
+@torch.no_grad()
+def _features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([network.features(x[piece]) for piece in batches(len(x), 1000)])
+
+
+def centroids(features: torch.Tensor, label: torch.Tensor, classes: int) -> torch.Tensor:
+    """Mean feature of each class: (classes, D). Raises InputError for a class without images."""
+    count = label.bincount(minlength=classes)
+    if (count == 0).any():
+        empty = int((count == 0).nonzero()[0])
+        raise InputError(f"class {empty} has no real image to take a centroid from; draw more")
+    total = features.new_zeros(classes, features.shape[1])
+    return total.index_add_(0, label, features) / count[:, None]
+
+
+def separability(features: torch.Tensor, centroid: torch.Tensor) -> torch.Tensor:
+    """Sum over all classes c of ||f(x) - centroid_c||_2, own class included: (N, D) to (N,)."""
+    return (features[:, None] - centroid[None]).norm(dim=2).sum(dim=1)  # (N, classes, D) -> (N,)
+
+
+def entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats of softmax(logits): (N, classes) to (N,)."""
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
+def gradient_norm(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """||d CE(f(x_i), y_i) / d parameters||_2 of each image: (N,).
+
+    Evaluation mode is expected: BatchNorm would couple the images otherwise.
+    """
+    # ASSUME: 'gradient norm' is with respect to the parameters; the paper does not say.
+    weights = {name: p.detach() for name, p in network.named_parameters()}
+    buffers = dict(network.named_buffers())
+
+    def loss(weights: dict[str, Any], image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        logits = functional_call(network, (weights, buffers), (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    size = _piece(network)
+    one_by_one = vmap(grad(loss), in_dims=(None, 0, 0))
+    norms = []
+    for images, labels in zip(x.split(size), y.split(size), strict=True):
+        gradients = one_by_one(weights, images, labels)
+        squares = [g.flatten(1).square().sum(dim=1) for g in gradients.values()]
+        norms.append(torch.stack(squares).sum(dim=0).sqrt())
+    return torch.cat(norms)
+
+
+def _piece(network: nn.Module) -> int:
+    """How many images' gradients are held at once."""
+    return max(1, CHUNK // sum(p.numel() for p in network.parameters()))
+
+
+def robust_gradient_norm(
+    network: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """The gradient norm of the robust loss, the cross entropy of images under PGD: (N,)."""
+    # ASSUME: the robust loss is PGD's cross entropy; the paper does not say which.
+    x_adv = pgd(
+        network,
+        x,
+        cross_entropy_gradient(y),
+        eps=eps,
+        step_size=step_size,
+        steps=steps,
+        generator=generator,
+    )
+    return gradient_norm(network, x_adv, y)

@@ -1,0 +1,64 @@
+"""A shard of a generator's images from its files: networks, and real images if it reads them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from contrastdp.data.tensors import to_uint8
+from contrastdp.diffusion.denoisers import load_denoiser
+from contrastdp.diffusion.sampling import sample_shard
+from contrastdp.diffusion.schedulers import set_chain
+from contrastdp.guidance.from_files import load_guidance
+from contrastdp.jobs.device import device as resolve
+from contrastdp.jobs.resume import Resume
+from contrastdp.streams import derive_seed
+
+
+def shard_images(
+    *,
+    denoiser: str,
+    encoder: str | None,
+    labeler: str | None,
+    train: str | None,
+    sampler: Mapping[str, Any],
+    guidance: Mapping[str, Any] | None,
+    shape: Sequence[int],
+    classes: int,
+    real: int,
+    start: int,
+    stop: int,
+    batch: int,
+    seed: int,
+    execution: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    progress: Callable[[list], Iterable] = iter,
+    resume: Resume | None = None,
+) -> dict[str, np.ndarray]:
+    """The images [start, stop) of a generator, as write_images takes them.
+
+    denoiser: folder of the diffusion model; encoder, labeler, train: files, as its guidance needs;
+    sampler: of set_chain and sample_batch (steps, spacing, eta, ...); guidance: of build_guidance,
+    None for none; shape: (C, H, W); classes, real: of the data, as load_guidance says; batch:
+    images coupled by the guidance, whose members their indices fix; execution: micro_batch,
+    precision, channels_last, compiled; progress: wraps the list of guidance batches; resume: of
+    sample_shard. Returns image (N, H, W, C) uint8, label (N,), -1 where the generator is
+    unconditional, index and guidance_size. Every image is the same, bit for bit on the CPU,
+    whatever shard it is part of.
+    """
+    place = resolve(device)
+    model, scheduler = load_denoiser(denoiser, place)
+    both = {"classes": classes, "batch": batch} | dict(execution or {})
+    known = {"real": real, "seed": seed, "abar": scheduler.abar, "device": place}
+    files = {"encoder": encoder, "labeler": labeler, "train": train}
+    guide = load_guidance(guidance, **files, **known, **both)
+    part = {"start": start, "stop": stop, "shape": shape, "seed": derive_seed(seed, "sample")}
+    part |= {"progress": progress, "resume": resume, "sizes": []} | set_chain(scheduler, **sampler)
+    state, label = sample_shard(model, scheduler, guidance=guide, **part, **both)
+    return {
+        "image": to_uint8((state + 1) / 2),
+        "label": label.numpy(),
+        "index": np.arange(start, stop),
+        "guidance_size": torch.cat(part["sizes"]).numpy(),
+    }

@@ -1,0 +1,483 @@
+"""Tables 1, 4, 5, 6 and 7 beside the printed values: z-scores, verdicts, misfits, layouts.
+
+The standard error of a printed mean comes from regenerations of the whole experiment: each redraws
+the trials and the 10k test points that a block shares, so both sources of noise are counted.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from contrastdp.errors import InputError
+from contrastdp.theory.gaussian import (
+    REAL,
+    mean_vector,
+    optimal_robust,
+    optimal_standard,
+    robust_error,
+    soft_threshold,
+)
+
+MEASURES = ("clean", "robust")
+ROUNDING = 1e-4 / np.sqrt(12)  # of the four printed decimals, as a standard deviation
+KEY = ("table", "angle", "source", "n")
+COLUMNS = (
+    *("table", "angle", "d", "source", "n", "variant"),
+    *("clean", "clean_std", "robust", "robust_std"),
+    *("paper_clean", "paper_clean_std", "paper_robust", "paper_robust_std"),
+    *("clean_expected", "robust_expected", "clean_difference", "robust_difference"),
+    *("clean_z", "robust_z", "clean_z_trials", "robust_z_trials", "clean_std_z", "robust_std_z"),
+)
+VERDICT_COLUMNS = (
+    *("table", "variant", "cells", "clean_points", "robust_points"),
+    *("points", "points_low", "points_high", "p_fit", "within_2se", "within_2se_trials_only"),
+    *("std_ratio", "largest_z", "largest_z_allowed", "outlying", "verdict"),
+)
+MISFIT_COLUMNS = ("kind", "table", "where", "printed", "expected", "z", "beyond_level", "what")
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in KEY)
+
+
+class Comparison:
+    """Every printed cell beside its simulations.
+
+    cells: rows of the simulation (table, angle, source, n, variant, regeneration, clean,
+    clean_std, robust, robust_std), regeneration 0 being the run as printed and the others giving
+    expected value and spread; reported: rows of the printed tables (table, angle, d, source, n,
+    clean, clean_std, rob, rob_std). InputError where a printed cell has no simulation, or fewer
+    than 10 regenerations.
+
+    Arrays are indexed [variant][measure] -> (regenerations, cells), cells in the printed order.
+    """
+
+    def __init__(self, cells: Iterable[Mapping[str, Any]], reported: Sequence[Mapping[str, Any]]):
+        self.reported = list(reported)
+        place = {_key(row): i for i, row in enumerate(self.reported)}
+        cells = list(cells)
+        self.variants = list(dict.fromkeys(row["variant"] for row in cells))
+        repeats = 1 + max((int(row["regeneration"]) for row in cells), default=0)
+        if repeats < 11:
+            raise InputError(
+                f"cells: has {repeats - 1} regenerations; the spread of a cell needs 10 or more"
+            )
+        names = [f"{m}{s}" for m in MEASURES for s in ("", "_std")]
+        values = {
+            v: {name: np.full((repeats, len(place)), np.nan) for name in names}
+            for v in self.variants
+        }
+        for row in cells:
+            if (i := place.get(_key(row))) is not None:
+                for name in names:
+                    values[row["variant"]][name][int(row["regeneration"]), i] = float(row[name])
+        for v in self.variants:
+            missing = np.isnan(values[v]["clean"]).any(axis=0)
+            if missing.any():
+                cell = dict(zip(KEY, _key(self.reported[missing.argmax()]), strict=True))
+                raise InputError(f"cells: variant {v} lacks {cell}; run simulate_gaussian again")
+        self.first = {v: {k: x[0] for k, x in values[v].items()} for v in self.variants}
+        self.again = {v: {k: x[1:] for k, x in values[v].items()} for v in self.variants}
+        self.paper = {
+            f"{m}{s}": np.array([float(row[f"{short}{s}"]) for row in self.reported])
+            for m, short in zip(MEASURES, ("clean", "rob"), strict=True)
+            for s in ("", "_std")
+        }
+
+    def z(self, variant: str, measure: str) -> np.ndarray:
+        """(expected - printed) / standard error, trial noise and test draw counted; (cells,)."""
+        return _z(self.paper[measure], self.again[variant][measure])
+
+    def z_trials(self, variant: str, measure: str, trials: int) -> np.ndarray:
+        """The same with the printed trial noise only, which ignores the shared test draw."""
+        noise = np.hypot(self.paper[f"{measure}_std"] / np.sqrt(trials), ROUNDING)
+        return (self.again[variant][measure].mean(axis=0) - self.paper[measure]) / noise
+
+    def z_std(self, variant: str, measure: str) -> np.ndarray:
+        """z-score of the printed standard deviation, on the log scale it varies on; (cells,)."""
+        paper = np.maximum(self.paper[f"{measure}_std"], ROUNDING)
+        rounding = ROUNDING / paper
+        again = np.maximum(self.again[variant][f"{measure}_std"], ROUNDING)
+        return _z(np.log(paper), np.log(again), rounding)
+
+    def z_regenerations(self, variant: str, measure: str) -> np.ndarray:
+        """Each regeneration's z-scores against the other regenerations; (regenerations, cells)."""
+        again = self.again[variant][measure]
+        return np.stack([_z(again[r], np.delete(again, r, axis=0)) for r in range(len(again))])
+
+    def difference(self, variant: str, measure: str) -> np.ndarray:
+        """Expected minus printed, as a fraction; (cells,)."""
+        return self.again[variant][measure].mean(axis=0) - self.paper[measure]
+
+    def columns(self, variant: str, trials: int) -> dict[str, np.ndarray]:
+        """The computed columns of gaussian.csv; each (cells,)."""
+        found = dict(self.first[variant])
+        found |= {f"paper_{name}": values for name, values in self.paper.items()}
+        for m in MEASURES:
+            found[f"{m}_expected"] = self.again[variant][m].mean(axis=0)
+            found[f"{m}_difference"] = self.difference(variant, m)
+            found[f"{m}_z"] = self.z(variant, m)
+            found[f"{m}_z_trials"] = self.z_trials(variant, m, trials)
+            found[f"{m}_std_z"] = self.z_std(variant, m)
+        return found
+
+
+def _z(paper: np.ndarray, again: np.ndarray, rounding: float | np.ndarray = ROUNDING) -> np.ndarray:
+    # 1 + 1/R: the expected value is itself the mean of R regenerations.
+    spread = again.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(again))
+    return (again.mean(axis=0) - paper) / np.hypot(spread, rounding)
+
+
+# ---------------------------------------------------------------- rows
+def table_rows(comparison: Comparison, trials: int) -> list[dict[str, Any]]:
+    """The rows of gaussian.csv, in COLUMNS, variant by variant within each printed table.
+
+    clean, robust: one run as printed; *_expected: mean of the regenerations; *_difference: expected
+    minus printed, as fractions; *_z counts trial noise and test draw, *_z_trials the first only.
+    """
+    found = {v: comparison.columns(v, trials) for v in comparison.variants}
+    tables = list(dict.fromkeys(row["table"] for row in comparison.reported))
+    return [
+        {name: row[name] for name in ("table", "angle", "d", "source", "n")}
+        | {"variant": v}
+        | {name: f"{values[i]:.5f}" for name, values in found[v].items()}
+        for table in tables
+        for v in comparison.variants
+        for i, row in enumerate(comparison.reported)
+        if row["table"] == table
+    ]
+
+
+def verdict_rows(comparison: Comparison, *, trials: int, level: float) -> list[dict[str, Any]]:
+    """One verdict per (table, variant), and per variant for all tables ('all').
+
+    points: mean absolute difference over clean and robust cells in percentage points, with the 95%
+    range the setting itself gives over its regenerations (points_low, points_high); p_fit: the
+    share of regenerations whose mean |z| is at least the printed table's. The verdict is `not
+    reproduced` where p_fit <= level, else `reproduced`, with the number of cells whose |z| goes
+    beyond what `level` allows over the whole table (Bonferroni, Student's t). InputError where
+    there are too few regenerations to reject anything at `level`.
+    """
+    repeats = len(comparison.again[comparison.variants[0]]["clean"])
+    if 1 / (repeats + 1) > level:
+        raise InputError(
+            f"cells: {repeats} regenerations cannot reject a table at level {level}; raise "
+            f"regenerations to {int(np.ceil(1 / level)) - 1} or the level"
+        )
+    rows = []
+    tables = list(dict.fromkeys(row["table"] for row in comparison.reported))
+    for v in comparison.variants:
+        everything = {
+            "difference": np.stack([comparison.difference(v, m) for m in MEASURES]),
+            "z": np.stack([comparison.z(v, m) for m in MEASURES]),
+            "trials": np.stack([comparison.z_trials(v, m, trials) for m in MEASURES]),
+            "again_z": np.stack([comparison.z_regenerations(v, m) for m in MEASURES], axis=1),
+            "again": np.stack(
+                [comparison.again[v][m] - comparison.again[v][m].mean(axis=0) for m in MEASURES],
+                axis=1,
+            ),
+            "ratio": np.stack(
+                [
+                    comparison.paper[f"{m}_std"] / comparison.again[v][f"{m}_std"].mean(axis=0)
+                    for m in MEASURES
+                ]
+            ),
+        }
+        for table in (*tables, "all"):
+            # Table 1 reprints cells of Table 6: count them once in 'all'.
+            chosen = np.array(
+                [
+                    row["table"] == table or (table == "all" and not _reprint(row, comparison))
+                    for row in comparison.reported
+                ]
+            )
+            rows.append(
+                {"table": table, "variant": v, "cells": int(chosen.sum())}
+                | _verdict({k: x[..., chosen] for k, x in everything.items()}, level)
+            )
+    return rows
+
+
+def _reprint(row: Mapping[str, Any], comparison: Comparison) -> bool:
+    values = [row[name] for name in ("d", "source", "n", "clean", "clean_std", "rob", "rob_std")]
+    return row["table"] == "1" and any(
+        other["table"] != "1"
+        and [other[name] for name in ("d", "source", "n")] == values[:3]
+        and [other[name] for name in ("clean", "clean_std", "rob", "rob_std")] == values[3:]
+        for other in comparison.reported
+    )
+
+
+def _verdict(x: Mapping[str, np.ndarray], level: float) -> dict[str, Any]:
+    repeats = len(x["again"])
+    size, again = np.abs(x["difference"]), np.abs(x["again"]).mean(axis=(1, 2))
+    low, high = np.percentile(100 * again, (2.5, 97.5))
+    fit, fits = np.abs(x["z"]).mean(), np.abs(x["again_z"]).mean(axis=(1, 2))
+    p_fit = (1 + np.count_nonzero(fits >= fit)) / (repeats + 1)
+    allowed = student.isf(level / 2 / x["z"].size, repeats - 1)
+    outlying = int(np.count_nonzero((np.abs(x["z"]) > allowed).any(axis=0)))
+    if p_fit <= level:
+        verdict = "not reproduced"
+    else:
+        verdict = "reproduced" + (f" but for {outlying} cell(s)" if outlying else "")
+    return {
+        "clean_points": round(100 * size[0].mean(), 3),
+        "robust_points": round(100 * size[1].mean(), 3),
+        "points": round(100 * size.mean(), 3),
+        "points_low": round(low, 3),
+        "points_high": round(high, 3),
+        "p_fit": round(p_fit, 4),
+        "within_2se": round(float((np.abs(x["z"]) <= 2).mean()), 3),
+        "within_2se_trials_only": round(float((np.abs(x["trials"]) <= 2).mean()), 3),
+        "std_ratio": round(float(np.median(x["ratio"])), 3),
+        "largest_z": round(float(np.abs(x["z"]).max()), 2),
+        "largest_z_allowed": round(float(allowed), 2),
+        "outlying": outlying,
+        "verdict": verdict,
+    }
+
+
+# ---------------------------------------------------------------- what does not fit
+def misfit_rows(
+    comparison: Comparison,
+    geometry: Sequence[Mapping[str, Any]],
+    version1: Sequence[Mapping[str, Any]],
+    *,
+    variant: str,
+    notable: float,
+    level: float,
+    test_points: int,
+) -> list[dict[str, Any]]:
+    """What does not fit under `variant`, computed from the printed data; rows in MISFIT_COLUMNS.
+
+    Cells whose mean or standard deviation lies `notable` standard errors off; printed means above
+    the best any classifier can do; robust optima that mu - eps 1 misses; the mean vectors' angles;
+    and the repeated values of version 1's Table 1 (rows shaped as the reported ones).
+    """
+    return [
+        *_outlying_cells(comparison, variant, notable, level),
+        *_beyond_bounds(comparison, geometry, test_points),
+        *_odd_geometry(geometry),
+        *_repeats(version1),
+    ]
+
+
+def _outlying_cells(
+    comparison: Comparison, variant: str, notable: float, level: float
+) -> Iterable[dict[str, Any]]:
+    own = [not _reprint(row, comparison) for row in comparison.reported]
+    repeats = len(comparison.again[variant]["clean"])
+    allowed = student.isf(level / 2 / (4 * sum(own)), repeats - 1)
+    for suffix, of in (("", comparison.z), ("_std", comparison.z_std)):
+        for m in MEASURES:
+            z = of(variant, m)
+            expected = comparison.again[variant][f"{m}{suffix}"].mean(axis=0)
+            for i in np.flatnonzero((np.abs(z) >= notable) & own):
+                row = comparison.reported[i]
+                yield {
+                    "kind": "standard deviation" if suffix else "mean",
+                    "table": row["table"],
+                    "where": f"{row['angle']} degrees, {_source(row['source'])}, n = {row['n']}",
+                    "printed": comparison.paper[f"{m}{suffix}"][i],
+                    "expected": round(expected[i], 5),
+                    "z": round(z[i], 2),
+                    "beyond_level": abs(z[i]) > allowed,
+                    "what": f"{m} accuracy's {'spread' if suffix else 'mean'} under '{variant}'",
+                }
+
+
+def _source(source: str) -> str:
+    return source if source == REAL else f"c = {source}"
+
+
+def _beyond_bounds(
+    comparison: Comparison, geometry: Sequence[Mapping[str, Any]], test_points: int
+) -> Iterable[dict[str, Any]]:
+    for setting in geometry:
+        if "same_as" in setting:
+            continue
+        mu, sigma, eps = mean_vector(setting["mu"]), setting["sigma"], setting["eps"]
+        best = {
+            "clean": 1 - robust_error(optimal_standard(mu), mu, sigma, 0.0),
+            "robust": 1 - robust_error(optimal_robust(mu, eps), mu, sigma, eps),
+        }
+        for m in MEASURES:
+            printed = [
+                (comparison.paper[m][i], row)
+                for i, row in enumerate(comparison.reported)
+                if (row["table"], row["angle"]) == (str(setting["table"]), str(setting["angle"]))
+            ]
+            above = [value for value, _ in printed if value > best[m]]
+            if above:
+                value, row = max(printed, key=lambda pair: pair[0])
+                z = (value - best[m]) / np.sqrt(best[m] * (1 - best[m]) / test_points)
+                yield {
+                    "kind": "bound",
+                    "table": row["table"],
+                    "where": f"{row['angle']} degrees, {_source(row['source'])}, n = {row['n']}",
+                    "printed": value,
+                    "expected": round(float(best[m]), 5),
+                    "z": round(float(z), 2),
+                    "beyond_level": False,
+                    "what": f"largest of {len(above)} printed {m} means above what any classifier "
+                    "reaches in expectation; z in standard errors of the test draw",
+                }
+
+
+def _odd_geometry(geometry: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    for setting in geometry:
+        if "same_as" in setting or len(mean_vector(setting["mu"])) != 2:
+            continue
+        mu, eps = mean_vector(setting["mu"]), setting["eps"]
+        diagonal = _degrees(mu, np.ones(2))
+        shared = {"table": str(setting["table"]), "z": None, "beyond_level": None}
+        if abs(diagonal - float(setting["angle"])) > 1e-3:
+            yield shared | {
+                "kind": "geometry",
+                "where": f"{setting['angle']} degrees",
+                "printed": float(setting["angle"]),
+                "expected": round(diagonal, 2),
+                "what": "printed angle between mu and eps 1, and the angle of the mu that fits",
+            }
+        off = _degrees(mu - eps, soft_threshold(mu, eps))
+        if setting["synthetic"] == "mu-eps" and off > 1e-4:
+            yield shared | {
+                "kind": "geometry",
+                "where": f"{setting['angle']} degrees",
+                "printed": 0.0,
+                "expected": round(off, 2),
+                "what": "degrees between mu - eps 1, printed as the robust optimum, and T_eps(mu)",
+            }
+
+
+def _degrees(a: np.ndarray, b: np.ndarray) -> float:
+    cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def _repeats(version1: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    names = ("clean", "clean_std", "rob", "rob_std")
+    shared = {"printed": None, "expected": None, "z": None, "beyond_level": None}
+    for d in dict.fromkeys(row["d"] for row in version1):
+        rows = [row for row in version1 if row["d"] == d]
+        real = {row["n"]: [row[k] for k in names] for row in rows if row["source"] == REAL}
+        for source in dict.fromkeys(row["source"] for row in rows if row["source"] != REAL):
+            same = [
+                row
+                for row in rows
+                if row["source"] == source and real.get(row["n"]) == [row[k] for k in names]
+            ]
+            if same:
+                yield shared | {
+                    "kind": "version 1",
+                    "table": rows[0]["table"],
+                    "where": f"d = {d}",
+                    "what": f"{len(same)} of {len(real)} Real rows are those of c = {source}",
+                }
+        repeated = [row for row in rows if row["rob"] == row["rob_std"]]
+        if repeated:
+            yield shared | {
+                "kind": "version 1",
+                "table": rows[0]["table"],
+                "where": f"d = {d}",
+                "what": f"{len(repeated)} of {len(rows)} robust deviations repeat the mean",
+            }
+
+
+# ---------------------------------------------------------------- layouts
+def layout(rows: Sequence[Mapping[str, Any]], table: str) -> tuple[list[str], list[list[str]]]:
+    """One printed table, printed and ours side by side: header and cells of text.
+
+    rows: as from `table_rows`. A dagger marks a printed value more than 2 standard errors from the
+    variant's expected value.
+    """
+    chosen = [row for row in rows if row["table"] == table]
+    angles = list(dict.fromkeys(row["angle"] for row in chosen))
+    variants = list(dict.fromkeys(row["variant"] for row in chosen))
+    cell = {(r["source"], r["n"], r["angle"], r["variant"]): r for r in chosen}
+    header = ["source", "n"]
+    for angle in angles:
+        for name in ("acc", "rob acc"):
+            header += [f"{angle}° {name}, {who}" for who in ("printed", *variants)]
+    lines = []
+    for source, n in dict.fromkeys((row["source"], row["n"]) for row in chosen):
+        line = [_source(source), str(n)]
+        for angle in angles:
+            for m in MEASURES:
+                first = cell[source, n, angle, variants[0]]
+                line.append(_value(first[f"paper_{m}"], first[f"paper_{m}_std"]))
+                for v in variants:
+                    row = cell[source, n, angle, v]
+                    mark = "†" if abs(float(row[f"{m}_z"])) > 2 else ""
+                    line.append(_value(row[m], row[f"{m}_std"]) + mark)
+        lines.append(line)
+    return header, lines
+
+
+def _value(mean: Any, std: Any) -> str:
+    return f"{float(mean):.4f} ({float(std):.4f})"
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join("| " + " | ".join(str(x) for x in row) + " |" for row in rows) + "\n"
+
+
+def latex(header: Sequence[str], lines: Iterable[Sequence[str]], caption: str) -> str:
+    """A LaTeX table (booktabs, graphicx), scaled to the text width."""
+
+    def text(value: str) -> str:
+        marks = {"°": r"$^\circ$", "†": r"$^\dagger$", "_": r"\_", "%": r"\%"}
+        for old, new in marks.items():
+            value = value.replace(old, new)
+        return value
+
+    body = "\n".join(" & ".join(text(str(x)) for x in line) + r" \\" for line in lines)
+    return (
+        "\\begin{table*}\n\\centering\n"
+        f"\\caption{{{text(caption)}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n"
+        f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n\\toprule\n"
+        f"{' & '.join(text(h) for h in header)} \\\\\n\\midrule\n{body}\n"
+        "\\bottomrule\n\\end{tabular}}\n\\end{table*}\n"
+    )
+
+
+CAPTION = (
+    "Table {table} of the paper, printed and simulated (means over trials, standard deviations in "
+    "brackets); † marks a printed value more than 2 standard errors from what the variant gives"
+)
+
+
+def documents(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """All printed tables as one Markdown and one LaTeX text."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    for table in dict.fromkeys(row["table"] for row in rows):
+        header, lines = layout(rows, table)
+        caption = CAPTION.format(table=table) + "."
+        parts[0].append(f"{caption}\n\n{markdown(header, lines)}")
+        parts[1].append(latex(header, lines, caption))
+    return "\n".join(parts[0]), "\n".join(parts[1])
+
+
+def verdict_document(
+    verdicts: Sequence[Mapping[str, Any]], misfits: Sequence[Mapping[str, Any]]
+) -> str:
+    """Verdicts, one sentence a table and variant, and the misfits, as Markdown."""
+    sentences = [
+        "- {name}, `{variant}`: **{verdict}**; mean absolute difference {clean_points} "
+        "(clean) and {robust_points} (robust) points over {cells} cells; {share:.0%} of the values "
+        "within 2 standard errors ({trials:.0%} if the test draw is left out); the setting's own "
+        "repetitions differ from their mean by {points_low} to {points_high} points, the printed "
+        "table by {points}.".format(
+            **row,
+            name="All tables" if row["table"] == "all" else f"Table {row['table']}",
+            share=row["within_2se"],
+            trials=row["within_2se_trials_only"],
+        )
+        for row in verdicts
+    ]
+    lines = [["" if row[name] is None else row[name] for name in MISFIT_COLUMNS] for row in misfits]
+    return "\n".join(sentences) + "\n\nWhat does not fit:\n\n" + markdown(MISFIT_COLUMNS, lines)

@@ -1,0 +1,1 @@
+"""Training of classifiers, standard and adversarial."""

@@ -1,0 +1,175 @@
+"""Each contrastive loss against a slow loop over anchors, and its gradient against differences."""
+
+import math
+
+import pytest
+import torch
+
+from contrastdp.guidance import contrast
+
+
+def features(m, d=5, seed=0):
+    torch.manual_seed(seed)
+    return [contrast.normalise(torch.randn(m, d, dtype=torch.float64)) for _ in range(2)]
+
+
+def views(now, before):
+    """The 2m anchors, and the place of each one's positive."""
+    rows = torch.cat([now, before]).tolist()
+    m = len(now)
+    return rows, [(i + m) % (2 * m) for i in range(2 * m)]
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def slow_info_nce(now, before, tau):
+    rows, partner = views(now, before)
+    total = 0.0
+    for a, row in enumerate(rows):
+        denominator = sum(math.exp(dot(row, other) / tau) for k, other in enumerate(rows) if k != a)
+        total -= math.log(math.exp(dot(row, rows[partner[a]]) / tau) / denominator)
+    return total / len(rows)
+
+
+def slow_hnm(now, before, tau, tau_plus, beta, clamp):
+    rows, partner = views(now, before)
+    total = 0.0
+    for a, row in enumerate(rows):
+        g = [
+            math.exp(dot(row, other) / tau)
+            for k, other in enumerate(rows)
+            if k not in (a, partner[a])
+        ]
+        if clamp:
+            g = [max(value, 1e-4) for value in g]
+        weight = [value**beta for value in g]
+        count = len(g)
+        expected = sum(w * value for w, value in zip(weight, g, strict=True)) / sum(weight)
+        p = math.exp(dot(row, rows[partner[a]]) / tau)
+        negative = count * max((expected - tau_plus * p) / (1 - tau_plus), math.exp(-1 / tau))
+        ratio = p / (p + negative)
+        total -= math.log(max(ratio, 1e-4) if clamp else ratio)
+    return total / len(rows)
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.5, 10.0])
+@pytest.mark.parametrize("m", [2, 3, 8])
+def test_info_nce_equals_the_loop(tau, m):
+    now, before = features(m)
+    got = contrast.info_nce(contrast.previous_state_pairs(now, before), tau=tau)
+    assert float(got) == pytest.approx(slow_info_nce(now, before, tau), rel=1e-10)
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+@pytest.mark.parametrize(
+    ("tau", "tau_plus", "beta"), [(10, 0.1, 1), (0.5, 0.1, 2), (0.07, 0.3, 0.5), (0.5, 0, 0)]
+)
+@pytest.mark.parametrize("m", [2, 8])
+def test_hnm_equals_the_loop(tau, tau_plus, beta, clamp, m):
+    now, before = features(m)
+    got = contrast.hard_negative_mining(
+        contrast.previous_state_pairs(now, before),
+        tau=tau,
+        tau_plus=tau_plus,
+        beta=beta,
+        clamp=clamp,
+    )
+    assert float(got) == pytest.approx(slow_hnm(now, before, tau, tau_plus, beta, clamp), rel=1e-9)
+
+
+def test_class_conditional_negatives_leave_the_own_class_out():
+    now, before = features(5)
+    label = torch.tensor([0, 1, 0, 2, 1])
+    rows, partner = views(now, before)
+    labels = label.repeat(2).tolist()
+    total = 0.0
+    for a, row in enumerate(rows):
+        p = math.exp(dot(row, rows[partner[a]]) / 0.5)
+        others = [o for o, c in zip(rows, labels, strict=True) if c != labels[a]]
+        total -= math.log(p / (p + sum(math.exp(dot(row, o) / 0.5) for o in others)))
+    got = contrast.info_nce(contrast.previous_state_pairs(now, before, label), tau=0.5)
+    assert float(got) == pytest.approx(total / len(rows), rel=1e-10)
+
+
+def test_real_positives_against_the_loop():
+    (now, _), (real, _) = features(4), features(3, seed=1)
+    total = 0.0
+    for a, row in enumerate(now.tolist()):
+        negative = sum(math.exp(dot(row, o) / 0.5) for k, o in enumerate(now.tolist()) if k != a)
+        for r in real.tolist():
+            p = math.exp(dot(row, r) / 0.5)
+            total -= math.log(p / (p + negative)) / len(real)
+    got = contrast.info_nce(contrast.real_positive_pairs(now, real), tau=0.5)
+    assert float(got) == pytest.approx(total / len(now), rel=1e-10)
+
+
+def test_real_negatives_against_the_loop():
+    (now, before), (real, _) = features(4), features(6, seed=1)
+    total = 0.0
+    for row, own in zip(now.tolist(), before.tolist(), strict=True):
+        p = math.exp(dot(row, own) / 0.5)
+        total -= math.log(p / (p + sum(math.exp(dot(row, r) / 0.5) for r in real.tolist())))
+    got = contrast.info_nce(contrast.real_negative_pairs(now, before, real), tau=0.5)
+    assert float(got) == pytest.approx(total / len(now), rel=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "hard_negative_mining"])
+def test_a_batch_of_one_class_has_no_class_conditional_loss(loss):
+    now, before = features(3)
+    z = now.clone().requires_grad_()
+    pairs = contrast.previous_state_pairs(z, before, torch.zeros(3, dtype=torch.int64))
+    settings = {"tau": 0.5} if loss == "info_nce" else {"tau": 0.5, "tau_plus": 0.1, "beta": 1.0}
+    value = getattr(contrast, loss)(pairs, **settings)
+    assert value.item() == 0
+    assert torch.autograd.grad(value, z)[0].abs().max() < 1e-15  # rounding alone
+
+
+def test_hnm_without_weights_and_debiasing_is_info_nce():
+    pairs = contrast.previous_state_pairs(*features(6))
+    plain = contrast.hard_negative_mining(pairs, tau=0.5, tau_plus=0.0, beta=0.0)
+    assert float(plain) == pytest.approx(float(contrast.info_nce(pairs, tau=0.5)), rel=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "hard_negative_mining"])
+def test_gradient_equals_finite_differences(loss):
+    now, before = features(4)
+    settings = {"tau": 0.5} if loss == "info_nce" else {"tau": 0.5, "tau_plus": 0.1, "beta": 1.0}
+
+    def value(z):
+        pairs = contrast.previous_state_pairs(contrast.normalise(z), before)
+        return getattr(contrast, loss)(pairs, **settings)
+
+    assert torch.autograd.gradcheck(value, now.clone().requires_grad_())
+
+
+def test_losses_do_not_depend_on_the_order_of_images():
+    now, before = features(7)
+    order = torch.randperm(7)
+    for loss in (
+        lambda p: contrast.info_nce(p, tau=0.2),
+        lambda p: contrast.hard_negative_mining(p, tau=0.2, tau_plus=0.1, beta=1),
+    ):
+        here = loss(contrast.previous_state_pairs(now, before))
+        there = loss(contrast.previous_state_pairs(now[order], before[order]))
+        assert float(here) == pytest.approx(float(there), rel=1e-12)
+
+
+def test_info_nce_of_equal_features_is_the_log_of_the_count():
+    same = torch.ones(5, 3, dtype=torch.float64) / 3**0.5
+    got = contrast.info_nce(contrast.previous_state_pairs(same, same), tau=0.3)
+    assert float(got) == pytest.approx(math.log(2 * 5 - 1))
+
+
+def test_descending_info_nce_pulls_positives_together_and_pushes_images_apart():
+    torch.manual_seed(0)
+    crowd = 1 + 0.5 * torch.randn(2, 6, 5, dtype=torch.float64)
+    now, before = contrast.normalise(crowd[0]), contrast.normalise(crowd[1])
+    z = now.clone().requires_grad_()
+    loss = contrast.info_nce(contrast.previous_state_pairs(contrast.normalise(z), before), tau=0.5)
+    (gradient,) = torch.autograd.grad(loss, z)
+    moved = contrast.normalise(z.detach() - 0.5 * gradient)
+    others = ~torch.eye(6, dtype=torch.bool)
+    assert (moved * before).sum() > (now * before).sum()
+    assert (moved @ moved.T)[others].mean() < (now @ now.T)[others].mean()

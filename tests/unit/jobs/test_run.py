@@ -1,0 +1,115 @@
+"""A job tells bad input in one line, and anything else with its traceback."""
+
+import logging
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from contrastdp.errors import InputError
+from contrastdp.jobs.run import logger, run, track
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    """Handlers, warnings and filters as they were: run() sets them for a process of its own."""
+    handlers, filters = list(logger.handlers), list(warnings.filters)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    logger.handlers = handlers
+    logging.captureWarnings(False)
+    warnings.filters[:] = filters
+
+
+def text(log):
+    return log.read_text(encoding="utf-8")
+
+
+def test_a_job_logs_its_beginning_and_end(tmp_path):
+    done = []
+    log = tmp_path / "logs" / "work.log"
+
+    def work(*, number):
+        done.append(number)
+
+    run(work, log=str(log), threads=1, code="abc", number=3)
+    assert done == [3]
+    assert "work started, code abc" in text(log)
+    assert "work finished" in text(log)
+
+
+def test_bad_input_is_one_line_in_log_and_terminal(tmp_path):
+    log = tmp_path / "work.log"
+
+    def work():
+        raise InputError("a.npz: damaged; delete it")
+
+    with pytest.raises(SystemExit) as stopped:
+        run(work, log=str(log), threads=1)
+    assert stopped.value.code == "error in work: a.npz: damaged; delete it"
+    assert text(log).count("a.npz: damaged; delete it") == 1
+    assert "Traceback" not in text(log)
+
+
+def test_a_defect_leaves_its_traceback(tmp_path):
+    log = tmp_path / "work.log"
+
+    def work():
+        raise KeyError("defect")
+
+    with pytest.raises(KeyError):
+        run(work, log=str(log), threads=1)
+    assert "Traceback" in text(log)
+    assert "KeyError: 'defect'" in text(log)
+
+
+def test_a_misspelt_setting_is_an_error(tmp_path):
+    def work(*, beta):
+        return beta
+
+    with pytest.raises(TypeError, match="betaa"):
+        run(work, log=str(tmp_path / "w.log"), threads=1, betaa=6)
+
+
+def test_progress_passes_every_item_on():
+    assert list(track(range(5), "steps")) == [0, 1, 2, 3, 4]
+    assert list(track(iter("ab"), "letters", total=2)) == ["a", "b"]
+
+
+# ---------------------------------------------------------------- SIGTERM after the work
+ENDING = """
+import sys, time
+from contrastdp.job import run
+from contrastdp.resume import Resume
+
+def work(*, state):
+    with Resume(state, key={}, seconds=3600.0) as resume:
+        resume.save(1, {}, {})
+
+run(work, log=sys.argv[1] + "/a.log", threads=1, state=sys.argv[1] + "/.a.resume.pt")
+print("done", flush=True)
+time.sleep(1)  # as the end of a process does that has used torch and CUDA
+"""
+
+
+def test_sigterm_once_the_work_is_done_does_not_make_it_fail(tmp_path):
+    """Its state is gone then: Snakemake would delete the outputs, and all begin anew."""
+    command = [sys.executable, "-c", ENDING, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path)}
+    ) as process:
+        assert process.stdout.readline() == "done\n"
+        assert not (tmp_path / ".a.resume.pt").exists()
+        process.terminate()
+        assert process.wait() == 0
+
+
+def test_sigterm_ends_a_job_that_failed(tmp_path):
+    def work():
+        raise InputError("bad")
+
+    with pytest.raises(SystemExit):
+        run(work, log=str(tmp_path / "a.log"), threads=1)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,0 +1,19 @@
+"""A number that is not finite stops the work."""
+
+import pytest
+
+from contrastdp import errors
+from contrastdp.errors import InputError
+
+
+def told(call, *arguments, **settings):
+    with pytest.raises(InputError) as error:
+        call(*arguments, **settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_stops(value):
+    assert "loss" in told(errors.finite, value, "loss", 7)
+    assert errors.finite(0.25, "loss", 7) == 0.25

@@ -1,0 +1,94 @@
+"""Files are whole or not there, and what is wrong with one is told in one line."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from contrastdp import files
+from contrastdp.data import images
+from contrastdp.errors import InputError
+
+
+def told(call, *arguments, **settings):
+    with pytest.raises(InputError) as error:
+        call(*arguments, **settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "images.npz"
+
+
+# ---------------------------------------------------------------- images
+
+
+def test_a_missing_file_is_named(path):
+    assert "no such file" in told(images.read_images, path)
+    assert "no such file" in told(files.read_json, path)
+    assert "no such file" in told(files.read_csv, path)
+
+
+# ---------------------------------------------------------------- whole or not at all
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "model"
+    with files.replacing_folder(folder) as temporary:
+        (temporary / "a").write_text("1")
+    with pytest.raises(RuntimeError), files.replacing_folder(folder) as temporary:
+        (temporary / "b").write_text("2")
+        raise RuntimeError
+    assert [p.name for p in folder.iterdir()] == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+# ---------------------------------------------------------------- JSON and CSV
+def test_json_refuses_numbers_that_are_not_finite(tmp_path):
+    path = tmp_path / "m.json"
+    assert "non-finite" in told(files.write_json, path, {"loss": float("nan")})
+    assert not path.exists()
+    files.write_json(path, {"n": np.int64(3), "x": np.float32(0.5), "v": np.arange(2)})
+    assert files.read_json(path) == {"n": 3, "x": 0.5, "v": [0, 1]}
+
+
+def test_a_damaged_json_is_named(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text('{"a": ')
+    assert "is not JSON" in told(files.read_json, path)
+
+
+def test_tables_come_back_and_ragged_rows_are_named(tmp_path):
+    path = tmp_path / "t.csv"
+    files.write_csv(path, [{"a": 1, "b": None}], ["a", "b"])
+    assert files.read_csv(path) == [{"a": "1", "b": ""}]
+    with pytest.raises(ValueError, match="c"):
+        files.write_csv(path, [{"a": 1, "c": 2}], ["a", "b"])
+    assert files.read_csv(path) == [{"a": "1", "b": ""}]
+    path.write_text("a,b\n1,2\n3\n")
+    assert "line 3" in told(files.read_csv, path)
+
+
+def test_digests_of_a_file_and_of_a_folder(tmp_path):
+    (tmp_path / "unet").mkdir()
+    contents = {"config.json": b"{}", "unet/weights.safetensors": b"abc"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / ".timestamp").write_bytes(b"now")
+    wanted = {str(tmp_path / n): hashlib.sha256(c).hexdigest() for n, c in contents.items()}
+    assert files.digests(tmp_path) == wanted
+    one = tmp_path / "unet" / "weights.safetensors"
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert files.digests(one) == {str(one): abc}
+    with pytest.raises(InputError, match="no such file"):
+        files.digests(tmp_path / "absent")

@@ -1,0 +1,182 @@
+"""TRADES and PGD-AT against their formulas."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from attacked_network import ATTACK, SIZES, Normed, six_images, small_network, stream
+from torch.nn import functional as F
+
+from contrastdp.attack import pgd as adversarial
+from contrastdp.attack.pgd import (
+    cross_entropy_gradient,
+    divergence_gradient,
+    pgd,
+)
+from contrastdp.networks.build import build_network
+from contrastdp.training.losses import pgd_loss, trades_loss
+
+
+@pytest.fixture
+def network():
+    return small_network()
+
+
+@pytest.fixture
+def images():
+    return six_images()
+
+
+def test_trades_at_eps_zero_is_cross_entropy(network, images):
+    x, y = images
+    loss = trades_loss(
+        network, x, y, eps=0.0, step_size=0.03, steps=3, beta=6.0, generator=stream()
+    )
+    torch.testing.assert_close(loss, F.cross_entropy(network(x), y), atol=1e-6, rtol=1e-6)
+
+
+def by_hand(network, x, y, x_adv, beta, smoothing):
+    """CE with smoothing and KL(p || q), in float64 numpy."""
+    z, z_adv = (network(v).detach().double().numpy() for v in (x, x_adv))
+
+    def log_softmax(v):
+        v = v - v.max(axis=1, keepdims=True)
+        return v - np.log(np.exp(v).sum(axis=1, keepdims=True))
+
+    log_p, log_q = log_softmax(z), log_softmax(z_adv)
+    nll = -log_p[np.arange(len(y)), y.numpy()]
+    entropy = (1 - smoothing) * nll + smoothing * -log_p.mean(axis=1)
+    divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return entropy.mean() + beta * divergence.mean()
+
+
+def test_trades_loss_equals_the_formula(network, images):
+    x, y = images
+    target = network(x).softmax(1).detach()
+    x_adv = pgd(network, x, divergence_gradient(target), **ATTACK, generator=stream(4))
+    loss = trades_loss(network, x, y, **ATTACK, beta=6.0, label_smoothing=0.1, generator=stream(4))
+    assert loss.item() == pytest.approx(by_hand(network, x, y, x_adv, 6.0, 0.1), rel=1e-5)
+
+
+def test_trades_gradient_flows_through_both_passes(images, monkeypatch):
+    # with the adversarial images held fixed, the gradient must be that of the formula
+    x, y = images
+    network = build_network("small_cnn", **SIZES, seed=1).double()
+    x = x.double()
+    x_adv = (x + 0.05 * torch.randn(x.shape, generator=stream(7))).clamp(0, 1)
+    monkeypatch.setattr(adversarial, "pgd", lambda *_, **__: x_adv)
+    loss = trades_loss(network, x, y, **ATTACK, beta=6.0, generator=stream())
+    bias = network.logits.bias
+    (found,) = torch.autograd.grad(loss, bias)
+    for j in range(len(bias)):
+        values = []
+        for h in (1e-5, -1e-5):
+            bias.data[j] += h
+            values.append(by_hand(network, x, y, x_adv, 6.0, 0.0))
+            bias.data[j] -= h
+        assert found[j].item() == pytest.approx((values[0] - values[1]) / 2e-5, abs=1e-7)
+
+
+def test_trades_updates_statistics_by_the_clean_then_the_adversarial_pass(images):
+    x, y = images
+    torch.manual_seed(0)
+    network = Normed().train()
+    twin = Normed().train()
+    twin.load_state_dict(network.state_dict())
+    trades_loss(network, x, y, **ATTACK, beta=6.0, generator=stream())
+    target = twin(x).softmax(1).detach()
+    twin(pgd(twin, x, divergence_gradient(target), **ATTACK, generator=stream()))
+    torch.testing.assert_close(network.body[1].running_mean, twin.body[1].running_mean)
+    assert network.body[1].num_batches_tracked == 2
+
+
+def test_trades_of_mixed_labels_attacks_away_from_them(network, images):
+    # the loop by the book: KL(y || f(x_adv)) has the gradient of the cross entropy with y
+    x, _ = images
+    network.logits.weight.data.mul_(40)
+    y = torch.randn(6, 5, generator=stream(8)).softmax(dim=1)
+    start = torch.rand(x.shape, generator=stream(4))
+
+    def by_the_book(target):
+        x_adv = (x + (2 * start - 1) * 0.1).clamp(0, 1)
+        for _ in range(4):
+            x_adv.requires_grad_()
+            objective = F.kl_div(network(x_adv).log_softmax(1), target, reduction="sum")
+            (g,) = torch.autograd.grad(objective, x_adv)
+            moved = x_adv.detach() + 0.03 * g.sign()
+            x_adv = torch.max(torch.min(moved, x + 0.1), x - 0.1).clamp(0, 1)
+        log_p, log_q = (network(v).log_softmax(1) for v in (x, x_adv))
+        entropy = -((0.9 * y + 0.1 / 5) * log_p).sum(1).mean()
+        return (entropy + 6 * (log_p.exp() * (log_p - log_q)).sum(1).mean()).item()
+
+    loss = trades_loss(network, x, y, **ATTACK, beta=6.0, label_smoothing=0.1, start=start)
+    assert loss.item() == pytest.approx(by_the_book(y), rel=1e-4)
+    # the clean prediction as the target is another attack
+    assert loss.item() != pytest.approx(by_the_book(network(x).softmax(1).detach()), rel=1e-2)
+
+
+@pytest.mark.parametrize("loss", [trades_loss, pgd_loss])
+def test_labels_as_probabilities_of_one_are_labels(network, images, loss):
+    x, y = images
+    options = ATTACK | ({"beta": 0.0} if loss is trades_loss else {})
+    one, two = (
+        loss(network, x, labels, **options, label_smoothing=0.1, generator=stream())
+        for labels in (y, F.one_hot(y, 5).float())
+    )
+    torch.testing.assert_close(one, two)
+
+
+def test_start_is_the_caller_s_or_the_generator_s_and_is_left_alone(network, images):
+    x, y = images
+    start = torch.rand(x.shape, generator=stream(3))
+    kept = start.clone()
+    given = pgd(network, x, cross_entropy_gradient(y), **ATTACK, start=start)
+    drawn = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream(3))
+    assert torch.equal(given, drawn)
+    assert torch.equal(start, kept)
+
+
+class Counting(torch.autograd.Function):
+    """The identity, which counts its forward and backward passes in a list of two."""
+
+    @staticmethod
+    def forward(context, x, counts):
+        context.counts = counts
+        counts[0] += 1
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        context.counts[1] += 1
+        return gradient, None
+
+
+@pytest.mark.parametrize(("loss", "passes"), [(trades_loss, [12, 12]), (pgd_loss, [11, 11])])
+def test_passes_of_a_step_are_as_few_as_can_be(images, loss, passes):
+    # ten steps of the attack, and one clean and one adversarial pass for the loss; the weights take
+    # part in the backward passes of the loss alone
+    x, y = images
+    counts, weights = [0, 0], []
+
+    class Counted(Normed):
+        def forward(self, x):
+            weights.append(self.logits.weight.requires_grad)
+            return Counting.apply(super().forward(x), counts)
+
+    network = Counted().train()
+    options = ATTACK | {"steps": 10} | ({"beta": 6.0} if loss is trades_loss else {})
+    loss(network, x, y, **options, generator=stream()).backward()
+    assert counts == passes
+    assert sum(weights) == passes[0] - 10
+
+
+def test_pgd_loss_is_the_cross_entropy_of_attacked_images(images):
+    x, y = images
+    network = Normed().eval()
+    twin = copy.deepcopy(network).train()
+    x_adv = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    expected = F.cross_entropy(twin(x_adv), y)
+    network.train()
+    torch.testing.assert_close(pgd_loss(network, x, y, **ATTACK, generator=stream()), expected)
+    assert network.training
