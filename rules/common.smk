@@ -14,6 +14,7 @@ from contrastdp.gpus import LOCKS, visible_gpus
 from contrastdp.lineage import code_digest
 from snakemake.exceptions import WorkflowError
 from contrastdp.records import InputError, read_csv
+from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
 BASE = Path(workflow.basedir)
 
@@ -57,6 +58,13 @@ config["gpus"] = visible_gpus(os.environ) | {"locks": LOCKS}
 if config["gpus"]["names"] and workflow.resource_settings.nodes is None:
     if workflow.is_main_process and "gpu" not in workflow.resource_settings.resources:
         workflow.register_resource("gpu", len(config["gpus"]["names"]))
+
+
+onstart:
+    # For why_failed: what happens to the jobs, beside Snakemake's own log. Attached here, as an
+    # option of the command or a profile finds a plugin only where it is installed.
+    beside = LogHandlerSettings(file=f"{log[-1]}.jsonl")
+    logger.addHandler(LogHandler(workflow.output_settings, beside))
 
 
 # ---------------------------------------------------------------- paths
