@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from logging import FileHandler, LogRecord
+from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -26,13 +27,15 @@ class LogHandlerSettings(LogHandlerSettingsBase):
 class LogHandler(LogHandlerBase, FileHandler):
     """Writes the command's words first, then EVENTS, each with those of FIELDS that it has."""
 
+    settings: LogHandlerSettings
     writes_to_file = has_filter = has_formatter = True
     writes_to_stream = needs_rulegraph = False
     emit = FileHandler.emit
 
     def __post_init__(self) -> None:
-        FileHandler.__init__(self, self.settings.file, mode="w", encoding="utf-8")
-        self.stream.write(json.dumps({"event": "command", "words": sys.argv}) + "\n")
+        command = json.dumps({"event": "command", "words": sys.argv})
+        Path(self.settings.file).write_text(f"{command}\n", encoding="utf-8")
+        FileHandler.__init__(self, self.settings.file, encoding="utf-8")
 
     def filter(self, record: LogRecord) -> bool:
         """Whether it tells of a job."""
