@@ -17,6 +17,7 @@ from contrastdp.plan.needs import Needs
 from contrastdp.plan.pages import Pages
 from contrastdp.plan.paths import Paths
 from snakemake.exceptions import WorkflowError
+from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
 BASE = Path(workflow.basedir)
 
@@ -65,6 +66,13 @@ config["gpus"] = visible_gpus(os.environ) | {"locks": LOCKS}
 if config["gpus"]["names"] and workflow.resource_settings.nodes is None:
     if workflow.is_main_process and "gpu" not in workflow.resource_settings.resources:
         workflow.register_resource("gpu", len(config["gpus"]["names"]))
+
+
+onstart:
+    # For why_failed: what happens to the jobs, beside Snakemake's own log. Attached here, as an
+    # option of the command or a profile finds a plugin only where it is installed.
+    beside = LogHandlerSettings(file=f"{log[-1]}.jsonl")
+    logger.addHandler(LogHandler(workflow.output_settings, beside))
 
 
 wildcard_constraints:
