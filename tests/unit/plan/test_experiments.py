@@ -1,13 +1,12 @@
 """The plan of a run: the project's own configuration resolves, and a fault in it is named."""
 
 import shutil
-from functools import partial
 
 import pytest
 import yaml
+from resolved_plans import resolved
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv
 from contrastdp.plan import experiments
 from contrastdp.synthesis import selection
 
@@ -18,15 +17,6 @@ def folder(tmp_path, root):
     return tmp_path / "config"
 
 
-def plan(folder, **command_line):
-    return experiments.plan(
-        lambda path: yaml.safe_load(path.read_text(encoding="utf-8")) or {},
-        partial(read_csv, delimiter="\t"),
-        folder=folder,
-        command_line=command_line,
-    )
-
-
 def edit(path, old, new):
     text = path.read_text(encoding="utf-8")
     assert old in text
@@ -35,14 +25,14 @@ def edit(path, old, new):
 
 def told(folder, **command_line):
     with pytest.raises(InputError) as error:
-        plan(folder, **command_line)
+        resolved(folder, **command_line)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 @pytest.mark.parametrize("scale", ["smoke", "demo"])
 def test_every_scale_resolves(folder, scale):
-    found = plan(folder, scale=scale)
+    found = resolved(folder, scale=scale)
     assert found.scale == scale
     for arm, row in found.arms.items():
         assert found.trainer(arm)["loss"] in ("trades", "pgd")
@@ -52,7 +42,7 @@ def test_every_scale_resolves(folder, scale):
 
 
 def test_the_demo_has_the_arms_of_its_table(folder):
-    found = plan(folder, scale="demo")
+    found = resolved(folder, scale="demo")
     expected = ["no_synthetic", "ddim", "ddpm", "contrastive_hnm", "contrastive_infonce"]
     expected += ["random_direction", "random_direction_infonce"]
     assert found.table("robustness") == expected
@@ -61,7 +51,7 @@ def test_the_demo_has_the_arms_of_its_table(folder):
 
 @pytest.mark.parametrize("scale", ["demo", "smoke", "reduced", "workstation", "paper"])
 def test_every_guided_arm_has_a_twin_in_each_table_of_twins(folder, scale):
-    found = plan(folder, scale=scale)
+    found = resolved(folder, scale=scale)
     counted = 0
     tables = {table for row in found.arms.values() for table in row["tables"]}
     # a page's arms have twins; so have those of all tables of the demo, by setting or by rows
@@ -87,8 +77,8 @@ def test_every_guided_arm_has_a_twin_in_each_table_of_twins(folder, scale):
 
 
 def test_twins_are_chosen_on_the_command_line_too(folder):
-    assert plan(folder, scale="demo", twins=[]).table("robustness")[-1] == "contrastive_infonce"
-    found = plan(folder, scale="demo", twins=["ablations"])
+    assert resolved(folder, scale="demo", twins=[]).table("robustness")[-1] == "contrastive_infonce"
+    found = resolved(folder, scale="demo", twins=["ablations"])
     assert "contrastive_hnm_500_random" in found.table("ablations")
     assert "'robustnes'" in told(folder, scale="demo", twins=["robustnes"])
     assert "twins" in told(folder, scale="demo", twins="robustness")
@@ -100,7 +90,7 @@ def test_the_plan_and_the_job_know_the_same_selection_rules():
 
 def test_a_table_may_have_its_own_seeds(folder):
     edit(folder / "arms.tsv", "robustness ablations", "robustness:3-5 ablations")
-    found = plan(folder, scale="demo")
+    found = resolved(folder, scale="demo")
     assert found.seeds("no_synthetic", "robustness") == [3, 4, 5]
     assert found.seeds("no_synthetic", "ablations") == [0, 1, 2]
     assert found.tables_of("no_synthetic", 4) >= {"robustness"}
@@ -111,23 +101,23 @@ def test_a_table_may_have_its_own_seeds(folder):
 def test_seeds_of_a_table_that_are_none_are_told(folder, span):
     edit(folder / "arms.tsv", "robustness ablations", f"{span} ablations")
     with pytest.raises(InputError, match=f"line 2 .*tables has '{span}'; write robustness"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 def test_a_table_is_named_once_in_a_row(folder):
     edit(folder / "arms.tsv", "robustness ablations", "robustness robustness:3-5 ablations")
     with pytest.raises(InputError, match="tables names 'robustness' twice"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 def test_a_baseline_stands_in_the_arms_own_table(folder):
-    found = plan(folder, scale="demo")
+    found = resolved(folder, scale="demo")
     arm = found.arms["ddim_shifted_long"]
     assert arm["baseline"] == "ddim_long"
     assert found.seeds("ddim_long", "search") == found.seeds(arm["arm"], "search")
     edit(folder / "arms.tsv", "\t\tddim_long", "\t\tddim_500")
     with pytest.raises(InputError, match="baseline 'ddim_500' is not in table 'search'"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 @pytest.mark.parametrize(("column", "least"), [("batch", 1), ("steps", 1), ("shift", 0)])
@@ -141,24 +131,24 @@ def test_an_arms_own_training_stands_over_the_data_sets(folder, column, least):
         (folder / "arms.tsv").write_text("\n".join([header, line, *rest]) + "\n", encoding="utf-8")
 
     write(least)
-    assert plan(folder, scale="demo").training("no_synthetic")[column] == least
+    assert resolved(folder, scale="demo").training("no_synthetic")[column] == least
     write(least - 1)
     with pytest.raises(InputError, match=f"{column} is {least - 1}; it must be {least} or more"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 def test_layers_override_in_order(folder):
     edit(folder / "datasets" / "digits.yaml", "channels: 1", "channels: 1\ntraining: {steps: 111}")
-    assert plan(folder).datasets["digits"]["training"]["steps"] == 111
+    assert resolved(folder).datasets["digits"]["training"]["steps"] == 111
     edit(folder / "scales" / "demo.yaml", "digits: {}", "digits: {training: {steps: 222}}")
-    assert plan(folder).datasets["digits"]["training"]["steps"] == 222
-    override = plan(folder, training={"steps": 333}).datasets["digits"]["training"]
+    assert resolved(folder).datasets["digits"]["training"]["steps"] == 222
+    override = resolved(folder, training={"steps": 333}).datasets["digits"]["training"]
     assert override["steps"] == 333
     assert override["batch"] == 128
 
 
 def test_a_generators_cells_stand_over_the_defaults(folder):
-    found = plan(folder)
+    found = resolved(folder)
     defaults = found.datasets["digits"]["guidances"]["hnm"]
     assert found.guidance("digits", "contrastive_hnm") == {"loss": "hnm", **defaults}
     headless = found.guidance("digits", "contrastive_hnm_headless")
@@ -225,7 +215,7 @@ def with_row(folder, **cells):
 )
 def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
     with_row(folder, pairs=pairs)
-    found = plan(folder)
+    found = resolved(folder)
     assert found.guidance("digits", "contrastive_hnm")["pairs"] == (pairs or "previous")
     assert found.guidance_files("digits", "contrastive_hnm") == files
     assert found.guidance_files("digits", "ddim") == ()
@@ -234,13 +224,13 @@ def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
 def test_a_conditional_generator_needs_no_labeler_for_its_classes(folder):
     with_row(folder, pairs="class_conditional")
     edit(folder / "config.yaml", "conditional: false", "conditional: true")
-    assert plan(folder).guidance_files("digits", "contrastive_hnm") == ("encoder",)
+    assert resolved(folder).guidance_files("digits", "contrastive_hnm") == ("encoder",)
 
 
 def test_every_cell_of_a_guidance_reaches_it(folder):
     cells = {"at": "clean", "encoder_input": "raw", "clip": "0.5", "clamp": "yes", "head": "0"}
     with_row(folder, **cells)
-    found = plan(folder).guidance("digits", "contrastive_hnm")
+    found = resolved(folder).guidance("digits", "contrastive_hnm")
     assert {name: found[name] for name in cells} == {
         "at": "clean",
         "encoder_input": "raw",
@@ -252,7 +242,7 @@ def test_every_cell_of_a_guidance_reaches_it(folder):
 
 def test_a_classifiers_guidance_has_no_contrastive_settings(folder):
     with_row(folder, guidance="classifier", **{"lambda": "2"})
-    found = plan(folder)
+    found = resolved(folder)
     assert found.guidance("digits", "contrastive_hnm")["loss"] == "classifier"
     assert found.guidance("digits", "contrastive_hnm")["lambda"] == 2.0
     assert found.guidance_files("digits", "contrastive_hnm") == ("encoder",)
@@ -265,7 +255,7 @@ def test_a_guidance_of_another_name_says_its_loss(folder):
     own += " direction: gradient}\n"
     edit(folder / "config.yaml", line, line + own)
     with_row(folder, guidance="clamped")
-    found = plan(folder).guidance("digits", "contrastive_hnm")
+    found = resolved(folder).guidance("digits", "contrastive_hnm")
     assert (found["loss"], found["clamp"], found["lambda"]) == ("hnm", True, 9)
 
 
@@ -334,7 +324,7 @@ def add_arm(folder, **cells):
 
 def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
     add_arm(folder, arm="other", eps="3/10")
-    found = plan(folder)
+    found = resolved(folder)
     assert found.attack("no_synthetic")["eps"] == "1/10"
     assert (found.attack("other")["eps"], found.attack("other")["step"]) == ("3/10", "3/40")
     assert found.attack("other")["version"] == "standard"
@@ -343,7 +333,7 @@ def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
 def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):
     add_arm(folder, arm="both", tables="cifar10_table2 cifar10_table9")
     budget = {"mt_steps": 3}
-    found = plan(folder, attack={"ablations": "worst", "budget": budget})
+    found = resolved(folder, attack={"ablations": "worst", "budget": budget})
     assert found.attack("both")["version"] == "worst"
     assert found.attack("both")["budget"] == budget
     assert found.attack("no_synthetic")["version"] == "standard"
@@ -353,25 +343,25 @@ def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):
 
 
 def test_a_budget_that_no_attack_spends_is_left_for_the_attack_to_refuse(folder):
-    assert "budget" in plan(folder, attack={"budget": {"mt_steps": 3}}).attack("no_synthetic")
+    assert "budget" in resolved(folder, attack={"budget": {"mt_steps": 3}}).attack("no_synthetic")
 
 
 def test_the_ablations_version_begins_with_the_version(folder):
     with pytest.raises(
         InputError, match=r"attack\.ablations: aa\+mt does not begin with .*use worst"
     ):
-        plan(folder, attack={"ablations": "aa+mt"})
+        resolved(folder, attack={"ablations": "aa+mt"})
 
 
 def test_epochs_are_counted_out_in_steps_of_the_arms_batch(folder):
     add_arm(folder, arm="other", batch="300")
     settings = {"epochs": 150, "epoch_images": 5000, "batch": 1024}
-    found = plan(folder, training=settings)
+    found = resolved(folder, training=settings)
     # ceil(5000 / 1024) = 5 and ceil(5000 / 300) = 17
     assert (found.training("ddim")["steps"], found.training("ddim")["epoch_steps"]) == (750, 5)
     assert (found.training("other")["steps"], found.training("other")["batch"]) == (2550, 300)
     assert not {"epochs", "epoch_images"} & found.training("ddim").keys()
-    assert "epoch_steps" not in plan(folder).training("ddim")
+    assert "epoch_steps" not in resolved(folder).training("ddim")
 
 
 def test_an_arm_may_be_trained_on_its_synthetic_images_alone(folder):
@@ -384,7 +374,7 @@ def test_an_arm_may_be_trained_on_its_synthetic_images_alone(folder):
         selection="none",
         candidates="1",
     )
-    found = plan(folder)
+    found = resolved(folder)
     assert (found.trained_on("other"), found.trained_on("ddim")) == (0, 200)
 
 
@@ -415,7 +405,7 @@ def test_epochs_without_their_length_are_refused(folder):
 def test_the_papers_rows_say_what_they_are_held_against(folder):
     add_arm(folder, arm="a", tables="gtsrb_table3", baseline="ddim", reported="t3_none t3_ddpm_50k")
     add_arm(folder, arm="b", tables="gtsrb_table3")
-    first, second = plan(folder).paper_rows("gtsrb_table3")
+    first, second = resolved(folder).paper_rows("gtsrb_table3")
     assert (first["arm"], first["baseline"]) == ("a", "ddim")
     assert first["reported"] == ["t3_none", "t3_ddpm_50k"]
     assert (second["baseline"], second["reported"]) == (None, [])
@@ -424,7 +414,7 @@ def test_the_papers_rows_say_what_they_are_held_against(folder):
 
 def test_a_mirror_is_no_setting_of_a_data_set(folder):
     mirror = {"address": "/data", "checksums": {"a.zip": "0" * 64}}
-    found = plan(folder, mirror=mirror)
+    found = resolved(folder, mirror=mirror)
     assert found.mirror == mirror
     assert "mirror" not in found.datasets["digits"]
     assert "mirror" in told(folder, mirror={"checksums": {}})
@@ -439,7 +429,7 @@ def test_what_is_of_the_whole_run_does_not_stand_in_a_data_set(folder, line):
     assert f"config/datasets/digits.yaml: unknown key '{key}'" in told(folder)
     edit(path, f"\n{line}", "")
     edit(folder / "scales" / "demo.yaml", "\ndatasets:", f"\n{line}\ndatasets:")
-    assert getattr(plan(folder), key) == yaml.safe_load(line)[key]
+    assert getattr(resolved(folder), key) == yaml.safe_load(line)[key]
 
 
 # ---------------------------------------------------------------- the image to trace
@@ -447,10 +437,10 @@ TRACE = {"arm": "contrastive_hnm", "seed": 0, "image": 59}
 
 
 def test_the_image_to_trace_is_no_setting_of_a_data_set(folder):
-    found = plan(folder, scale="smoke", trace=TRACE)
+    found = resolved(folder, scale="smoke", trace=TRACE)
     assert found.trace == TRACE
-    assert found.datasets == plan(folder, scale="smoke").datasets
-    assert plan(folder, scale="smoke").trace is None
+    assert found.datasets == resolved(folder, scale="smoke").datasets
+    assert resolved(folder, scale="smoke").trace is None
 
 
 @pytest.mark.parametrize(
@@ -475,8 +465,8 @@ def test_a_trace_needs_arm_seed_and_image(folder, name):
 
 
 def test_how_often_a_state_is_kept_is_no_setting_of_a_data_set(folder):
-    assert plan(folder).resume == {"minutes": 10}
-    found = plan(folder, resume={"minutes": 0.5})
+    assert resolved(folder).resume == {"minutes": 10}
+    found = resolved(folder, resume={"minutes": 0.5})
     assert found.resume == {"minutes": 0.5}
     assert all("resume" not in settings for settings in found.datasets.values())
 
