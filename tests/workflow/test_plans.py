@@ -78,7 +78,7 @@ def test_every_target_plans(plan, scale, target):
     text = plan(scale)
     assert planned(text)[target] == 1
     (read,) = inputs(text, target)
-    assert all(path.startswith(f"results/{scale}/") for path in read)
+    assert all(path.startswith((f"results/{scale}/", "results/theory/")) for path in read)
 
 
 def test_what_settings_are_chosen_by_has_nothing_of_the_test_split(workflow_copy, tmp_path):
