@@ -190,7 +190,7 @@ def test_a_damaged_file_stops_its_job_in_one_line(smoke, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_results(smoke, workflow_copy, tmp_path):
-    """Another copy, order of jobs, number of cores, and shards of the attack: the same bits.
+    """Another copy, another order of jobs, another number of cores: equal to the last bit.
 
     And nothing before the attack has the test split to look at: it is away until then.
     """
@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_results(smoke, workflow_copy, tmp_path):
     test_split = again.folder / RESULTS / "digits/data/test.npz"
     away = tmp_path / "away.npz"
     for wanted in (test_split.relative_to(again.folder), trained, target):
-        done = again.run("--cores", "1", str(wanted), "--config", "scale=smoke")
+        done = again.run("--cores", "1", str(wanted), *SETTINGS)
         assert done.returncode == 0, done.stdout[-3000:]
         if wanted == trained:
             assert not test_split.exists()
