@@ -12,7 +12,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 EVENTS = (LogEvent.JOB_INFO, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.JOB_FINISHED)
 FIELDS = (
-    *("event", "rule_name", "jobid", "job_id", "wildcards", "output", "log", "threads"),
+    *("event", "rule_name", "jobid", "job_id", "wildcards", "input", "output", "log", "threads"),
     *("rule_msg", "aux", "aux_logs", "external_jobid", "job_error_info"),
 )
 
