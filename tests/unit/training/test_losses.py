@@ -8,13 +8,13 @@ import torch
 from attacked_network import ATTACK, SIZES, Normed, six_images, small_network, stream
 from torch.nn import functional as F
 
-from contrastdp.attack import pgd as adversarial
 from contrastdp.attack.pgd import (
     cross_entropy_gradient,
     divergence_gradient,
     pgd,
 )
 from contrastdp.networks.build import build_network
+from contrastdp.training import losses
 from contrastdp.training.losses import pgd_loss, trades_loss
 
 
@@ -65,7 +65,7 @@ def test_trades_gradient_flows_through_both_passes(images, monkeypatch):
     network = build_network("small_cnn", **SIZES, seed=1).double()
     x = x.double()
     x_adv = (x + 0.05 * torch.randn(x.shape, generator=stream(7))).clamp(0, 1)
-    monkeypatch.setattr(adversarial, "pgd", lambda *_, **__: x_adv)
+    monkeypatch.setattr(losses, "pgd", lambda *_, **__: x_adv)
     loss = trades_loss(network, x, y, **ATTACK, beta=6.0, generator=stream())
     bias = network.logits.bias
     (found,) = torch.autograd.grad(loss, bias)
