@@ -172,6 +172,7 @@ def _collected_warnings() -> Iterator[list[str]]:
     """Collect what AutoAttack says in warning, and keep it off the terminal."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
+    # one function of one handler: a class of its own would say no more
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("auto-attack")
     propagate = logger.propagate

@@ -116,6 +116,6 @@ def _shared(
     shared._parameters, shared._buffers = norm._parameters, norm._buffers
     shared.group = group
     shared.train(norm.training)
-    if compiled:
+    if compiled:  # of this one alone, so not as a method of the class
         shared.forward = torch.compiler.disable(shared.forward)  # type: ignore[method-assign]
     return shared

@@ -1,8 +1,6 @@
 """Classifiers: features, then logits. Inputs are float NCHW in [0, 1]; normalisation is inside.
 
-Every network has `features(x)`, the penultimate features (N, D), and `forward(x)`, which is
-`logits(features(x))` of shape (N, classes). To add one, write the module and enter it in
-ARCHITECTURES.
+To add one, write a Classifier, which has `features` and `logits`, and enter it in ARCHITECTURES.
 """
 
 import inspect
