@@ -51,9 +51,12 @@ test: setup  ## the tests, a file a processor (ARGS="-n0 tests/unit/test_job.py"
 slurm-test: setup  ## the smoke scale on a real SLURM of two nodes, some minutes (Linux)
 	@$(venv) -m pytest -rs tests/slurm $(ARGS)
 
-lint: setup  ## style of Python, rules and workflow
+lint: setup  ## style of Python, rules and workflow, types, who imports whom
 	@$(venv) -m ruff check .
 	@$(venv) -m ruff format --check .
+	@$(venv) -m mypy
+	@PYTHONPATH=scripts $(venv) -c \
+	  'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_logo=True))'
 	@$(venv) -m snakefmt --check Snakefile rules
 	@$(venv) -m snakemake --lint
 

@@ -138,7 +138,7 @@ def audit(
     is, in the batches of the clean images.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
-    shared = {"seed": seed, "batch": batch}
+    shared: dict[str, Any] = {"seed": seed, "batch": batch}
     white = shared | {"steps": steps}
 
     def right(images: torch.Tensor) -> torch.Tensor:

@@ -111,7 +111,7 @@ class InParts(nn.Module):
             return self.network(x)
         if not (x.requires_grad and torch.is_grad_enabled()):
             return torch.cat([self.network(part) for part in x.split(self.size)])
-        again = {"use_reentrant": False, "preserve_rng_state": False}
+        again: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
         return torch.cat([checkpoint(self.network, part, **again) for part in x.split(self.size)])
 
 
@@ -172,7 +172,8 @@ def _collected_warnings() -> Iterator[list[str]]:
     """Collect what AutoAttack says in warning, and keep it off the terminal."""
     messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: messages.append(record.getMessage())
+    # one function of one handler: a class of its own would say no more
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("auto-attack")
     propagate = logger.propagate
     logger.addHandler(handler)

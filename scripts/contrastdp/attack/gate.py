@@ -91,7 +91,7 @@ def exact_arithmetic() -> Iterator[None]:
 
 def rounded_parts(device: str) -> list[str]:
     """What may round to TF32 or bfloat16 on a kind of device ('cpu' or 'cuda'), as torch is set."""
-    backends = torch.backends
+    backends: Any = torch.backends
     parts = {
         "cpu": {"mkldnn.matmul": backends.mkldnn.matmul, "mkldnn.conv": backends.mkldnn.conv},
         "cuda": {"cuda.matmul": backends.cuda.matmul, "cudnn.conv": backends.cudnn.conv},

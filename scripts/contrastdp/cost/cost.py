@@ -165,25 +165,30 @@ def cost_of_jobs(
             each, basis = seconds_per_image(work, record, flops_of)
             shares = robust_share if work.robust else (1.0, 1.0, 1.0)
             images = [share * work.images for share in shares]
-            parts.append((tuple(a * b for a, b in zip(each, images, strict=True)), basis))
+            parts.append((_range(a * b for a, b in zip(each, images, strict=True)), basis))
             cost.flops += images[1] * flops_of(work.kind, work.model, work.options)
         if works:
             cost.network = True
             known = "assumed" if "peak" in record else "measured"
-            parts.append((tuple(factor * record["start"] for factor in REPEATS), known))
+            parts.append((_range(factor * record["start"] for factor in REPEATS), known))
         elif rule in recorded:
-            parts.append((tuple(factor * recorded[rule] for factor in REPEATS), "recorded"))
+            parts.append((_range(factor * recorded[rule] for factor in REPEATS), "recorded"))
         else:
             parts.append((LIGHT, "assumed"))
         taken = [sum(values) for values in zip(*(part for part, _ in parts), strict=True)]
         cost.jobs += 1
-        cost.seconds = tuple(a + b for a, b in zip(cost.seconds, taken, strict=True))
+        cost.seconds = _range(a + b for a, b in zip(cost.seconds, taken, strict=True))
         cost.longest = max(cost.longest, taken[1])
         cost.bytes += stored.image_bytes
         cost.bytes += sum(4 * copies * parameters_of(model) for model, copies in stored.networks)
         for part, basis in parts:
             cost.by[basis] = cost.by.get(basis, 0.0) + part[1]
     return list(found.values())
+
+
+def _range(values: Iterable[float]) -> Range:
+    low, likely, high = values
+    return low, likely, high
 
 
 def wall_time(costs: Sequence[RuleCost], workers: int) -> tuple[float, float]:
@@ -225,7 +230,7 @@ def table(costs: Sequence[RuleCost], unit: str) -> str:
     for cost in costs:
         total.jobs, total.flops = total.jobs + cost.jobs, total.flops + cost.flops
         total.bytes += cost.bytes
-        total.seconds = tuple(a + b for a, b in zip(total.seconds, cost.seconds, strict=True))
+        total.seconds = _range(a + b for a, b in zip(total.seconds, cost.seconds, strict=True))
         for basis, seconds in cost.by.items():
             total.by[basis] = total.by.get(basis, 0.0) + seconds
     rows = [head, *rows, _cells(total, "sum", length)]

@@ -19,6 +19,7 @@ from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.diffusion.training import train_denoiser
 from contrastdp.guidance.build import build_guidance
 from contrastdp.networks.build import frozen
+from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.execution import autocast, training_pass
 from contrastdp.synthesis.scoring import gradient_norm
 from contrastdp.training.classifier import train_classifier_network
@@ -99,9 +100,9 @@ def _classifier_step(s: _Subject, steps: int = 40) -> Timed:
 
 
 def _diffusion_step(s: _Subject, steps: int = 40) -> Timed:
-    settings = {"steps": steps, "batch": s.batch, "learning_rate": 1e-4, "warmup": 0}
-    settings |= {"clip_norm": 1.0, "averaging": 0.999, "shift": 0, "precision": s.precision}
-    settings["micro_batch"] = s.micro_batch
+    settings: dict[str, Any] = {"steps": steps, "batch": s.batch, "micro_batch": s.micro_batch}
+    settings |= {"learning_rate": 1e-4, "warmup": 0, "clip_norm": 1.0, "averaging": 0.999}
+    settings |= {"shift": 0, "precision": s.precision}
     abar = SubsequenceScheduler().alphas_cumprod
 
     def call() -> None:
@@ -143,8 +144,9 @@ def _validation(s: _Subject) -> Timed:
 
 def _guide(s: _Subject) -> Timed:
     loss = s.options.get("loss", "classifier")
+    assert isinstance(s.network, Classifier)
     s.network.requires_grad_(False)
-    settings = {"loss": loss, "lambda": 1.0}
+    settings: dict[str, Any] = {"loss": loss, "lambda": 1.0}
     settings |= {"precision": s.precision, "micro_batch": s.micro_batch}
     if loss == "classifier":
         settings |= {"classifier": s.network, "abar": lambda timestep: 0.5}
@@ -159,7 +161,7 @@ def _guide(s: _Subject) -> Timed:
 def _attack_step(s: _Subject, steps: int = 10) -> Timed:
     network = s.frozen()
     start = torch.rand_like(s.x)
-    settings = {"start": start, "steps": steps, **TINY}
+    settings: dict[str, Any] = {"start": start, "steps": steps, **TINY}
     return lambda: pgd(network, s.x, margin_gradient(s.y), **settings), s.batch * steps
 
 

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol, cast
 
 import numpy as np
 from PIL import Image
@@ -35,6 +35,13 @@ GTSRB_LARGEST = 512  # pixels of a side before; the canonical archives stay belo
 GTSRB_ENTRIES = 60_000
 GTSRB_ENTRY = 2**20  # bytes of one unpacked entry
 GTSRB_UNPACKED = 2**30  # bytes of all
+
+
+class Stream(Protocol):
+    """What is read of an open file, packed or not."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes."""
 
 
 class Labelled(NamedTuple):
@@ -98,7 +105,7 @@ def read_cifar10(path: str | Path) -> tuple[Labelled, Labelled]:
     batches: dict[str, bytes] = {}
     with _readable(path, "tar.gz archive"), gzip.open(path) as packed:
         limited = _Limited(path, packed, CIFAR10_UNPACKED)
-        with tarfile.open(fileobj=limited, mode="r|") as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, limited), mode="r|") as tar:
             for member in tar:
                 _check_name(path, member.name)
                 if not (member.isreg() or member.isdir()) or member.issparse():
@@ -135,10 +142,10 @@ def _records(path: str | Path, batches: dict[str, bytes], names: Iterable[str]) 
 class _Limited:
     """A stream that refuses to give more than `limit` bytes, however small its packed form is."""
 
-    def __init__(self, path: str | Path, file: BinaryIO, limit: int) -> None:
+    def __init__(self, path: str | Path, file: Stream, limit: int) -> None:
         self.path, self.file, self.limit, self.left = path, file, limit, limit
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         content = self.file.read(size)
         self.left -= len(content)
         if self.left < 0:
@@ -161,13 +168,13 @@ def read_gtsrb_training(path: str | Path) -> Labelled:
         for name in names:
             if found := re.fullmatch(rf"{root}/(\d{{5}})/GT-\1\.csv", name):
                 rows = _annotations(f"{path}, {name}", file.read(name))
-                for image, number in rows.items():
+                for picture, number in rows.items():
                     if number != int(found[1]):
                         raise InputError(
-                            f"{path}, {name}: '{image}' has class {number}, its folder is "
+                            f"{path}, {name}: '{picture}' has class {number}, its folder is "
                             f"{found[1]}; {ELSEWHERE}"
                         )
-                label |= {f"{root}/{found[1]}/{image}": number for image, number in rows.items()}
+                label |= {f"{root}/{found[1]}/{picture}": n for picture, n in rows.items()}
         images = {
             name: 100_000 * int(found[1]) + int(found[2])
             for name in names
@@ -198,8 +205,8 @@ def _annotations(where: str, content: bytes) -> dict[str, int]:
     """File name -> class of an annotation table, which is separated by semicolons."""
     found: dict[str, int] = {}
     for row in csv.DictReader(io.StringIO(content.decode("ascii"), newline=""), delimiter=";"):
-        image, number = row.get("Filename"), row.get("ClassId")
-        if not image or not re.fullmatch(r"\d{1,2}", number or "") or image in found:
+        image, number = row.get("Filename"), row.get("ClassId") or ""
+        if not image or not re.fullmatch(r"\d{1,2}", number) or image in found:
             raise InputError(f"{where}: line of '{image}' is ill-formed or double; {ELSEWHERE}")
         found[image] = int(number)
     return found
@@ -306,7 +313,7 @@ def _check_labels(path: str | Path, label: np.ndarray, classes: int) -> None:
         )
 
 
-def _take(path: str | Path, file: BinaryIO | None, size: int) -> bytes:
+def _take(path: str | Path, file: Stream | None, size: int) -> bytes:
     """Exactly `size` bytes of an open file."""
     content = file.read(size) if file else b""
     if len(content) < size:

@@ -46,12 +46,12 @@ def cutmix(
         raise InputError(f"cutmix {alpha}: must be above 0 to mix images, or 0 for no CutMix")
     n, _, height, width = x.shape
     # torch's Beta distribution takes no generator
-    seed = torch.randint(2**62, (1,), generator=generator).item()
+    seed = int(torch.randint(2**62, (1,), generator=generator))
     side = (1 - np.random.default_rng(seed).beta(alpha, alpha)) ** 0.5
     spans = []
     for length in (height, width):
         half = int(length * side) // 2
-        centre = torch.randint(length, (1,), generator=generator).item()
+        centre = int(torch.randint(length, (1,), generator=generator))
         spans.append(slice(max(centre - half, 0), min(centre + half, length)))
     partner = torch.randperm(n, generator=generator).to(x.device)
 

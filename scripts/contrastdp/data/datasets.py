@@ -174,5 +174,8 @@ def split_dataset(
             f"expected {', '.join(sorted(names)) or 'none'}; correct the data set's settings"
         )
     if reader is None:
-        return split_digits(**sizes, seed=seed)
+        counts = {name: size for name, size in sizes.items() if size is not None}
+        if counts.keys() != sizes.keys():
+            raise InputError("dataset 'digits': a size is null; give each of its parts a number")
+        return split_digits(**counts, seed=seed)
     return split_archives(*reader(archives), sizes, seed)

@@ -61,7 +61,7 @@ def read_tensors(
     where None. image_shape: the expected (H, W, C). Raises InputError as read_images does.
     """
     data = read_images(path, classes=classes, image_shape=image_shape)
-    chosen = slice(None)
+    chosen: np.ndarray | slice = slice(None)
     if real is not None:
         chosen = draw_subset(data["label"], real, derive_seed(seed, "subset"))
     return _tensors(data, chosen, device)

@@ -46,6 +46,7 @@ class FilmBlock(nn.Module):
         self.norm_2 = nn.GroupNorm(groups, channels)
         self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv_2.weight)
+        assert self.conv_2.bias is not None
         nn.init.zeros_(self.conv_2.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -115,6 +116,7 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
         self.norm = nn.GroupNorm(groups, width)
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
+        assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
 
     def forward(
@@ -361,9 +363,11 @@ def _read_unet(folder: Path) -> ModelMixin:
     """A denoiser in evaluation mode; InputError where it is damaged or of an unknown class."""
     name = read_json(folder / "config.json").get("_class_name")
     if name == "SmallDenoiser":
-        kind = SmallDenoiser
+        kind: Any = SmallDenoiser
     elif name == "UNet2DModel":
-        from diffusers import UNet2DModel as kind
+        from diffusers import UNet2DModel
+
+        kind = UNet2DModel
     else:
         raise InputError(f"{folder}/config.json: unknown class {name}; retrain the model")
     with _told_in_one_line(folder):

@@ -24,8 +24,8 @@ from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
 from contrastdp.guidance.protocol import Guidance
-from contrastdp.networks.build import ARCHITECTURES
 from contrastdp.networks.checkpoint import load_network, save_network
+from contrastdp.networks.classifier import Classifier
 
 logger = logging.get_logger(__name__)
 
@@ -47,6 +47,9 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
     (m, ...). Of a network of contrastdp.networks the penultimate features are taken, anything
     else is called. Such a network is saved with the pipeline, any other encoder is not.
     """
+
+    scheduler: SchedulerMixin
+    encoder: Any
 
     def __init__(self, unet: nn.Module, scheduler: SchedulerMixin, encoder: object = None):
         super().__init__()
@@ -81,7 +84,7 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
             self.scheduler = DDIMScheduler.from_config(self.scheduler.config)
         super().save_pretrained(save_directory, **options)
         file = Path(save_directory) / ENCODER_FILE
-        if _is_own_network(self.encoder):
+        if isinstance(self.encoder, Classifier):
             save_network(file, self.encoder)
             return
         file.unlink(missing_ok=True)
@@ -175,7 +178,9 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
         chain = _Chain.of(self.scheduler)
         chain.choose(num_inference_steps, spacing, timesteps)
         chain.clipped = use_clipped_model_output
-        drawn = {"variance_type": _variance(variance, self.scheduler)} if eta > 0 else {}
+        drawn: dict[str, Any] = (
+            {"variance_type": _variance(variance, self.scheduler)} if eta > 0 else {}
+        )
         predictor = _Predictor(unet, shape[0])
 
         # one guidance batch after the other
@@ -217,10 +222,6 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
 
 
 # ---------------------------------------------------------------- encoder
-def _is_own_network(encoder: object) -> bool:
-    return isinstance(encoder, tuple(ARCHITECTURES.values()))
-
-
 def features_of(
     encoder: Callable[[Tensor], Tensor], device: torch.device | str
 ) -> Callable[[Tensor], Tensor]:
@@ -231,7 +232,7 @@ def features_of(
     """
     if isinstance(encoder, nn.Module):
         encoder.to(device)
-    function = encoder.features if _is_own_network(encoder) else encoder
+    function = encoder.features if isinstance(encoder, Classifier) else encoder
 
     def features(state: Tensor) -> Tensor:
         found = function(state)
@@ -283,7 +284,7 @@ def image_shape(unet: nn.Module) -> tuple[int, int, int]:
     Raises InputError where its output is neither as large as its input nor, with a learned
     variance, twice that.
     """
-    config = unet.config
+    config: Any = unet.config
     channels = config.get("in_channels", config.get("channels"))
     side = config.get("sample_size", config.get("image_size"))
     if channels is None or side is None:
@@ -302,7 +303,8 @@ def image_shape(unet: nn.Module) -> tuple[int, int, int]:
 
 
 def _labels(unet: nn.Module, given: Any, batch_size: int, device: torch.device) -> Tensor | None:
-    classes = unet.config.get("num_class_embeds")
+    config: Any = unet.config
+    classes = config.get("num_class_embeds")
     if (given is None) != (classes is None):
         raise InputError(
             f"the model has {classes} classes; give class_labels"
@@ -322,6 +324,8 @@ def _labels(unet: nn.Module, given: Any, batch_size: int, device: torch.device) 
 
 class _Predictor(nn.Module):
     """The model as sample_batch calls it: float32 in and out, without a learned variance."""
+
+    unet: Any
 
     def __init__(self, unet: nn.Module, channels: int):
         super().__init__()
@@ -383,16 +387,9 @@ class _Chain(SubsequenceScheduler):
     def abar(self, timestep: int) -> float:
         return super().abar(timestep) if timestep >= 0 else float(self.final_alpha_cumprod)
 
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: int,
-        sample: Tensor,
-        eta: float = 0.0,
-        **options: Any,
-    ) -> Any:
+    def step(self, *given: Any, **options: Any) -> Any:
         options["use_clipped_model_output"] = self.clipped
-        stepped = super().step(model_output, timestep, sample, eta, **options)
+        stepped = super().step(*given, **options)
         self.progress()
         return stepped
 

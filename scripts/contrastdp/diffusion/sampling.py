@@ -11,7 +11,7 @@ from contrastdp.errors import InputError
 from contrastdp.guidance.protocol import Guidance, guided_noise
 from contrastdp.jobs.resume import Finished, Resume
 from contrastdp.networks.execution import autocast, check_precision, faster
-from contrastdp.streams import ImageNoise
+from contrastdp.streams import ImageNoise, Noise
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def sample_batch(
     class_labels: Tensor | None = None,
     micro_batch: int | None = None,
     initial_scale: float = 1.0,
-    streams: ImageNoise | None = None,
+    streams: Noise | None = None,
     guidance_scale: float = 1.0,
     null_label: int | None = None,
     variance_type: str = "fixed_small",
@@ -136,7 +136,7 @@ def batches_of_shard(start: int, stop: int, batch: int) -> Iterator[tuple[list[i
 
 
 def sample_shard(
-    denoiser: torch.nn.Module,
+    denoiser: Any,
     scheduler: SubsequenceScheduler,
     *,
     start: int,
@@ -167,7 +167,8 @@ def sample_shard(
     states, labels, finished = [], [], Finished(resume)
 
     def sampled(indices: list[int], keep: slice) -> tuple[Tensor, Tensor]:
-        label, size = class_labels(indices, count), []
+        size: list[Tensor] = []
+        label = class_labels(indices, count)
         given = None if label is None else label.to(device)
         state = sample_batch(
             denoiser, scheduler, indices=indices, class_labels=given, sizes=size, **settings

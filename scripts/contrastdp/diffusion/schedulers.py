@@ -1,6 +1,6 @@
 """Subsequences of the diffusion's timesteps, and a diffusers scheduler that is exact on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,7 @@ def subsequence(train_timesteps: int, steps: int, spacing: str) -> list[int]:
     if not 1 <= steps <= train_timesteps:
         raise InputError(f"steps is {steps}; choose 1 to {train_timesteps}, the training timesteps")
     last = max(steps - 1, 1)
+    chosen: Iterable[int]
     if spacing == "uniform":
         chosen = range(0, train_timesteps, train_timesteps // steps)
     elif spacing == "quadratic":
@@ -129,7 +130,7 @@ class SubsequenceScheduler(DDIMScheduler):
         variance_noise: torch.Tensor | None = None,
         return_dict: bool = True,
         variance_type: str = "fixed_small",
-    ) -> DDIMSchedulerOutput | tuple:
+    ) -> Any:
         """One reverse step (Eq. 4), all tensors (N, C, H, W), with noise e = `model_output`.
 
         x0 = (x_t - sqrt(1 - abar_t) e) / sqrt(abar_t), clipped if the config says clip_sample, with

@@ -12,7 +12,7 @@ from contrastdp.errors import InputError, finite
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.resume import Resume
 from contrastdp.networks.averaging import AveragedNetwork
-from contrastdp.networks.execution import autocast, check_precision
+from contrastdp.networks.execution import autocast, check_precision, faster
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 DECAYS = ("cosine", "constant")
@@ -100,12 +100,11 @@ def train_denoiser(
     group.check(batch, micro_batch)
     device = image.device
     abar = abar.to(device)
-    if channels_last:
-        denoiser.to(memory_format=torch.channels_last)
+    faster(denoiser, channels_last=channels_last)
     stepping = OPTIMISERS[optimiser](
         denoiser.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
     )
-    predictor = torch.compile(denoiser, backend=compiled) if compiled else denoiser
+    predictor = faster(denoiser, compiled=compiled)
 
     def rate(step: int) -> float:
         if step < warmup:
@@ -118,7 +117,8 @@ def train_denoiser(
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
     drawn = tensors.Epochs(len(image), batch, generator)
     denoiser.train()
-    total, since, every = 0.0, 0, max(steps // 40, 1)
+    total: float | Tensor = 0.0
+    since, every = 0, max(steps // 40, 1)
     parts = {"denoiser": denoiser, "optimiser": stepping, "schedule": schedule}
     parts |= {"average": average, "order": drawn, "generator": generator}
     first, kept = resume.restore(parts) if resume else (0, {})
@@ -156,8 +156,8 @@ def train_denoiser(
         average.update(step)
         since += 1
         if (step + 1) % every == 0 or step + 1 == steps:
-            loss = finite(float(total) / since, "diffusion loss", step + 1)
-            rows.append({"step": step + 1, "loss": loss})
+            mean = finite(float(total) / since, "diffusion loss", step + 1)
+            rows.append({"step": step + 1, "loss": mean})
             yield rows[-1]
             total, since = 0.0, 0
         if resume and step + 1 < steps and resume.due():

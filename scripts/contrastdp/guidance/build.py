@@ -45,6 +45,7 @@ def build_guidance(
             return ClassifierGuidance(seed=seed, **rest)
         if tau is None:
             raise InputError(f"guidance '{loss}' needs a temperature; give tau")
+        assert features is not None
         value: Loss = partial(contrast.info_nce, tau=tau)
         if loss == "hnm":
             value = partial(

@@ -127,6 +127,7 @@ class ContrastiveGuidance:
 
         A step whose predictions are all of one class has no negatives and adds nothing.
         """
+        assert self.labeler is not None
         # ASSUME: the paper does not say whence the classes come. The predicted x_0, clipped to
         # [0, 1], is what a labeler knows to read; x_t is mostly noise over half of the chain.
         pieces = ((clean + 1) / 2).clamp(0, 1).split(self.micro_batch or len(clean))
@@ -134,6 +135,7 @@ class ContrastiveGuidance:
 
     def _check_classes(self, timestep: int) -> None:
         """Raise at the last guided step if no step has seen two classes."""
+        assert self._label is not None
         self._classes_seen = max(self._classes_seen, len(self._label.unique()))
         if self._classes_seen < 2 and timestep == min(self._guided):
             raise InputError(
@@ -143,7 +145,7 @@ class ContrastiveGuidance:
             )
 
     # ---------------------------------------------------------------- the gradient
-    def _gradient(self, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    def _gradient(self, state: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """Features (m, D) of `state` and grad_{x_t} loss (m, C, H, W).
 
         One forward and one backward of the encoder, on data alone: the features of the previous
@@ -180,8 +182,11 @@ class ContrastiveGuidance:
             self._optimiser.step()
         return now.detach(), gradient
 
-    def _pairs(self, now: Tensor, before: Tensor, head: EmbeddingHead | None) -> contrast.Pairs:
-        def embed(features: Tensor) -> Tensor:
+    def _pairs(
+        self, now: Tensor, before: Tensor | None, head: EmbeddingHead | None
+    ) -> contrast.Pairs:
+        def embed(features: Tensor | None) -> Tensor:
+            assert features is not None
             embedded = features if head is None else head(features)
             return contrast.normalise(embedded) if self.normalise else embedded
 

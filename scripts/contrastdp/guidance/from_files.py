@@ -11,6 +11,7 @@ from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
 from contrastdp.guidance.protocol import Guidance, encoder_view
 from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.execution import autocast, faster
 from contrastdp.streams import derive_seed
 
@@ -78,9 +79,7 @@ def real_features(
         return features(encoder_view(2 * x - 1, encoder_input)).float()
 
 
-def _frozen(
-    path: str | None, device: torch.device, what: str, channels_last: bool
-) -> torch.nn.Module:
+def _frozen(path: str | None, device: torch.device, what: str, channels_last: bool) -> Classifier:
     network = load_network(_given(path, what), device).requires_grad_(False)
     return faster(network, channels_last=channels_last)
 

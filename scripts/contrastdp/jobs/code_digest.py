@@ -10,7 +10,7 @@ import ast
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PACKAGE = "contrastdp"
 UNCOUNTED = "jobs"
@@ -57,7 +57,7 @@ def _parsed(text: str) -> _Source:
     tree = ast.parse(text)
     imports = _imports(tree)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
+        body: Any = getattr(node, "body", None)
         documented = isinstance(
             node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         ) and ast.get_docstring(node, clean=False)

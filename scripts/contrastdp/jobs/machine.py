@@ -5,7 +5,7 @@ import platform
 from pathlib import Path
 
 
-def describe_machine() -> dict[str, str | int]:
+def describe_machine() -> dict[str, str | int | None]:
     """Processor, usable cores, memory in GiB, operating system and Python; no host name."""
     processor = _from_proc("/proc/cpuinfo", "model name") or platform.processor()
     usable = getattr(os, "sched_getaffinity", None)

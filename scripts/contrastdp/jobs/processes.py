@@ -46,14 +46,13 @@ def run_together(
             for task in tasks:
                 started.append(_start(entry, descriptors))
                 with suppress(BrokenPipeError):  # it has ended, and its status says more
-                    started[-1].stdin.write(json.dumps(task) + "\n")
-                    started[-1].stdin.flush()
+                    print(json.dumps(task), file=started[-1].stdin, flush=True)
             causes = _watch(started)
         finally:
             for process in started:
                 process.kill()  # of one that has ended it does nothing
                 process.wait()
-                for pipe in (process.stdin, process.stdout):
+                for pipe in filter(None, (process.stdin, process.stdout)):
                     with suppress(BrokenPipeError):
                         pipe.close()
     if causes:
@@ -90,6 +89,7 @@ def _cause(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
         known = {s.value: s.name for s in signal.Signals}
         line = f"{name} was ended by {known.get(number, f'signal {number}')}"
         return "signal", f"{line}; run it again, with more memory where that was short"
+    assert process.stdout is not None
     try:
         told = json.loads(process.stdout.read())
         return told["kind"], told["line"].format(name=name)
@@ -103,7 +103,7 @@ def _terminating(started: Sequence["subprocess.Popen[str]"]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python lets the main thread alone set handlers
         return
-    told = []
+    told: list[bool] = []
 
     def tell(*_: Any) -> None:
         if started and not told and started[0].poll() is None:

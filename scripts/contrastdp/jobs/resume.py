@@ -246,6 +246,7 @@ class Finished:
         return time.monotonic() + self._saved
 
     def _save(self) -> None:
+        assert self._resume is not None
         self._resume.save(len(self._results), {}, {"results": self._results})
 
 

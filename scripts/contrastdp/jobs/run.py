@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -177,7 +177,7 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
     """Yield `items` with a progress bar on a terminal and one line a minute in the log."""
     from tqdm import tqdm
 
-    total = total if total is not None else len(items) if hasattr(items, "__len__") else None
+    total = total if total is not None else len(items) if isinstance(items, Sized) else None
     last = time.monotonic()
     bar = tqdm(items, desc=what, total=total, disable=not sys.stderr.isatty(), leave=False)
     for done, item in enumerate(bar):

@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from contrastdp.errors import InputError
 
+Network = TypeVar("Network", bound=nn.Module)
 STATISTICS = ("live", "averaged", "recomputed")
 
 
@@ -20,7 +22,7 @@ def averaging_weight(step: int, decay: float, warmup: int) -> float:
     return 0.0 if since < 0 else min(decay, (1 + since) / (10 + since))
 
 
-class AveragedNetwork:
+class AveragedNetwork(Generic[Network]):
     """An exponential moving average of a network's parameters, with one of three kinds of buffers.
 
     Buffers are the statistics of BatchNorm. 'live': as the live network has them, since their own
@@ -29,7 +31,7 @@ class AveragedNetwork:
     here, for the caller to take anew from images that pass through the averaged network.
     """
 
-    def __init__(self, network: nn.Module, *, decay: float, warmup: int, statistics: str = "live"):
+    def __init__(self, network: Network, *, decay: float, warmup: int, statistics: str = "live"):
         """decay: the largest weight of the old average; warmup: steps during which it is a copy.
 
         Raises InputError for unknown `statistics`.
@@ -40,8 +42,8 @@ class AveragedNetwork:
             )
         self.decay, self.warmup = decay, warmup
         self._network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._average = list(self._network.parameters())
-        self._live = list(network.parameters())
+        self._average: list[torch.Tensor] = list(self._network.parameters())
+        self._live: list[torch.Tensor] = list(network.parameters())
         self._buffers = []
         for kept, live in zip(self._network.buffers(), network.buffers(), strict=True):
             if statistics == "averaged" and kept.is_floating_point():
@@ -68,7 +70,7 @@ class AveragedNetwork:
         self._network.load_state_dict(state, strict=True)
 
     @torch.no_grad()
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """The averaged network, in evaluation mode."""
         for kept, live in self._buffers:
             kept.copy_(live)

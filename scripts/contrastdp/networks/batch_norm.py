@@ -76,6 +76,7 @@ class GroupBatchNorm(nn.BatchNorm2d):
         """Let the running statistics take in a batch, as nn.BatchNorm2d does."""
         if not self.track_running_stats or self.running_mean is None:
             return
+        assert self.num_batches_tracked is not None and self.running_var is not None
         self.num_batches_tracked.add_(1)
         momentum = self.momentum
         if momentum is None:
@@ -102,7 +103,9 @@ def share_batch_norm(network: nn.Module, group: Group, *, compiled: bool = False
                 setattr(module, name, _shared(norm, group, compiled))
 
 
-def _shared(norm: nn.Module, group: Group, compiled: bool) -> GroupBatchNorm:
+def _shared(
+    norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, group: Group, compiled: bool
+) -> GroupBatchNorm:
     shared = GroupBatchNorm(
         norm.num_features,
         eps=norm.eps,
@@ -113,6 +116,6 @@ def _shared(norm: nn.Module, group: Group, compiled: bool) -> GroupBatchNorm:
     shared._parameters, shared._buffers = norm._parameters, norm._buffers
     shared.group = group
     shared.train(norm.training)
-    if compiled:
-        shared.forward = torch.compiler.disable(shared.forward)
+    if compiled:  # of this one alone, so not as a method of the class
+        shared.forward = torch.compiler.disable(shared.forward)  # type: ignore[method-assign]
     return shared

@@ -1,8 +1,6 @@
 """Classifiers: features, then logits. Inputs are float NCHW in [0, 1]; normalisation is inside.
 
-Every network has `features(x)`, the penultimate features (N, D), and `forward(x)`, which is
-`logits(features(x))` of shape (N, classes). To add one, write the module and enter it in
-ARCHITECTURES.
+To add one, write a Classifier, which has `features` and `logits`, and enter it in ARCHITECTURES.
 """
 
 import inspect
@@ -13,12 +11,13 @@ import torch
 from torch import nn
 
 from contrastdp.errors import InputError
+from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.mnist_cnn import MnistCNN
 from contrastdp.networks.preact_resnet import ACTIVATIONS, PreActResNet18
 from contrastdp.networks.small_cnn import FrozenSmallCNN, SmallCNN
 from contrastdp.networks.wide_resnet import WideResNet
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {
+ARCHITECTURES: dict[str, type[Classifier]] = {
     "mnist_cnn": MnistCNN,
     "preact_resnet": PreActResNet18,
     "small_cnn": SmallCNN,
@@ -34,7 +33,7 @@ def build_network(
     image_size: int,
     seed: int = 0,
     **sizes: Any,
-) -> nn.Module:
+) -> Classifier:
     """Build a classifier, initialised from `seed`, on the CPU.
 
     sizes: what the architecture asks for (small_cnn: width, features; mnist_cnn: nothing;
@@ -87,15 +86,11 @@ def _checked(architecture: str, name: str, value: Any, channels: int) -> Any:
 
 
 # ---------------------------------------------------------------- frozen weights
-FROZEN: dict[type[nn.Module], type[nn.Module]] = {SmallCNN: FrozenSmallCNN}
-
-
 def frozen(network: nn.Module) -> nn.Module:
     """The network as a function of images alone, for as long as its weights stay as they are.
 
     The same function, or one that equals it up to rounding and has a cheaper input gradient.
     """
-    kind = FROZEN.get(type(network))
-    if kind is None or next(network.parameters()).is_cuda or not kind.suits(network):
+    if type(network) is not SmallCNN or next(network.parameters()).is_cuda:
         return network
-    return kind(network)
+    return FrozenSmallCNN(network) if FrozenSmallCNN.suits(network) else network

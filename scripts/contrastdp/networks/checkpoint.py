@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,6 +12,7 @@ from torch import nn
 from contrastdp.errors import InputError
 from contrastdp.files import replacing
 from contrastdp.networks.build import build_network
+from contrastdp.networks.classifier import Classifier
 
 KEY = "network"
 
@@ -20,15 +22,15 @@ def save_network(path: str | Path, network: nn.Module, settings: dict | None = N
 
     settings: the arguments of build_network, by default `network.settings`.
     """
-    settings = network.settings if settings is None else settings
+    kept: Any = network.settings if settings is None else settings
     state = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata={KEY: json.dumps(settings, sort_keys=True)})
+        save_file(state, temporary, metadata={KEY: json.dumps(kept, sort_keys=True)})
 
 
-def load_network(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load_network(path: str | Path, device: str | torch.device = "cpu") -> Classifier:
     """Read a network that save_network wrote, in evaluation mode, on `device`.
 
     Raises InputError in one line where the file is missing, truncated, of another make, or holds

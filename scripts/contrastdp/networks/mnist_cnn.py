@@ -15,12 +15,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from contrastdp.errors import InputError
+from contrastdp.networks.classifier import Classifier
 
 IMAGES_AT_ONCE = 256  # as many as the processor's cache holds the columns of
 positive_part = torch.ops.aten.threshold_backward  # (g, x, 0): g where x > 0, else 0
 
 
-class MnistCNN(nn.Module):
+class MnistCNN(Classifier):
     """conv 5x5 (4) - ReLU - pool - conv 5x5 (10) - ReLU - pool - linear (100) - ReLU - linear.
 
     Nothing is padded and nothing normalised, neither pixels nor batches. 18,224 parameters for 28 x
@@ -49,10 +50,6 @@ class MnistCNN(nn.Module):
             h = F.relu(F.max_pool2d(self.conv_1(h), 2)).flatten(1)
         return F.relu(self.linear(h))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes)."""
-        return self.logits(self.features(x))
-
     def _pooled_in_columns(self, x: torch.Tensor) -> torch.Tensor:
         """Both convolutions with their pooling, (N, channels, H, W) to (N, 10 * side * side)."""
         # Blocks of 4 x 4 pixels make blocks of 2 x 2 after the first pooling, and pixels after the
@@ -62,6 +59,7 @@ class MnistCNN(nn.Module):
         first = convolution_matrix(self.conv_0.weight, 8)  # of 2 x 2 blocks
         second = convolution_matrix(self.conv_1.weight, 6)  # of 3 x 3 blocks
         pooled = []
+        assert self.conv_0.bias is not None and self.conv_1.bias is not None
         for part in x[:, :, : 4 * blocks, : 4 * blocks].split(IMAGES_AT_ONCE):
             h = part.reshape(len(part), channels, blocks, 4, blocks, 4).permute(1, 3, 5, 2, 4, 0)
             h = pooled_convolution(h, first, self.conv_0.bias, 2)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from contrastdp.networks.classifier import Classifier
+
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
 
 
@@ -70,7 +72,7 @@ class BlockGroup(nn.Module):
         return self.block(x)
 
 
-class PreActivationResNet(nn.Module):
+class PreActivationResNet(Classifier):
     """Normalised pixels, a convolution, groups of blocks, BatchNorm, activation, mean, linear.
 
     sizes: channels after the first convolution and after each group; strides, blocks: of each
@@ -78,6 +80,9 @@ class PreActivationResNet(nn.Module):
     momentum: the share of a new batch in BatchNorm's running statistics. The features are means
     over all positions, so the side of the images is free.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(
         self,
@@ -129,10 +134,6 @@ class PreActivationResNet(nn.Module):
         """Penultimate features: (N, channels, H, W) in [0, 1] to (N, sizes[-1])."""
         h = self.layer(self.init_conv(self.normalised(x)))
         return self.activation(self.batchnorm(h)).mean(dim=(2, 3))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes)."""
-        return self.logits(self.features(x))
 
 
 class PreActResNet18(PreActivationResNet):

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from contrastdp.networks.classifier import Classifier
 
-class SmallCNN(nn.Module):
+
+class SmallCNN(Classifier):
     """Two convolutions and two linear maps, for images of 8 x 8 to about 32 x 32 pixels.
 
     conv 3x3 (width) - ReLU - conv 3x3 of stride 2 (2 width) - ReLU - linear (features) - ReLU -
@@ -25,10 +27,6 @@ class SmallCNN(nn.Module):
         h = F.relu(self.conv_0(x))
         h = F.relu(self.conv_1(h))
         return F.relu(self.linear(h.flatten(1)))  # (N, 2 width, H/2, W/2) -> (N, features)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes)."""
-        return self.logits(self.features(x))
 
 
 class FrozenSmallCNN(nn.Module):
@@ -59,18 +57,19 @@ class FrozenSmallCNN(nn.Module):
             # (n, width, H, W) -> (n, 9 width, positions) -> (n, positions * 9 width)
             return F.unfold(h, 3, padding=1, stride=2).transpose(1, 2).flatten(1)
 
+        assert first.bias is not None and second.bias is not None
         pixels = torch.eye(channels * side * side, device=first.weight.device)
         pixels = pixels.view(-1, channels, side, side)
         bias = first.bias.view(1, -1, 1, 1).expand(1, -1, side, side)
         # the flattened features are ordered (map, position), here (position, map)
         linear = network.linear.weight.view(-1, second.out_channels, maps).transpose(1, 2)
-        self.layers = [
+        layers = [
             (neighbourhoods(bias)[0], neighbourhoods(F.conv2d(pixels, first.weight, padding=1))),
             (second.bias, second.weight.flatten(1).t().contiguous()),
             (network.linear.bias, linear.flatten(1).t().contiguous()),
             (network.logits.bias, network.logits.weight.t().contiguous()),
         ]
-        self.layers = [(bias.detach(), weight.detach()) for bias, weight in self.layers]
+        self.layers = [(bias.detach(), weight.detach()) for bias, weight in layers]
         self.whole = [network]  # in a list, so as not to be registered as a part
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

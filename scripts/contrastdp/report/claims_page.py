@@ -14,13 +14,21 @@ from contrastdp.evidence import claims
 from contrastdp.evidence.claims import NOT_RUN, Verdict
 from contrastdp.report.markup import markdown_cells, signed
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     *("id", "scope", "statement", "source", "test", "parameters"),
     *("paper_effect", "paper_words", "effect", "low", "high", "unit", "threshold"),
     *("verdict", "words", "scale", "data", "subset", "seeds", "n_test", "links"),
 )
 NOT_GIVEN, SIMULATED = "not given", "simulated data"
-PRINTED_FROM = ("dataset", "arm", "generator", "real", "synthetic", "selection", "trainer")
+PRINTED_FROM: tuple[str, ...] = (
+    "dataset",
+    "arm",
+    "generator",
+    "real",
+    "synthetic",
+    "selection",
+    "trainer",
+)
 PRINTED_FROM += ("train_on", "eps", "baseline")
 Row = Mapping[str, Any]
 

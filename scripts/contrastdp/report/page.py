@@ -199,7 +199,7 @@ def lay_out_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     A list of mappings becomes a table with a line each; other nesting becomes dotted keys.
     """
     general = {k: v for k, v in settings.items() if not isinstance(v, Mapping) and not _records(v)}
-    sections = [("general", general)] if general else []
+    sections: list[tuple[str, Any]] = [("general", general)] if general else []
     sections += [(key, value) for key, value in settings.items() if key not in general]
     laid = []
     for title, value in sections:
@@ -247,13 +247,13 @@ def gather_tags(sources: Iterable[str]) -> list[dict[str, Any]]:
     (a guess); the comment lines that follow it directly belong to it. In Python files only
     comments count, not strings.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for source in sources:
         try:
             text = Path(source).read_text(encoding="utf-8")
         except FileNotFoundError:
             raise InputError(f"{source}: no such file; name an existing source file") from None
-        last = None  # the line up to which the latest tag reaches
+        last: int | None = None  # the line up to which the latest tag reaches
         for line, comment, alone in _comments(source, text):
             match = TAG.match(comment)
             if match:

@@ -251,6 +251,7 @@ def cell_rows(
     check_plan(rows, reported, layout)
     owner = {name: row for row in rows for name in row["reported"]}
     shown = {owner[name]["arm"] for name in layout if name in owner}
+    pairs: list[tuple[Row | None, Row | None]]
     pairs = [(reported[name], owner.get(name)) for name in layout]
     pairs += [(None, row) for row in rows if row["arm"] not in shown]
     return [_cell(evaluations, paper, row, comparable, nearest or {}) for paper, row in pairs]
@@ -348,7 +349,8 @@ def comparison_rows(
         if row["baseline"] is None:
             continue
         base = by_name[row["baseline"]]
-        cells = [name for name in layout if name in row["reported"]] or [None]
+        cells: list[str | None] = [name for name in layout if name in row["reported"]]
+        cells = cells or [None]
         tested = {
             kind: comparisons.compare(row, base, kind, evaluations, outcomes or {})
             for kind in MEASURES
@@ -357,7 +359,8 @@ def comparison_rows(
             twin = _twin(name, base, reported)
             for kind in MEASURES:
                 paper, spread = _paper_difference(reported, name, twin, kind)
-                ours = paired_difference(*(_percent(evaluations, r, kind) for r in (row, base)))
+                percent = [_percent(evaluations, r, kind) for r in (row, base)]
+                ours = paired_difference(percent[0], percent[1])
                 found.append(
                     {
                         "id": name,
@@ -415,15 +418,17 @@ def _percent(evaluations: tables.Evaluations, row: Row, kind: str) -> dict[int, 
 
 def _relative(paper: float | None, ours: Estimate | None) -> str:
     # Differences that are alike in every seed are luck, not certainty.
-    open_ = ours is None or ours.low is None or ours.high - ours.low < 1e-9
+    interval: tuple[float, float] | None = None
+    if ours is not None and ours.low is not None and ours.high is not None:
+        interval = None if ours.high - ours.low < 1e-9 else (ours.low, ours.high)
     if paper is not None:
         rounded = round(paper, 6)
-        if open_ or rounded == 0:
+        if interval is None or rounded == 0:
             return INCONCLUSIVE
-        return decide(ours.low, ours.high, 0.0, above=rounded > 0)
-    if open_ or ours.low <= 0 <= ours.high:
+        return decide(*interval, 0.0, above=rounded > 0)
+    if interval is None or interval[0] <= 0 <= interval[1]:
         return f"{OURS_ONLY}: {INCONCLUSIVE}"
-    return f"{OURS_ONLY}: {'higher' if ours.low > 0 else 'lower'}"
+    return f"{OURS_ONLY}: {'higher' if interval[0] > 0 else 'lower'}"
 
 
 def _rounded(value: float | None) -> float | None:

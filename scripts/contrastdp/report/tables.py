@@ -66,7 +66,7 @@ def read_evaluations(
     Raises InputError in one line for a file that lacks a key, an accuracy outside [0, 1], an
     empty test split, or a second file for the same arm and seed.
     """
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    found: dict[tuple[str, int], Any] = {}
     origin: dict[tuple[str, int], str] = {}
     for path in paths:
         content = read_json(path)
@@ -291,7 +291,7 @@ def robustness_rows(
             "difference_low": gain.low if gain else None,
             "difference_high": gain.high if gain else None,
             "pairs": gain.count if gain else None,
-            "reference": other["arm"] if gain else None,
+            "reference": other["arm"] if gain and other else None,
             "robust_error_seeds": None if errors[0] is None else 100 * errors[0],
             "robust_error_images": 100 * errors[1],
             **last_means(evaluations, arm),
@@ -308,7 +308,7 @@ def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, fl
 
     None unless it was attacked in every seed of the arm.
     """
-    contents = [evaluations[arm["arm"], seed].get("last") for seed in arm["seeds"]]
+    contents: list[Any] = [evaluations[arm["arm"], seed].get("last") for seed in arm["seeds"]]
     if None in contents:
         return dict.fromkeys(LAST)
     kinds = ("clean_accuracy", "robust_accuracy")
@@ -378,8 +378,10 @@ def attack_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list
     found: dict[tuple[str, str, str], list[str]] = {}
     for (arm, seed), content in sorted(evaluations.items()):
         title = titles.get(arm)
+        if not title:
+            continue
         networks = {title: content, f"{title} (last checkpoint)": content.get("last", {})}
-        for network, outcome in networks.items() if title else ():
+        for network, outcome in networks.items():
             for warning in (*outcome.get("gate", ()), *outcome.get("warnings", ())):
                 count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
                 told = found.setdefault((network, warning["name"], warning["says"]), [])

@@ -13,6 +13,7 @@ from torch import nn
 
 from contrastdp.data.tensors import batches, to_tensor
 from contrastdp.errors import InputError
+from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.predict import predict
 
 CONFIDENT = 0.9  # confidence from which an image counts as confidently labelled
@@ -39,7 +40,7 @@ class Images:
 
 
 @torch.no_grad()
-def see(image: np.ndarray, label: np.ndarray, *, encoder: nn.Module, labeler: nn.Module) -> Images:
+def see(image: np.ndarray, label: np.ndarray, *, encoder: Classifier, labeler: nn.Module) -> Images:
     """Images (N, H, W, C) uint8 with labels (N,), as the two networks see them."""
     x = to_tensor(image).to(next(encoder.parameters()).device)
     y = torch.from_numpy(label).to(x.device)
@@ -195,9 +196,10 @@ def measure(
     images; the rest: shares of images.
     """
     found: dict[str, float | int | None] = {"n": len(images)}
-    found |= frechet_jackknife(images.feature, heldout.feature, groups)
+    distances = frechet_jackknife(images.feature, heldout.feature, groups)
+    found |= distances
     spread = float(np.var(heldout.feature.astype(np.float64), axis=0, ddof=1).sum())
-    found["frechet_relative"] = found["frechet_debiased"] / spread if spread else None
+    found["frechet_relative"] = distances["frechet_debiased"] / spread if spread else None
     found |= manifold_scores(heldout.feature, images.feature, neighbours)
     found["confidence"] = float(images.confidence.mean(dtype=np.float64))
     found["confident"] = float((images.confidence >= CONFIDENT).mean())

@@ -14,6 +14,7 @@ from contrastdp.data.tensors import batches, read_tensors, to_tensor
 from contrastdp.errors import InputError
 from contrastdp.jobs.device import device as resolve
 from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.predict import predict
 from contrastdp.streams import generator
 from contrastdp.synthesis.labelling import label_with
@@ -78,7 +79,7 @@ def scorer(
     rule: str,
     *,
     labeler: nn.Module,
-    encoder: nn.Module,
+    encoder: Classifier,
     real: tuple[torch.Tensor, torch.Tensor],
     attack: dict[str, Any],
     stream: torch.Generator,
@@ -105,7 +106,7 @@ def scorer(
 
 
 @torch.no_grad()
-def _features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _features(network: Classifier, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([network.features(x[piece]) for piece in batches(len(x), 1000)])
 
 

@@ -61,6 +61,7 @@ class Candidates:
                     image = None
                     held, image = shard, read_images(self.paths[shard])["image"]
                 here = self.shard[places] == shard
+                assert image is not None
                 found[here] = image[self.row[places[here]]]
             yield found
 

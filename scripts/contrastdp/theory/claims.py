@@ -183,7 +183,7 @@ def falls_with_c(
         if float(row["angle"]) == 0 and row["from_smaller_c"] != ""
     ]
     value, spread, row = max(steps, key=lambda step: step[0] + z * step[1])
-    falls = {}
+    falls: dict[Any, float] = {}
     for change, _, each in steps:
         falls[each["real"]] = falls.get(each["real"], 0.0) + change
     total = ", ".join(f"{change:.4f} for n = {real}" for real, change in falls.items())
@@ -377,7 +377,7 @@ def toy_ratio(
     rows = evidence["toy"]
 
     def pair(setting: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        other = setting | ({"size": 0.0} if baseline.startswith("plain") else {})
+        other = {**setting, **({"size": 0.0} if baseline.startswith("plain") else {})}
         a, b = (
             of_panel(rows, measure, panel=name, **where)
             for name, where in ((panel, setting), (baseline, other))

@@ -23,10 +23,10 @@ def cases(*, mu: Sequence[float] | Mapping[str, float], eps: float, sigma: float
     dashed ones the synthetic classes N(+-mu~, sigma^2 I); the line is the boundary that
     theta_final tends to when it points along mu~.
     """
-    mean = mean_vector(mu)
+    mean: Any = mean_vector(mu)
     robust = mean - eps
     orthogonal = np.array([-mean[1], mean[0]])
-    panels = {
+    panels: dict[str, Any] = {
         "Case 1: inefficient\n" + r"$\tilde\mu \perp \mu$": orthogonal,
         "Case 2: best clean\n" + r"$\tilde\mu = c\,\mu$": 1.8 * mean,
         "Case 3: best robust\n" + r"$\tilde\mu = c\,(\mu-\epsilon 1)$": 2.8 * robust,
@@ -105,7 +105,7 @@ def proposition(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
         if not points:
             raise InputError(f"proposition: no rows of {error}, {model}, n = {real}; run again")
-        return tuple(map(list, zip(*points, strict=True)))
+        return [x for x, _ in points], [y for _, y in points]
 
     with style():
         figure = Figure(figsize=(SINGLE, 3.7), layout="constrained")

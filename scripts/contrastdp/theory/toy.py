@@ -56,6 +56,8 @@ class ExactDenoiser(nn.Module):
     replaced by its posterior mean tanh(sqrt(abar_t) mu . x_t / v).
     """
 
+    abar: Tensor
+
     def __init__(self, mixture: Mixture, abar: Tensor):
         """abar: (T,) cumulative products of 1 - beta."""
         super().__init__()
@@ -84,6 +86,9 @@ class PointDenoiser(nn.Module):
     both: an unknown label is a class of its own, which training uses for a share of the points.
     """
 
+    abar: Tensor
+    frequencies: Tensor
+
     def __init__(self, abar: Tensor, *, width: int, depth: int, embedding: int = 16):
         """abar: (T,); width, depth: of the hidden layers; embedding: even, of time and label."""
         super().__init__()
@@ -94,9 +99,10 @@ class PointDenoiser(nn.Module):
         layers: list[nn.Module] = []
         for entering in (2 + 2 * embedding, *[width] * (depth - 1)):
             layers += [nn.Linear(entering, width), nn.SiLU()]
-        self.net = nn.Sequential(*layers, nn.Linear(width, 2))
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        leave = nn.Linear(width, 2)
+        self.net = nn.Sequential(*layers, leave)
+        nn.init.zeros_(leave.weight)
+        nn.init.zeros_(leave.bias)
 
     def forward(
         self, sample: Tensor, timestep: Tensor | int, class_labels: Tensor | None = None
@@ -351,7 +357,7 @@ def sample_reading(
             guidance = guide(lambda_) if guide is not None else None
             found = draw(batch, start, conditional, guidance)
             nearest = (found @ mu > 0).long()
-            own = class_labels(range(points), 2) if conditional else nearest
+            own = _half_of_each(points) if conditional else nearest
             realised = guidance.relative_size() if guidance is not None else 0.0
             row = measure(found.numpy(), own.numpy(), mu=mixture.mu)
             rows.append(key | {"lambda": lambda_, "batch": batch, "realised": realised} | row)
@@ -366,7 +372,7 @@ def sample_reading(
         yield panel("plain_conditional", start, plain_batches, True, None)
 
     # ------------------------------------------------ guided
-    drawn = features(mixture.draw(class_labels(range(real), 2), generator(seed, "toy real")))
+    drawn = features(mixture.draw(_half_of_each(real), generator(seed, "toy real")))
     for kind, settings in losses.items():
         conditional = settings["pairs"] == "class_conditional"
 
@@ -390,6 +396,13 @@ def sample_reading(
             for start in starts:
                 lambda_ = size / probe.relative_size()
                 yield panel(kind, start, batches, conditional, guide, size, lambda_)
+
+
+def _half_of_each(count: int) -> Tensor:
+    """Labels (count,) of both classes in turn."""
+    label = class_labels(range(count), 2)
+    assert label is not None
+    return label
 
 
 def _real_panel(name: str, mixture: Mixture, *, batches: int, points: int, seed: int) -> Panel:

@@ -64,7 +64,7 @@ def panels(
             for c, (colour, marker) in enumerate(CLASSES):
                 own = place[label == c]
                 axes.scatter(*own.T, s=7, color=colour, marker=marker, lw=0, alpha=0.65)
-                mode = (2 * c - 1) * np.asarray(mu)
+                mode: Any = (2 * c - 1) * np.asarray(mu)
                 axes.add_patch(Circle(mode, 2 * sigma, fill=False, ec="0.35", lw=0.8, ls="--"))
             axes.set_title(_measured(summary[name]), fontsize=6.5, linespacing=1.25)
             axes.text(

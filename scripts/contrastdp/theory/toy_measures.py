@@ -117,7 +117,7 @@ def write_points(
     path: str | Path, panels: Iterable[tuple[Mapping[str, Any], np.ndarray, np.ndarray]]
 ) -> None:
     """Write panels as npz: per panel (its key, points (batches, m, 2), classes (batches, m))."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for key, points, label in panels:
         arrays[f"{_name(**key)}/points"] = np.asarray(points, np.float32)
         arrays[f"{_name(**key)}/label"] = np.asarray(label, np.int64)

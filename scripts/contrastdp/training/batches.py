@@ -1,7 +1,7 @@
 """Batches of robust training: real and synthetic images, mixed and augmented."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -36,10 +36,10 @@ class MixedBatches(Iterator[Images]):
             raise InputError("no images to train on: give real images, synthetic images or both")
         if synthetic_share == "pooled":
             given = [images for images in (real, synthetic) if images is not None]
-            real = tuple(torch.cat(tensors) for tensors in zip(*given, strict=True))
+            real = _joined(given)
             synthetic = None
         alone = real is None or synthetic is None
-        share = float(real is None) if alone else synthetic_share
+        share = float(real is None) if alone else float(synthetic_share)
         # one part in ten thousand of an image: 10 * 0.3 must not become 2 by rounding
         self.n_synthetic = math.floor(batch * share + 1e-4)
         if not alone and not 0 < self.n_synthetic < batch:
@@ -53,9 +53,9 @@ class MixedBatches(Iterator[Images]):
 
     def __next__(self) -> Images:
         parts = []
-        if self._order is not None:
+        if self.real is not None and self._order is not None:
             parts.append((self.real, next(self._order)))
-        if self.n_synthetic:
+        if self.synthetic is not None and self.n_synthetic:
             count, size = len(self.synthetic[1]), (self.n_synthetic,)
             chosen = torch.randint(count, size, generator=self.generator)
             parts.append((self.synthetic, chosen))
@@ -63,7 +63,7 @@ class MixedBatches(Iterator[Images]):
         for (x, y), chosen in parts:
             chosen = chosen.to(y.device)
             drawn.append((x[chosen], y[chosen]))
-        return tuple(torch.cat(tensors) for tensors in zip(*drawn, strict=True))
+        return _joined(drawn)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """State of the real images' epoch; nothing without real images."""
@@ -73,6 +73,10 @@ class MixedBatches(Iterator[Images]):
         """Go on where the MixedBatches of state_dict was."""
         if self._order is not None:
             self._order.load_state_dict(state)
+
+
+def _joined(sets: Sequence[Images]) -> Images:
+    return torch.cat([x for x, _ in sets]), torch.cat([y for _, y in sets])
 
 
 def augmented(

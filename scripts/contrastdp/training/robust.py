@@ -20,7 +20,7 @@ from contrastdp.jobs.resume import Resume
 from contrastdp.networks.averaging import AveragedNetwork
 from contrastdp.networks.batch_norm import BATCH_NORMS, share_batch_norm
 from contrastdp.networks.build import build_network
-from contrastdp.networks.execution import training_pass
+from contrastdp.networks.execution import faster, training_pass
 from contrastdp.streams import generator
 from contrastdp.training.batches import Images, MixedBatches, augmented
 from contrastdp.training.losses import pgd_loss, trades_loss
@@ -196,7 +196,7 @@ def train_robust_network(
         raise InputError(f"loss '{loss}': unknown; use trades or pgd")
     if cutmix and not averaging:
         raise InputError("cutmix: helps averaged weights alone; set averaging above 0, or cutmix 0")
-    attack = {"eps": eps, "step_size": step_size}
+    attack: dict[str, Any] = {"eps": eps, "step_size": step_size}
     options = {"steps": attack_steps, "label_smoothing": label_smoothing, **attack}
     if loss == "trades":
         options["beta"] = beta
@@ -208,8 +208,7 @@ def train_robust_network(
     network = build_network(
         **architecture, channels=x.shape[1], classes=classes, image_size=x.shape[-1], seed=seed
     ).to(x.device)
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
+    network = faster(network, channels_last=channels_last)
     trained = training_pass(network, precision=precision, compiled=compiled)
     stream = generator(seed, "batches")
     optimizer = torch.optim.SGD(

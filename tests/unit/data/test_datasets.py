@@ -133,6 +133,11 @@ def test_archives_under_other_names():
         split_dataset("digits", sizes, 0, {"a": "a"})
 
 
+def test_digits_have_no_rest_for_training():
+    with pytest.raises(InputError, match="a size is null"):
+        split_dataset("digits", {"train": None, "validation": 1, "test": 1}, 0)
+
+
 # ---------------------------------------------------------------- the real archives
 # Images by class of MNIST's training set, as widely published.
 MNIST_CLASSES = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
