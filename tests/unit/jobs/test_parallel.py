@@ -18,6 +18,7 @@ from contrastdp.errors import InputError
 from contrastdp.jobs import run as job
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.networks.batch_norm import GroupBatchNorm, share_batch_norm
+from contrastdp.training.recipe import recipe_of
 from contrastdp.training.robust import train_robust_network
 
 PLAIN = {"architecture": "small_cnn", "width": 4, "features": 8}
@@ -59,7 +60,10 @@ def images(n, seed=0):
 def robust(network, group, **change):
     """Weights of the averaged networks, and the history but for its times."""
     given = {"real": images(12), "synthetic": images(30, seed=1), "validation": images(12, seed=2)}
-    result = train_robust_network(network, **given, **ROBUST | change, group=group)
+    own = ("classes", "seed")
+    given |= {name: ROBUST[name] for name in own}
+    recipe = recipe_of({k: v for k, v in (ROBUST | change).items() if k not in own})
+    result = train_robust_network(network, recipe, **given, group=group)
     found = {f"last.{name}": value for name, value in result.last.state_dict().items()}
     columns = ("loss", "validation_clean", "validation_robust")
     rows = [[row[name] for name in columns] for row in result.history]
