@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
@@ -18,6 +19,13 @@ def derive_seed(seed: int, *purpose: int | str) -> int:
 def generator(seed: int, *purpose: int | str) -> torch.Generator:
     """A CPU generator on the stream of derive_seed(seed, *purpose)."""
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
+
+
+class Noise(Protocol):
+    """What draws the noise of a batch of images."""
+
+    def draw(self, device: torch.device) -> torch.Tensor:
+        """The next N(0, 1) draw of every image: (m, C, H, W) on `device`."""
 
 
 class ImageNoise:

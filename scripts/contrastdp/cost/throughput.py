@@ -99,9 +99,9 @@ def _classifier_step(s: _Subject, steps: int = 40) -> Timed:
 
 
 def _diffusion_step(s: _Subject, steps: int = 40) -> Timed:
-    settings = {"steps": steps, "batch": s.batch, "learning_rate": 1e-4, "warmup": 0}
-    settings |= {"clip_norm": 1.0, "averaging": 0.999, "shift": 0, "precision": s.precision}
-    settings["micro_batch"] = s.micro_batch
+    settings: dict[str, Any] = {"steps": steps, "batch": s.batch, "micro_batch": s.micro_batch}
+    settings |= {"learning_rate": 1e-4, "warmup": 0, "clip_norm": 1.0, "averaging": 0.999}
+    settings |= {"shift": 0, "precision": s.precision}
     abar = SubsequenceScheduler().alphas_cumprod
 
     def call() -> None:
@@ -147,7 +147,7 @@ def _validation(s: _Subject) -> Timed:
 def _guide(s: _Subject) -> Timed:
     loss = s.options.get("loss", "classifier")
     s.network.requires_grad_(False)
-    settings = {"loss": loss, "lambda": 1.0}
+    settings: dict[str, Any] = {"loss": loss, "lambda": 1.0}
     settings |= {"precision": s.precision, "micro_batch": s.micro_batch}
     if loss == "classifier":
         settings |= {"classifier": s.network, "abar": lambda timestep: 0.5}
@@ -162,7 +162,7 @@ def _guide(s: _Subject) -> Timed:
 def _attack_step(s: _Subject, steps: int = 10) -> Timed:
     network = s.frozen()
     start = torch.rand_like(s.x)
-    settings = {"start": start, "steps": steps, **TINY}
+    settings: dict[str, Any] = {"start": start, "steps": steps, **TINY}
     return lambda: pgd(network, s.x, margin_gradient(s.y), **settings), s.batch * steps
 
 

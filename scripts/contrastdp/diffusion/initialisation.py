@@ -13,13 +13,7 @@ from torch import Tensor
 
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.errors import InputError
-
-
-class Streams(Protocol):
-    """The noise of a batch of images, such as ImageNoise."""
-
-    def draw(self, device: torch.device) -> Tensor:
-        """The next N(0, 1) draw of every image, (m, C, H, W)."""
+from contrastdp.streams import Noise
 
 
 class Initialisation(Protocol):
@@ -28,7 +22,7 @@ class Initialisation(Protocol):
     def __call__(
         self,
         indices: Sequence[int],
-        streams: Streams,
+        streams: Noise,
         scheduler: SubsequenceScheduler,
         device: torch.device,
     ) -> tuple[Tensor, list[int]]:
@@ -48,7 +42,7 @@ class Gaussian:
     def __call__(
         self,
         indices: Sequence[int],
-        streams: Streams,
+        streams: Noise,
         scheduler: SubsequenceScheduler,
         device: torch.device,
     ) -> tuple[Tensor, list[int]]:

@@ -306,7 +306,8 @@ def _conditioning(
     unet: nn.Module, given: Any, batch_size: int, device: torch.device
 ) -> Conditioning:
     """What the model is told: the labels given, one for all images or one an image."""
-    classes = unet.config.get("num_class_embeds")
+    config: Any = unet.config
+    classes = config.get("num_class_embeds")
     if (given is None) != (classes is None):
         raise InputError(
             f"the model has {classes} classes; give class_labels"
@@ -326,6 +327,8 @@ def _conditioning(
 
 class _Predictor(nn.Module):
     """The model as sample_batch calls it: float32 in and out, without a learned variance."""
+
+    unet: Any
 
     def __init__(self, unet: nn.Module, channels: int):
         super().__init__()

@@ -14,13 +14,13 @@ from contrastdp.diffusion.conditioning import (
     conditioning_of,
     part_of,
 )
-from contrastdp.diffusion.initialisation import GAUSSIAN, Initialisation, Streams
+from contrastdp.diffusion.initialisation import GAUSSIAN, Initialisation
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.errors import InputError
 from contrastdp.guidance.protocol import Guidance, guided_noise
 from contrastdp.jobs.resume import Finished, Resume
 from contrastdp.networks.execution import autocast, check_precision, faster
-from contrastdp.streams import ImageNoise
+from contrastdp.streams import ImageNoise, Noise
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def sample_batch(
     conditioning: Conditioning = UNCONDITIONAL,
     initialisation: Initialisation = GAUSSIAN,
     micro_batch: int | None = None,
-    streams: Streams | None = None,
+    streams: Noise | None = None,
     guidance_scale: float = 1.0,
     variance_type: str = "fixed_small",
     precision: str = "float32",
@@ -141,7 +141,7 @@ def batches_of_shard(start: int, stop: int, batch: int) -> Iterator[tuple[list[i
 
 
 def sample_shard(
-    denoiser: torch.nn.Module,
+    denoiser: Any,
     scheduler: SubsequenceScheduler,
     *,
     start: int,

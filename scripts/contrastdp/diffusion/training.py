@@ -15,7 +15,7 @@ from contrastdp.errors import InputError, finite
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.resume import Resume
 from contrastdp.networks.averaging import AveragedNetwork
-from contrastdp.networks.execution import autocast, check_precision
+from contrastdp.networks.execution import autocast, check_precision, faster
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 DECAYS = ("cosine", "constant")
@@ -80,12 +80,11 @@ def train_denoiser(
     device = image.device
     abar = abar.to(device)
     condition = conditioning.seen(image, label)
-    if channels_last:
-        denoiser.to(memory_format=torch.channels_last)
+    faster(denoiser, channels_last=channels_last)
     stepping = OPTIMISERS[optimiser](
         denoiser.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
     )
-    predictor = torch.compile(denoiser, backend=compiled) if compiled else denoiser
+    predictor = faster(denoiser, compiled=compiled)
 
     def rate(step: int) -> float:
         if step < warmup:
@@ -98,7 +97,8 @@ def train_denoiser(
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
     drawn = tensors.Epochs(len(image), batch, generator)
     denoiser.train()
-    total, since, every = 0.0, 0, max(steps // 40, 1)
+    total: float | Tensor = 0.0
+    since, every = 0, max(steps // 40, 1)
     parts = {"denoiser": denoiser, "optimiser": stepping, "schedule": schedule}
     parts |= {"average": average, "order": drawn, "generator": generator}
     first, kept = resume.restore(parts) if resume else (0, {})
@@ -119,13 +119,13 @@ def train_denoiser(
         losses = []
         owns = [group.part(piece) for piece in tensors.batches(batch, micro_batch or batch)]
         given = ((x0[own], noise[own], timestep[own], abar, part_of(chosen, own)) for own in owns)
-        parts = [partial(predict, predictor, *arguments) for arguments in given]
+        passes = [partial(predict, predictor, *arguments) for arguments in given]
         with autocast(device, precision):
-            means = batch_means(loss_terms, parts, batch=batch, device=device, group=group)
-        for own, predicted in zip(owns, parts, strict=True):
+            means = batch_means(loss_terms, passes, batch=batch, device=device, group=group)
+        for own, predicted in zip(owns, passes, strict=True):
             with autocast(device, precision):
                 part = predicted()
-                values = [f(part, mean) for f, mean in zip(loss_terms, means, strict=True)]
+                values = [f(part, m) for f, m in zip(loss_terms, means, strict=True)]
                 loss = torch.stack(values).sum()
             loss = loss * ((own.stop - own.start) / batch)
             loss.backward()
@@ -139,8 +139,8 @@ def train_denoiser(
         average.update(step)
         since += 1
         if (step + 1) % every == 0 or step + 1 == steps:
-            loss = finite(float(total) / since, "diffusion loss", step + 1)
-            rows.append({"step": step + 1, "loss": loss})
+            mean = finite(float(total) / since, "diffusion loss", step + 1)
+            rows.append({"step": step + 1, "loss": mean})
             yield rows[-1]
             total, since = 0.0, 0
         if resume and step + 1 < steps and resume.due():

@@ -59,6 +59,8 @@ class ExactDenoiser(nn.Module):
     replaced by its posterior mean tanh(sqrt(abar_t) mu . x_t / v).
     """
 
+    abar: Tensor
+
     def __init__(self, mixture: Mixture, abar: Tensor):
         """abar: (T,) cumulative products of 1 - beta."""
         super().__init__()
@@ -87,6 +89,9 @@ class PointDenoiser(nn.Module):
     both: an unknown label is a class of its own, which training uses for a share of the points.
     """
 
+    abar: Tensor
+    frequencies: Tensor
+
     def __init__(self, abar: Tensor, *, width: int, depth: int, embedding: int = 16):
         """abar: (T,); width, depth: of the hidden layers; embedding: even, of time and label."""
         super().__init__()
@@ -97,9 +102,10 @@ class PointDenoiser(nn.Module):
         layers: list[nn.Module] = []
         for entering in (2 + 2 * embedding, *[width] * (depth - 1)):
             layers += [nn.Linear(entering, width), nn.SiLU()]
-        self.net = nn.Sequential(*layers, nn.Linear(width, 2))
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        leave = nn.Linear(width, 2)
+        self.net = nn.Sequential(*layers, leave)
+        nn.init.zeros_(leave.weight)
+        nn.init.zeros_(leave.bias)
 
     def forward(
         self, sample: Tensor, timestep: Tensor | int, class_labels: Tensor | None = None

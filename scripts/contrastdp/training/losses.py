@@ -6,6 +6,7 @@ A new loss is one function here under @training_loss. Nothing else in the projec
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import Parameter, signature
+from typing import Any
 
 import torch
 from torch import nn
@@ -151,7 +152,7 @@ def pgd_loss(
     The attack sees the network in evaluation mode, the loss in the mode it is in. y, generator,
     start: as in trades_loss.
     """
-    attack = {"eps": eps, "step_size": step_size, "steps": steps}
+    attack: dict[str, Any] = {"eps": eps, "step_size": step_size, "steps": steps}
     x_adv = _attacked_in_evaluation(network, x, y, **attack, generator=generator, start=start)
     return F.cross_entropy(network(x_adv), y, label_smoothing=label_smoothing)
 
@@ -183,7 +184,7 @@ def mart_loss(
     1.0000001 - p_y(x)); here the logarithms of softmax are exact.
     """
     # PAPER: the attack's start and the additions, as said above
-    attack = {"eps": eps, "step_size": step_size, "steps": steps}
+    attack: dict[str, Any] = {"eps": eps, "step_size": step_size, "steps": steps}
     x_adv = _attacked_in_evaluation(network, x, y, **attack, generator=generator, start=start)
     log_p = network(x).log_softmax(dim=1)
     z_adv = network(x_adv)

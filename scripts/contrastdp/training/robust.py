@@ -20,7 +20,7 @@ from contrastdp.jobs.resume import Resume
 from contrastdp.networks.averaging import AveragedNetwork
 from contrastdp.networks.batch_norm import BATCH_NORMS, share_batch_norm
 from contrastdp.networks.build import build_network
-from contrastdp.networks.execution import training_pass
+from contrastdp.networks.execution import faster, training_pass
 from contrastdp.streams import generator
 from contrastdp.training.batches import Images, MixedBatches, augmented
 from contrastdp.training.optimisation import parameter_groups, rates_at
@@ -145,7 +145,7 @@ def train_robust_network(
     """
     optimisation, batch, passes = recipe.optimiser, recipe.batches.batch, recipe.passes
     averaging, validated = recipe.averaging, recipe.validation
-    attack = {"eps": recipe.attack.eps, "step_size": recipe.attack.step_size}
+    attack: dict[str, Any] = {"eps": recipe.attack.eps, "step_size": recipe.attack.step_size}
     options = {"steps": recipe.attack.attack_steps, **attack, **recipe.loss_settings}
     loss_of, steps, micro_batch = recipe.loss.function, optimisation.steps, passes.micro_batch
     group.check(batch, micro_batch)
@@ -155,8 +155,7 @@ def train_robust_network(
     network = build_network(
         **architecture, channels=x.shape[1], classes=classes, image_size=x.shape[-1], seed=seed
     ).to(x.device)
-    if passes.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+    network = faster(network, channels_last=passes.channels_last)
     trained = training_pass(network, precision=passes.precision, compiled=passes.compiled)
     stream = generator(seed, "batches")
     optimizer = torch.optim.SGD(
