@@ -3,6 +3,7 @@
 from typing import Any
 
 from contrastdp.data.tensors import read_tensors
+from contrastdp.diffusion.conditioning import conditioning_of
 from contrastdp.diffusion.denoisers import load_pretrained, save_denoiser, untrained_denoiser
 from contrastdp.diffusion.training import train_denoiser
 from contrastdp.files import write_csv, write_json
@@ -53,6 +54,7 @@ def train_diffusion(
             options = {"abar": scheduler.alphas_cumprod, "generator": generator(seed, "diffusion")}
             options |= {"progress": lambda span: track(span, "diffusion training")}
             options |= {"label": label if conditional else None, "group": group, **training}
+            options["conditioning"] = conditioning_of(denoiser)
             rows = list(train_denoiser(denoiser.to(place), image, resume=resume, **options))
         if not group.first:
             return

@@ -1,4 +1,4 @@
-"""Train a robust classifier on real and synthetic images (TRADES or PGD-AT)."""
+"""Train a robust classifier on real and synthetic images (TRADES, PGD-AT, MART)."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from contrastdp.jobs.resume import resuming
 from contrastdp.jobs.run import run, track
 from contrastdp.networks.checkpoint import save_network
 from contrastdp.streams import derive_seed
+from contrastdp.training.recipe import recipe_of
 from contrastdp.training.robust import HISTORY, summary, train_robust_network
 
 
@@ -37,24 +38,25 @@ def train_robust(
 ) -> None:
     """Train on `real` images of the training split, all of `synthetic`, or both.
 
-    settings, trainer: options of train_robust_network, the latter's first; eps: such as 8/255;
+    settings, trainer: of recipe_of, the latter's first, and network; eps: such as 8/255;
     resume_minutes: of resuming; group: processes that train together, of which the first writes.
     """
     place = resolve(device)
     held_out = read_tensors(validation, classes=classes, device=place)
     common = {"classes": classes, "device": place, "image_shape": shape_of(held_out[0])}
     used = settings | trainer
-    options = {name: value for name, value in used.items() if name != "network"}
-    options |= {"validation": held_out, "classes": classes, "seed": derive_seed(seed, "robust")}
+    flat = {name: value for name, value in used.items() if name != "network"}
+    flat |= {"eps": parse_fraction(eps), "step_size": parse_fraction(attack_step, "attack step")}
+    recipe = recipe_of(flat)
+    options = {"validation": held_out, "classes": classes, "seed": derive_seed(seed, "robust")}
     options |= {"group": group, "progress": lambda span: track(span, "robust training")}
     options["real"] = read_tensors(train, **common, real=real, seed=seed) if real else None
     options["synthetic"] = read_tensors(synthetic, **common) if synthetic else None
-    options |= {"eps": parse_fraction(eps), "step_size": parse_fraction(attack_step, "attack step")}
     used |= {"eps": eps, "attack_step": attack_step, "real": real}
     kept = {"train": train, "validation": validation, "synthetic": synthetic, "script": __file__}
     kept |= {"settings": [used, classes, seed, place], "writes": group.first}
     with resuming(best, resume_minutes, **kept) as resume:
-        result = train_robust_network(settings["network"], resume=resume, **options)
+        result = train_robust_network(settings["network"], recipe, resume=resume, **options)
         if group.first:
             save_network(best, result.best)
             save_network(last, result.last)

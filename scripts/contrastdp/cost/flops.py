@@ -12,6 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from contrastdp.diffusion.denoisers import build_denoiser
 from contrastdp.errors import InputError
 from contrastdp.networks.build import ARCHITECTURES, build_network
+from contrastdp.training.losses import LOSSES
+
+
+def _robust_step(weight_passes: int) -> Callable[[int], Mapping[str, int]]:
+    return lambda k: {"G": k, "W": weight_passes}
+
 
 # Passes that an image takes in each kind of work: F forward, G forward and backward to the image
 # with frozen weights, W forward and backward to the weights; k: attack_steps. Left out, as small
@@ -21,8 +27,6 @@ PASSES: dict[str, Callable[[int], Mapping[str, int]]] = {
     "forward": lambda k: {"F": 1},
     "classifier_step": lambda k: {"W": 1},
     "diffusion_step": lambda k: {"W": 1},
-    "trades_step": lambda k: {"G": k, "W": 2},
-    "pgd_step": lambda k: {"G": k, "W": 1},
     "validation": lambda k: {"F": 2, "G": k},
     "denoise": lambda k: {"F": 1},
     "guide": lambda k: {"G": 1},
@@ -32,6 +36,7 @@ PASSES: dict[str, Callable[[int], Mapping[str, int]]] = {
     "fab": lambda k: {"F": 1, "G": 1},
     "square": lambda k: {"F": 1},
 }
+PASSES |= {f"{name}_step": _robust_step(loss.weight_passes) for name, loss in LOSSES.items()}
 # With a micro_batch these compute activations again on the way back, a further F for each G:
 # attacks by InParts, contrastive guidance since its loss is of all the batch.
 RECOMPUTED = ("attack_step", "apgd", "fab", "guide")

@@ -23,7 +23,7 @@ from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.execution import autocast, training_pass
 from contrastdp.synthesis.scoring import gradient_norm
 from contrastdp.training.classifier import train_classifier_network
-from contrastdp.training.losses import pgd_loss, trades_loss
+from contrastdp.training.losses import LOSSES, TrainingLoss
 from contrastdp.training.robust import accumulate_gradient
 
 Timed = tuple[Callable[[], Any], int]
@@ -113,7 +113,10 @@ def _diffusion_step(s: _Subject, steps: int = 40) -> Timed:
     return call, s.batch * steps
 
 
-def _robust_step(loss: Callable[..., torch.Tensor], **more: float) -> Callable[[_Subject], Timed]:
+def _robust_step(loss: TrainingLoss) -> Callable[[_Subject], Timed]:
+    # what a step takes does not depend on a setting's value
+    more = {name: 1.0 for name, needed in loss.settings.items() if needed}
+
     def timed(s: _Subject) -> Timed:
         network = s.network.train()
         trained = training_pass(network, precision=s.precision, compiled=None)
@@ -123,7 +126,7 @@ def _robust_step(loss: Callable[..., torch.Tensor], **more: float) -> Callable[[
         def call() -> None:
             stepping.zero_grad(set_to_none=True)
             accumulate_gradient(
-                loss, trained, s.x, s.y, start, micro_batch=s.micro_batch, **options
+                loss.function, trained, s.x, s.y, start, micro_batch=s.micro_batch, **options
             )
             stepping.step()
 
@@ -208,8 +211,6 @@ TIMED: dict[str, Callable[[_Subject], Timed]] = {
     "denoise": _forward,
     "classifier_step": _classifier_step,
     "diffusion_step": _diffusion_step,
-    "trades_step": _robust_step(trades_loss, beta=6.0),
-    "pgd_step": _robust_step(pgd_loss),
     "validation": _validation,
     "guide": _guide,
     "gradient_norm": _gradient_norm,
@@ -218,6 +219,7 @@ TIMED: dict[str, Callable[[_Subject], Timed]] = {
     "fab": _fab,
     "square": _square,
 }
+TIMED |= {f"{name}_step": _robust_step(loss) for name, loss in LOSSES.items()}
 REPEATED = {"classifier_step": 40, "diffusion_step": 40, "apgd": 10, "fab": 10, "attack_step": 10}
 REPEATED |= {"square": 100}
 FEW = 100

@@ -6,7 +6,6 @@ A job is a rule and its wildcards; the plan has every setting. Imports torch onl
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 from contrastdp.attack.versions import VERSIONS
@@ -100,7 +99,7 @@ def _train_diffusion(plan: Plan, w: Mapping[str, str]) -> list[Work]:
 
 
 def _train_robust(plan: Plan, w: Mapping[str, str]) -> list[Work]:
-    from contrastdp.training.robust import train_robust_network
+    from contrastdp.training.recipe import recipe_of
 
     settings, trainer = plan.training(w["arm"]), plan.trainer(w["arm"])
     model, steps = _robust(plan, w["arm"]), settings["steps"]
@@ -108,13 +107,15 @@ def _train_robust(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     options = _options(settings, "precision", **more, **_parts(settings, batch))
     trained = Work(f"{trainer['loss']}_step", model, batch, options, steps * batch)
     sizes = plan.datasets[w["dataset"]]["sizes"]
-    held_out = settings.get("validation_images") or sizes["validation"]
-    times = -(-steps // settings["validate_every"])
-    unsaid = {k: v.default for k, v in signature(train_robust_network).parameters.items()}
-    used = unsaid | settings
-    options = canonical({"attack_steps": used["validation_steps"]})
+    flat = {name: value for name, value in (settings | trainer).items() if name != "network"}
+    recipe = recipe_of(flat | {"eps": 0.0, "step_size": 0.0})  # no time depends on these two
+    validation, averaging = recipe.validation, recipe.averaging
+    held_out = validation.validation_images or sizes["validation"]
+    times = -(-steps // validation.validate_every)
+    options = canonical({"attack_steps": validation.validation_steps})
     validated = Work("validation", model, min(held_out, 1000), options, times * held_out)
-    seen = used["statistics_batches"] if used["averaged_statistics"] == "recomputed" else 0
+    recomputed = averaging.averaged_statistics == "recomputed"
+    seen = averaging.statistics_batches if recomputed else 0
     return [trained, validated, Work("forward", model, batch, "{}", times * seen * batch)]
 
 

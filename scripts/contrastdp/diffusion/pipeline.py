@@ -18,6 +18,7 @@ from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from contrastdp.diffusion.conditioning import UNCONDITIONAL, ClassLabel, Conditioning
 from contrastdp.diffusion.denoisers import fit_odd_sides, load_denoiser
 from contrastdp.diffusion.sampling import sample_batch
 from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
@@ -148,7 +149,7 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
                 f"{len(generator)} generators for {batch_size} images; give one, or one an image"
             )
         shape = image_shape(unet)
-        label = _labels(unet, class_labels, batch_size, device)
+        conditioning = _conditioning(unet, class_labels, batch_size, device)
 
         # the guidance, if any
         encoder = self.encoder if encoder is None else encoder
@@ -205,7 +206,7 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
                         shape=shape,
                         eta=eta,
                         guidance=guidance,
-                        class_labels=None if label is None else label[piece],
+                        conditioning=conditioning,
                         micro_batch=micro_batch,
                         streams=_Streams(start[piece], own),
                         **drawn,
@@ -302,7 +303,10 @@ def image_shape(unet: nn.Module) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _labels(unet: nn.Module, given: Any, batch_size: int, device: torch.device) -> Tensor | None:
+def _conditioning(
+    unet: nn.Module, given: Any, batch_size: int, device: torch.device
+) -> Conditioning:
+    """What the model is told: the labels given, one for all images or one an image."""
     config: Any = unet.config
     classes = config.get("num_class_embeds")
     if (given is None) != (classes is None):
@@ -312,14 +316,14 @@ def _labels(unet: nn.Module, given: Any, batch_size: int, device: torch.device) 
             else "class_labels are given and the model is unconditional; leave them out"
         )
     if given is None:
-        return None
+        return UNCONDITIONAL
     label = torch.as_tensor(given, device=device)
     label = label.expand(batch_size) if label.ndim == 0 else label
     if label.shape != (batch_size,):
         raise InputError(f"class_labels are {tuple(label.shape)} for {batch_size} images")
     if label.is_floating_point() or label.min() < 0 or label.max() >= classes:
         raise InputError(f"class_labels must be whole numbers from 0 to {classes - 1}")
-    return label
+    return ClassLabel(classes, labels=label)
 
 
 class _Predictor(nn.Module):
@@ -331,9 +335,8 @@ class _Predictor(nn.Module):
         super().__init__()
         self.unet, self.channels = unet, channels
 
-    def forward(self, sample: Tensor, timestep: int, class_labels: Tensor | None = None) -> Any:
-        given = {} if class_labels is None else {"class_labels": class_labels}
-        output = self.unet(sample.to(self.unet.dtype), timestep, **given)
+    def forward(self, sample: Tensor, timestep: int, **condition: Tensor) -> Any:
+        output = self.unet(sample.to(self.unet.dtype), timestep, **condition)
         return type(output)(sample=output.sample[:, : self.channels].to(sample.dtype))
 
 

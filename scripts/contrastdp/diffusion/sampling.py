@@ -6,6 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from contrastdp.data.tensors import batches
+from contrastdp.diffusion.conditioning import (
+    UNCONDITIONAL,
+    Condition,
+    Conditioning,
+    conditioning_of,
+    part_of,
+)
+from contrastdp.diffusion.initialisation import GAUSSIAN, Initialisation
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.errors import InputError
 from contrastdp.guidance.protocol import Guidance, guided_noise
@@ -24,44 +33,44 @@ def sample_batch(
     shape: Sequence[int],
     eta: float = 0.0,
     guidance: Guidance | None = None,
-    class_labels: Tensor | None = None,
+    conditioning: Conditioning = UNCONDITIONAL,
+    initialisation: Initialisation = GAUSSIAN,
     micro_batch: int | None = None,
-    initial_scale: float = 1.0,
     streams: Noise | None = None,
     guidance_scale: float = 1.0,
-    null_label: int | None = None,
     variance_type: str = "fixed_small",
     precision: str = "float32",
     sizes: list[Tensor] | None = None,
 ) -> Tensor:
     """Sample the images `indices`, coupled by the guidance: (m, C, H, W) in [-1, 1] roughly.
 
-    denoiser(x_t, t[, class_labels]) gives the predicted noise as `.sample` (diffusers' form);
-    scheduler: its timesteps set; seed: image i starts from, and draws, the stream (seed, i);
-    shape: (C, H, W); class_labels: (m,) for a conditional denoiser; micro_batch: how many images
-    pass the denoiser at once, with the same result within rounding. initial_scale: standard
-    deviation of x_T (2 for the paper's N(0, 4I)). streams: draws x_T and the noise in
-    the place of (seed, i), by a method draw(device). e += guidance(x_t, t).
+    denoiser(x_t, t, ...) gives the predicted noise as `.sample` (diffusers' form); scheduler: its
+    timesteps set; seed: image i starts from, and draws, the stream (seed, i); shape: (C, H, W);
+    conditioning: what the denoiser is told beside x_t and t; initialisation: where the chains
+    start; micro_batch: how many images pass the denoiser at once, with the same result within
+    rounding. streams: draws all noise in the place of (seed, i). e += guidance(x_t, t).
 
-    guidance_scale: w of classifier-free guidance, e = e_null + w (e_label - e_null), where
-    null_label is the denoiser's label for 'no class'; 1 is none. variance_type: of the noise drawn
-    where eta > 0, as SubsequenceScheduler.step says. precision: 'bfloat16' runs the denoiser under
+    guidance_scale: w of classifier-free guidance, e = e_null + w (e_label - e_null), where e_null
+    is predicted under the null condition; 1 is none. variance_type: of the noise drawn where
+    eta > 0, as SubsequenceScheduler.step says. precision: 'bfloat16' runs the denoiser under
     autocast. sizes: a list that receives how large the guidance was, (m,) float32 on the CPU: the
     mean over guided steps of its norm over that of the predicted noise, 0 where none was guided.
     Nothing but the present state is kept, whatever the number of steps.
     """
     check_precision(precision)
     device = next(denoiser.parameters()).device
-    timesteps = scheduler.timesteps.tolist()
     streams = streams or ImageNoise(seed, indices, shape)
-    state = initial_scale * streams.draw(device)  # x_T (m, C, H, W)
+    state, timesteps = initialisation(indices, streams, scheduler, device)  # (m, C, H, W)
+    condition = _on(device, conditioning.drawn(indices))
+    null = _on(device, conditioning.null(indices)) if guidance_scale != 1.0 else None
     if guidance is not None:
-        guidance.start(list(indices), timesteps, class_labels)
+        label = conditioning.label(indices)
+        guidance.start(list(indices), timesteps, None if label is None else label.to(device))
     total, guided_steps = torch.zeros(len(indices), device=device), 0
     for timestep in timesteps:
         with autocast(device, precision):
             output = predict_noise(
-                denoiser, state, timestep, class_labels, micro_batch, guidance_scale, null_label
+                denoiser, state, timestep, condition, micro_batch, guidance_scale, null
             )
         if precision != "float32":
             output = output.to(state.dtype)
@@ -84,41 +93,37 @@ def sample_batch(
     return state
 
 
+def _on(device: torch.device, condition: Condition | None) -> Condition | None:
+    return condition and {name: value.to(device) for name, value in condition.items()}
+
+
 def predict_noise(
     denoiser: torch.nn.Module,
     state: Tensor,
     timestep: int,
-    class_labels: Tensor | None = None,
+    condition: Condition | None = None,
     micro_batch: int | None = None,
     guidance_scale: float = 1.0,
-    null_label: int | None = None,
+    null: Condition | None = None,
 ) -> Tensor:
     """eps_theta(x_t, t) for states (m, C, H, W), in pieces of `micro_batch`.
 
-    guidance_scale other than 1: e_null + guidance_scale (e_label - e_null), classifier-free
-    guidance (Ho & Salimans 2022), with one more pass of the denoiser; raises InputError without
-    class_labels or null_label.
+    condition: what the denoiser is told of them; null: what tells it nothing. guidance_scale other
+    than 1: e_null + guidance_scale (e_condition - e_null), classifier-free guidance (Ho & Salimans
+    2022), with one more pass of the denoiser; raises InputError without null.
     """
     if guidance_scale != 1.0:
-        if class_labels is None or null_label is None:
+        if null is None:
             raise InputError(
                 f"guidance_scale {guidance_scale} needs a class-conditional denoiser with a label "
                 "for 'no class'; train one, or use guidance_scale 1"
             )
-        null = predict_noise(
-            denoiser, state, timestep, torch.full_like(class_labels, null_label), micro_batch
-        )
-        own = predict_noise(denoiser, state, timestep, class_labels, micro_batch)
-        return null + guidance_scale * (own - null)
-    pieces = state.split(micro_batch or len(state))
-    labels = [None] * len(pieces)
-    if class_labels is not None:
-        labels = class_labels.split(micro_batch or len(state))
+        untold = predict_noise(denoiser, state, timestep, null, micro_batch)
+        told = predict_noise(denoiser, state, timestep, condition, micro_batch)
+        return untold + guidance_scale * (told - untold)
+    pieces = batches(len(state), micro_batch or len(state))
     return torch.cat(
-        [
-            denoiser(piece, timestep, class_labels=label).sample
-            for piece, label in zip(pieces, labels, strict=True)
-        ]
+        [denoiser(state[p], timestep, **part_of(condition or {}, p)).sample for p in pieces]
     )
 
 
@@ -158,33 +163,27 @@ def sample_shard(
     a killed shard's finished batches are kept; settings: of sample_batch. Any shard gives the same
     images, bit for bit on the CPU.
     """
-    device = next(denoiser.parameters()).device
-    labels_known = denoiser.config.num_class_embeds
-    if labels_known and classes and labels_known == classes + 1:
-        settings.setdefault("null_label", classes)
-    count = min(classes or labels_known, labels_known) if labels_known else None
+    conditioning = conditioning_of(denoiser, classes)
     denoiser = faster(denoiser, channels_last=channels_last, compiled=compiled)
     states, labels, finished = [], [], Finished(resume)
 
     def sampled(indices: list[int], keep: slice) -> tuple[Tensor, Tensor]:
         size: list[Tensor] = []
-        label = class_labels(indices, count)
-        given = None if label is None else label.to(device)
         state = sample_batch(
-            denoiser, scheduler, indices=indices, class_labels=given, sizes=size, **settings
+            denoiser,
+            scheduler,
+            indices=indices,
+            conditioning=conditioning,
+            sizes=size,
+            **settings,
         )
         return state[keep].cpu(), size[0][keep]
 
     for indices, keep in progress(list(batches_of_shard(start, stop, batch))):
         state, size = finished("guidance batch", sampled, indices, keep)
-        label = class_labels(indices, count)
+        label = conditioning.label(indices)
         states.append(state)
         labels.append((torch.full((batch,), -1) if label is None else label)[keep])
         if sizes is not None:
             sizes.append(size)
     return torch.cat(states), torch.cat(labels)
-
-
-def class_labels(indices: Sequence[int], classes: int | None) -> Tensor | None:
-    """The label that image i of a class-conditional generator is sampled for: i mod classes."""
-    return None if not classes else torch.tensor(list(indices)) % classes

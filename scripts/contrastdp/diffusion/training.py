@@ -1,13 +1,16 @@
 """Training a noise predictor: E || e - e_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, t) ||^2."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contrastdp.data import augmentation, tensors
+from contrastdp.diffusion.conditioning import UNCONDITIONAL, ClassLabel, Conditioning, part_of
+from contrastdp.diffusion.terms import batch_means, build_terms, predict
 from contrastdp.errors import InputError, finite
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.resume import Resume
@@ -16,31 +19,6 @@ from contrastdp.networks.execution import autocast, check_precision, faster
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 DECAYS = ("cosine", "constant")
-WEIGHTINGS = ("noise", "velocity")
-
-
-def noise_prediction_loss(
-    denoiser: nn.Module,
-    x0: Tensor,
-    noise: Tensor,
-    timestep: Tensor,
-    abar: Tensor,
-    label: Tensor | None,
-    weighting: str = "noise",
-) -> Tensor:
-    """Mean squared error of the predicted noise (section 2.2).
-
-    x0, noise: (N, C, H, W) or (N, D), images in [-1, 1]; timestep: (N,) int64; abar: (T,)
-    cumulative products. weighting: 'noise' is that; 'velocity' divides each image's error by
-    abar_t, which makes it the error of v = sqrt(abar_t) e - sqrt(1 - abar_t) x_0 (Salimans & Ho
-    2022) and gives the noisy timesteps, where an image's class and shape are decided, more weight.
-    """
-    a = abar[timestep].view(-1, *[1] * (x0.ndim - 1))
-    noisy = a.sqrt() * x0 + (1 - a).sqrt() * noise
-    predicted = denoiser(noisy, timestep, class_labels=label).sample
-    if weighting == "velocity":
-        return ((predicted - noise).square() / a).mean()
-    return F.mse_loss(predicted, noise)
 
 
 def train_denoiser(
@@ -62,6 +40,8 @@ def train_denoiser(
     weight_decay: float = 0.0,
     decay: str = "cosine",
     weighting: str = "noise",
+    terms: Mapping[str, Mapping[str, Any]] | None = None,
+    conditioning: Conditioning | None = None,
     micro_batch: int | None = None,
     precision: str = "float32",
     channels_last: bool = False,
@@ -75,10 +55,11 @@ def train_denoiser(
     image: (N, C, H, W) in [0, 1]; label: (N,) int64 for a class-conditional denoiser, else None;
     abar: (T,). optimiser: 'adamw' or 'adam'; linear warm-up of the learning rate, then, as `decay`
     says, 'cosine' to 0 or 'constant'; gradients clipped to clip_norm. weighting: of
-    noise_prediction_loss. averaging: largest decay of
-    the averaged weights. shift: pixels of augmentation; flip: mirror half of the images, left to
-    right. generator: on the CPU, draws batches, shifts, flips, timesteps and noise; dropout, where
-    a denoiser has it, draws from torch's global one.
+    NoisePrediction; terms: further ones of the loss, each with its settings. conditioning: what the
+    denoiser is told, by default the label, if any. averaging: largest decay of the averaged
+    weights. shift: pixels of augmentation; flip: mirror half of the images, left to right.
+    generator: on the CPU, draws batches, shifts, flips, timesteps and noise; dropout, where a
+    denoiser has it, draws from torch's global one.
 
     micro_batch: images that pass the denoiser at once, with the same gradient within rounding but
     for dropout; precision: 'bfloat16' runs the denoiser under autocast, its weights stay float32;
@@ -88,18 +69,17 @@ def train_denoiser(
     same result within rounding but for dropout and for BatchNorm, of which no denoiser here has
     any. Raises InputError for an unknown choice and a non-finite loss.
     """
-    # PAPER: the mean over pixels; the official CIFAR-10 code sums them, which Adam undoes.
-    for what, value, known in (
-        ("optimiser", optimiser, OPTIMISERS),
-        ("decay", decay, DECAYS),
-        ("weighting", weighting, WEIGHTINGS),
-    ):
+    for what, value, known in (("optimiser", optimiser, OPTIMISERS), ("decay", decay, DECAYS)):
         if value not in known:
             raise InputError(f"{what} is '{value}'; choose {' or '.join(known)}")
+    loss_terms = build_terms({"noise_prediction": {"weighting": weighting}} | dict(terms or {}))
+    if conditioning is None:
+        conditioning = UNCONDITIONAL if label is None else ClassLabel()
     check_precision(precision)
     group.check(batch, micro_batch)
     device = image.device
     abar = abar.to(device)
+    condition = conditioning.seen(image, label)
     faster(denoiser, channels_last=channels_last)
     stepping = OPTIMISERS[optimiser](
         denoiser.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
@@ -133,18 +113,21 @@ def train_denoiser(
             x0 = augmentation.flip(x0, generator)
         timestep = torch.randint(0, len(abar), (batch,), generator=generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
-        chosen = None if label is None else label[index]
+        chosen = part_of(condition, index)
         stepping.zero_grad()
         group.seed_dropout(generator.initial_seed(), step)
         losses = []
-        for piece in tensors.batches(batch, micro_batch or batch):
-            own = group.part(piece)
+        owns = [group.part(piece) for piece in tensors.batches(batch, micro_batch or batch)]
+        given = ((x0[own], noise[own], timestep[own], abar, part_of(chosen, own)) for own in owns)
+        passes = [partial(predict, predictor, *arguments) for arguments in given]
+        with autocast(device, precision):
+            means = batch_means(loss_terms, passes, batch=batch, device=device, group=group)
+        for own, predicted in zip(owns, passes, strict=True):
             with autocast(device, precision):
-                classes = None if chosen is None else chosen[own]
-                loss = noise_prediction_loss(
-                    predictor, x0[own], noise[own], timestep[own], abar, classes, weighting
-                )
-            loss = loss * (len(x0[own]) / batch)
+                part = predicted()
+                values = [f(part, m) for f, m in zip(loss_terms, means, strict=True)]
+                loss = torch.stack(values).sum()
+            loss = loss * ((own.stop - own.start) / batch)
             loss.backward()
             losses.append(loss.detach())
         group.add_up_gradients(denoiser.parameters(), *losses)

@@ -8,12 +8,15 @@ import torch
 
 from contrastdp.data.tensors import to_uint8
 from contrastdp.diffusion.denoisers import load_denoiser
+from contrastdp.diffusion.initialisation import build_initialisation
 from contrastdp.diffusion.sampling import sample_shard
 from contrastdp.diffusion.schedulers import set_chain
 from contrastdp.guidance.from_files import load_guidance
 from contrastdp.jobs.device import device as resolve
 from contrastdp.jobs.resume import Resume
 from contrastdp.streams import derive_seed
+
+STEP = ("eta", "variance_type", "guidance_scale")  # settings of a sampler's steps
 
 
 def shard_images(
@@ -39,13 +42,13 @@ def shard_images(
     """The images [start, stop) of a generator, as write_images takes them.
 
     denoiser: folder of the diffusion model; encoder, labeler, train: files, as its guidance needs;
-    sampler: of set_chain and sample_batch (steps, spacing, eta, ...); guidance: of build_guidance,
-    None for none; shape: (C, H, W); classes, real: of the data, as load_guidance says; batch:
-    images coupled by the guidance, whose members their indices fix; execution: micro_batch,
-    precision, channels_last, compiled; progress: wraps the list of guidance batches; resume: of
-    sample_shard. Returns image (N, H, W, C) uint8, label (N,), -1 where the generator is
-    unconditional, index and guidance_size. Every image is the same, bit for bit on the CPU,
-    whatever shard it is part of.
+    sampler: of set_chain, sample_batch and build_initialisation (steps, spacing, eta, ...);
+    guidance: of build_guidance, None for none; shape: (C, H, W); classes, real: of the data, as
+    load_guidance says; batch: images coupled by the guidance, whose members their indices fix;
+    execution: micro_batch, precision, channels_last, compiled; progress: wraps the list of guidance
+    batches; resume: of sample_shard. Returns image (N, H, W, C) uint8, label (N,), -1 where the
+    generator is unconditional, index and guidance_size. Every image is the same, bit for bit on the
+    CPU, whatever shard it is part of.
     """
     place = resolve(device)
     model, scheduler = load_denoiser(denoiser, place)
@@ -55,7 +58,9 @@ def shard_images(
     guide = load_guidance(guidance, **files, **known, **both)
     part: dict[str, Any] = {"start": start, "stop": stop, "shape": shape, "sizes": []}
     part |= {"seed": derive_seed(seed, "sample"), "progress": progress, "resume": resume}
-    part |= set_chain(scheduler, **sampler)
+    rest = set_chain(scheduler, **sampler)
+    part |= {name: rest.pop(name) for name in STEP if name in rest}
+    part["initialisation"] = build_initialisation(**rest)
     state, label = sample_shard(model, scheduler, guidance=guide, **part, **both)
     return {
         "image": to_uint8((state + 1) / 2),

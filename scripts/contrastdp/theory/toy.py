@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contrastdp.diffusion.conditioning import UNCONDITIONAL, ClassLabel
 from contrastdp.diffusion.denoisers import DenoiserOutput
-from contrastdp.diffusion.sampling import class_labels, sample_batch
+from contrastdp.diffusion.initialisation import Gaussian
+from contrastdp.diffusion.sampling import sample_batch
 from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
-from contrastdp.diffusion.training import noise_prediction_loss
+from contrastdp.diffusion.terms import NoisePrediction, predict
 from contrastdp.errors import InputError, finite
 from contrastdp.guidance.build import build_guidance
 from contrastdp.guidance.protocol import Guidance
@@ -25,6 +27,7 @@ from contrastdp.streams import derive_seed, generator
 from contrastdp.theory.toy_measures import measure
 
 UNKNOWN = 2  # the class number of a point without a label
+CLASSES = ClassLabel(2)  # point i is of class i mod 2
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def train_point_denoiser(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
     late: list[float] = []
+    error = NoisePrediction()
     for step in range(steps):
         label = torch.randint(0, 2, (batch,), generator=stream)
         x0 = mixture.draw(label, stream)
@@ -151,7 +155,8 @@ def train_point_denoiser(
         noise = torch.randn(x0.shape, generator=stream)
         hidden = torch.rand(batch, generator=stream) < unlabelled
         label = label.masked_fill(hidden, UNKNOWN)
-        loss = noise_prediction_loss(denoiser, x0, noise, timestep, abar, label)
+        condition = {"class_labels": label}
+        loss = error(predict(denoiser, x0, noise, timestep, abar, condition))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -344,8 +349,8 @@ def sample_reading(
             shape=(2,),
             eta=eta,
             guidance=guidance,
-            class_labels=class_labels(indices, 2) if conditional else None,
-            initial_scale=start,
+            conditioning=CLASSES if conditional else UNCONDITIONAL,
+            initialisation=Gaussian(initial_scale=start),
         )
 
     def panel(
@@ -357,7 +362,7 @@ def sample_reading(
             guidance = guide(lambda_) if guide is not None else None
             found = draw(batch, start, conditional, guidance)
             nearest = (found @ mu > 0).long()
-            own = _half_of_each(points) if conditional else nearest
+            own = CLASSES.label(range(points)) if conditional else nearest
             realised = guidance.relative_size() if guidance is not None else 0.0
             row = measure(found.numpy(), own.numpy(), mu=mixture.mu)
             rows.append(key | {"lambda": lambda_, "batch": batch, "realised": realised} | row)
@@ -372,7 +377,7 @@ def sample_reading(
         yield panel("plain_conditional", start, plain_batches, True, None)
 
     # ------------------------------------------------ guided
-    drawn = features(mixture.draw(_half_of_each(real), generator(seed, "toy real")))
+    drawn = features(mixture.draw(CLASSES.label(range(real)), generator(seed, "toy real")))
     for kind, settings in losses.items():
         conditional = settings["pairs"] == "class_conditional"
 
@@ -396,13 +401,6 @@ def sample_reading(
             for start in starts:
                 lambda_ = size / probe.relative_size()
                 yield panel(kind, start, batches, conditional, guide, size, lambda_)
-
-
-def _half_of_each(count: int) -> Tensor:
-    """Labels (count,) of both classes in turn."""
-    label = class_labels(range(count), 2)
-    assert label is not None
-    return label
 
 
 def _real_panel(name: str, mixture: Mixture, *, batches: int, points: int, seed: int) -> Panel:

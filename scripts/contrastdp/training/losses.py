@@ -1,12 +1,70 @@
-"""Losses of adversarial training: TRADES and PGD-AT."""
+"""Losses of adversarial training, a registry: TRADES, PGD-AT and MART.
+
+A new loss is one function here under @training_loss. Nothing else in the project asks for its name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from contrastdp.attack.pgd import cross_entropy_gradient, divergence_gradient, pgd
+from contrastdp.errors import InputError
+
+Loss = Callable[..., torch.Tensor]
+ATTACK = ("eps", "step_size", "steps", "generator", "start")  # what every loss takes
 
 
+@dataclass(frozen=True)
+class TrainingLoss:
+    """A loss and what it needs.
+
+    function(network, x, y, *, eps, step_size, steps, generator, start, ...): the rest of its
+    keyword-only arguments are its settings. It returns a mean over images, so that the values and
+    gradients of a batch's parts, weighted with their shares, add up to those of the batch.
+    weight_passes: passes forward and back to the weights, beside the attack's `steps` passes to the
+    image. mixed_labels: whether y may be probabilities (N, classes), as CutMix makes them.
+    """
+
+    function: Loss
+    weight_passes: int
+    mixed_labels: bool = True
+
+    @property
+    def settings(self) -> dict[str, bool]:
+        """Names of its settings, and whether each must be given."""
+        found = signature(self.function).parameters.values()
+        own = (p for p in found if p.kind is Parameter.KEYWORD_ONLY and p.name not in ATTACK)
+        return {p.name: p.default is Parameter.empty for p in own}
+
+
+LOSSES: dict[str, TrainingLoss] = {}
+
+
+def training_loss(
+    name: str, *, weight_passes: int, mixed_labels: bool = True
+) -> Callable[[Loss], Loss]:
+    """Enter a function in LOSSES under `name`; the rest as TrainingLoss says."""
+
+    def enter(function: Loss) -> Loss:
+        LOSSES[name] = TrainingLoss(function, weight_passes, mixed_labels)
+        return function
+
+    return enter
+
+
+def loss_named(name: str) -> TrainingLoss:
+    """The entry of LOSSES; InputError for an unknown name."""
+    if name not in LOSSES:
+        raise InputError(f"loss '{name}': unknown; use {' or '.join(LOSSES)}")
+    return LOSSES[name]
+
+
+@training_loss("trades", weight_passes=2)
 def trades_loss(
     network: nn.Module,
     x: torch.Tensor,
@@ -48,6 +106,35 @@ def trades_loss(
     return F.cross_entropy(z, y, label_smoothing=label_smoothing) + beta * divergence
 
 
+def _attacked_in_evaluation(
+    network: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    generator: torch.Generator | None,
+    start: torch.Tensor | None,
+) -> torch.Tensor:
+    """PGD on the cross entropy with y against the network in evaluation mode."""
+    training = network.training
+    network.eval()
+    x_adv = pgd(
+        network,
+        x,
+        cross_entropy_gradient(y),
+        eps=eps,
+        step_size=step_size,
+        steps=steps,
+        generator=generator,
+        start=start,
+    )
+    network.train(training)
+    return x_adv
+
+
+@training_loss("pgd", weight_passes=1)
 def pgd_loss(
     network: nn.Module,
     x: torch.Tensor,
@@ -65,17 +152,47 @@ def pgd_loss(
     The attack sees the network in evaluation mode, the loss in the mode it is in. y, generator,
     start: as in trades_loss.
     """
-    training = network.training
-    network.eval()
-    x_adv = pgd(
-        network,
-        x,
-        cross_entropy_gradient(y),
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        generator=generator,
-        start=start,
-    )
-    network.train(training)
+    attack: dict[str, Any] = {"eps": eps, "step_size": step_size, "steps": steps}
+    x_adv = _attacked_in_evaluation(network, x, y, **attack, generator=generator, start=start)
     return F.cross_entropy(network(x_adv), y, label_smoothing=label_smoothing)
+
+
+@training_loss("mart", weight_passes=2, mixed_labels=False)
+def mart_loss(
+    network: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    beta: float,
+    label_smoothing: float = 0.0,
+    generator: torch.Generator | None = None,
+    start: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """MART (Wang et al. 2020): BCE(p(x'), y) + beta KL(p(x) || p(x')) (1 - p_y(x)), a batch's mean.
+
+    BCE = -log p_y(x') - log(1 - max_{k != y} p_k(x')), and x' is x under PGD on the cross entropy.
+    All of it is differentiated, the weight 1 - p_y(x) too. The attack sees the network in
+    evaluation mode; BatchNorm's running statistics take in the clean pass, then the adversarial
+    one. y: labels (N,). label_smoothing: of the term -log p_y(x'), 0 in the paper. generator,
+    start: as in trades_loss.
+
+    The official code starts the attack from x + 0.001 N(0, 1) and not from a uniform draw in the
+    ball, and keeps its logarithms finite by additions (1.0001 - max p_k + 1e-12, p(x') + 1e-12,
+    1.0000001 - p_y(x)); here the logarithms of softmax are exact.
+    """
+    # PAPER: the attack's start and the additions, as said above
+    attack: dict[str, Any] = {"eps": eps, "step_size": step_size, "steps": steps}
+    x_adv = _attacked_in_evaluation(network, x, y, **attack, generator=generator, start=start)
+    log_p = network(x).log_softmax(dim=1)
+    z_adv = network(x_adv)
+    log_q, own = z_adv.log_softmax(dim=1), y[:, None]
+    # 1 - max_{k != y} q_k is the sum of q over all classes but that one
+    rival = log_q.detach().scatter(1, own, -torch.inf).argmax(dim=1, keepdim=True)
+    margin = log_q.scatter(1, rival, -torch.inf).logsumexp(dim=1)
+    divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    doubt = -log_p.gather(1, own).squeeze(1).expm1()  # 1 - p_y(x)
+    entropy = F.cross_entropy(z_adv, y, label_smoothing=label_smoothing)
+    return entropy + (beta * divergence * doubt - margin).mean()

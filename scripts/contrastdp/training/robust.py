@@ -23,8 +23,8 @@ from contrastdp.networks.build import build_network
 from contrastdp.networks.execution import faster, training_pass
 from contrastdp.streams import generator
 from contrastdp.training.batches import Images, MixedBatches, augmented
-from contrastdp.training.losses import pgd_loss, trades_loss
 from contrastdp.training.optimisation import parameter_groups, rates_at
+from contrastdp.training.recipe import Recipe
 
 HISTORY = ("step", "loss", "learning_rate", "validation_clean", "validation_robust", "seconds")
 
@@ -59,8 +59,8 @@ def accumulate_gradient(
 ) -> float:
     """Add the gradient of a batch's mean loss to the parameters', and return that loss.
 
-    loss: trades_loss or pgd_loss, with its options; start: as in pgd; micro_batch: images that
-    pass through the network at once, all where None. Loss and gradient are the same, up to
+    loss: the function of a TrainingLoss, with its options; start: as in pgd; micro_batch: images
+    that pass through the network at once, all where None. Loss and gradient are the same, up to
     rounding, for a network without BatchNorm; BatchNorm takes its statistics over a micro-batch,
     and updates the running ones once for each. group: of processes that all have the batch and
     divide each micro-batch among them; each ends with the whole gradient and loss.
@@ -121,43 +121,12 @@ def validation_subset(validation: Images, count: int | None) -> Images:
 
 def train_robust_network(
     architecture: Mapping[str, Any],
+    recipe: Recipe,
     *,
     real: Images | None,
     synthetic: Images | None,
     validation: Images,
     classes: int,
-    loss: str,
-    eps: float,
-    step_size: float,
-    attack_steps: int,
-    beta: float,
-    label_smoothing: float,
-    steps: int,
-    epoch_steps: int = 1,
-    batch: int,
-    micro_batch: int | None = None,
-    synthetic_share: float | str,
-    schedule: str = "cosine",
-    learning_rate: float,
-    momentum: float,
-    cycle_momentum: bool = False,
-    weight_decay: float,
-    undecayed: str = "norm",
-    warmup: float,
-    averaging: float,
-    averaging_warmup: float = 0.025,
-    averaged_statistics: str = "live",
-    statistics_batches: int = 20,
-    first_norm_momentum: float | None = None,
-    shift: int,
-    flip: bool = False,
-    cutmix: float = 0.0,
-    precision: str = "float32",
-    channels_last: bool = False,
-    compiled: str | None = None,
-    validate_every: int,
-    validation_steps: int = 20,
-    validation_images: int | None = None,
     seed: int,
     progress: Callable[[range], Iterable[int]] = iter,
     resume: Resume | None = None,
@@ -165,42 +134,20 @@ def train_robust_network(
 ) -> RobustTraining:
     """Build a network, train it for a fixed number of steps, and keep its averaged weights.
 
-    architecture: its name and sizes, for build_network. real, synthetic, validation: (images
-    (N, C, H, W) in [0, 1], labels (N,) int64), on one device; either of the first two may be None.
-    loss: 'trades' or 'pgd' (beta counts for TRADES alone). eps, step_size: of the attack, in units
-    of [0, 1].
-
-    Optimiser: SGD with Nesterov momentum; schedule, epoch_steps, cycle_momentum and warmup as in
-    rates_at; warmup, averaging_warmup: as shares of the steps. micro_batch: as in
-    accumulate_gradient; the random draws do not depend on it. averaged_statistics: as in
-    AveragedNetwork; 'recomputed' takes them from statistics_batches augmented training batches,
-    the same before every validation. first_norm_momentum: of BatchNorm in the first step, 1 in the
-    official code, where that step's statistics replace the initial ones (its own where None).
-
-    Images: synthetic_share as in MixedBatches; shift: largest random move, in pixels; flip:
-    mirrored half the time; cutmix: alpha of CutMix, 0 for none. precision, compiled: of the
-    training passes, as in TrainingPass; the losses and every validation are float32.
-    channels_last: memory layout of weights and images.
-
-    Every validate_every steps, and at the end, the averaged network is validated clean and under
-    PGD on the margin (validation_steps steps, always from the same start) on validation_images
-    images, the same ones for every arm and seed (all where None); 'best' is the latest with the
-    highest robust accuracy. progress: wraps the range of steps; resume: where a killed training's
-    state is kept.
+    architecture: its name and sizes, for build_network; recipe: how it is trained. real, synthetic,
+    validation: (images (N, C, H, W) in [0, 1], labels (N,) int64), on one device; either of the
+    first two may be None. 'best' is the latest validated network with the highest robust accuracy.
+    progress: wraps the range of steps; resume: where a killed training's state is kept.
     group: the processes that train together, all called alike; what comes of it is the same within
     rounding, of BatchNorm too, whose statistics are over the images of all. In those but the first
     nothing is validated and the result holds no averaged network.
     Raises InputError for a loss that is not finite and for settings that do not fit.
     """
-    if loss not in ("trades", "pgd"):
-        raise InputError(f"loss '{loss}': unknown; use trades or pgd")
-    if cutmix and not averaging:
-        raise InputError("cutmix: helps averaged weights alone; set averaging above 0, or cutmix 0")
-    attack: dict[str, Any] = {"eps": eps, "step_size": step_size}
-    options = {"steps": attack_steps, "label_smoothing": label_smoothing, **attack}
-    if loss == "trades":
-        options["beta"] = beta
-    loss_of = trades_loss if loss == "trades" else pgd_loss
+    optimisation, batch, passes = recipe.optimiser, recipe.batches.batch, recipe.passes
+    averaging, validated = recipe.averaging, recipe.validation
+    attack: dict[str, Any] = {"eps": recipe.attack.eps, "step_size": recipe.attack.step_size}
+    options = {"steps": recipe.attack.attack_steps, **attack, **recipe.loss_settings}
+    loss_of, steps, micro_batch = recipe.loss.function, optimisation.steps, passes.micro_batch
     group.check(batch, micro_batch)
 
     # network, optimiser, averaging and batches
@@ -208,40 +155,47 @@ def train_robust_network(
     network = build_network(
         **architecture, channels=x.shape[1], classes=classes, image_size=x.shape[-1], seed=seed
     ).to(x.device)
-    network = faster(network, channels_last=channels_last)
-    trained = training_pass(network, precision=precision, compiled=compiled)
+    network = faster(network, channels_last=passes.channels_last)
+    trained = training_pass(network, precision=passes.precision, compiled=passes.compiled)
     stream = generator(seed, "batches")
     optimizer = torch.optim.SGD(
-        parameter_groups(network, weight_decay, undecayed),
-        lr=learning_rate,
-        momentum=momentum,
-        nesterov=momentum > 0,
+        parameter_groups(network, optimisation.weight_decay, optimisation.undecayed),
+        lr=optimisation.learning_rate,
+        momentum=optimisation.momentum,
+        nesterov=optimisation.momentum > 0,
         foreach=True,
     )
     averaged = AveragedNetwork(
         network,
-        decay=averaging,
-        warmup=round(averaging_warmup * steps),
-        statistics=averaged_statistics,
+        decay=averaging.averaging,
+        warmup=round(averaging.averaging_warmup * steps),
+        statistics=averaging.averaged_statistics,
     )
 
     def draw(stream: torch.Generator) -> tuple[MixedBatches, Iterator[Images]]:
+        own = recipe.batches
         mixed = MixedBatches(
-            real, synthetic, batch=batch, synthetic_share=synthetic_share, generator=stream
+            real, synthetic, batch=batch, synthetic_share=own.synthetic_share, generator=stream
         )
         return mixed, augmented(
-            mixed, shift=shift, flip=flip, cutmix=cutmix, classes=classes, generator=stream
+            mixed,
+            shift=own.shift,
+            flip=own.flip,
+            cutmix=own.cutmix,
+            classes=classes,
+            generator=stream,
         )
 
-    share_batch_norm(network, group, compiled=compiled is not None)  # the average's stay its own
+    # the average's stay its own
+    share_batch_norm(network, group, compiled=passes.compiled is not None)
     order, draws = draw(stream)
-    held_out = validation_subset(validation, validation_images)
+    held_out = validation_subset(validation, validated.validation_images)
 
     result = RobustTraining(best=network, last=network)
     result.passes = {
-        "precision": precision,
-        "compiled": compiled,
-        "channels_last": channels_last,
+        "precision": passes.precision,
+        "compiled": passes.compiled,
+        "channels_last": passes.channels_last,
         "normalised_over": normalised_over(network, batch, micro_batch),
         "processes": group.size,
     }
@@ -258,22 +212,22 @@ def train_robust_network(
         # one step
         x, y = next(draws)
         start = torch.rand(x.shape, generator=stream)
-        if channels_last:
+        if passes.channels_last:
             x, start = (v.contiguous(memory_format=torch.channels_last) for v in (x, start))
         rate, speed = rates_at(
             step,
-            schedule=schedule,
+            schedule=optimisation.schedule,
             steps=steps,
-            epoch_steps=epoch_steps,
-            learning_rate=learning_rate,
-            momentum=momentum,
-            warmup=warmup,
-            cycle_momentum=cycle_momentum,
+            epoch_steps=optimisation.epoch_steps,
+            learning_rate=optimisation.learning_rate,
+            momentum=optimisation.momentum,
+            warmup=optimisation.warmup,
+            cycle_momentum=optimisation.cycle_momentum,
         )
         for tuned in optimizer.param_groups:
             tuned["lr"], tuned["momentum"] = rate, speed
         optimizer.zero_grad(set_to_none=True)
-        with norm_momentum(network, first_norm_momentum if step == 0 else None):
+        with norm_momentum(network, optimisation.first_norm_momentum if step == 0 else None):
             value = accumulate_gradient(
                 loss_of, trained, x, y, start, micro_batch=micro_batch, group=group, **options
             )
@@ -282,16 +236,17 @@ def train_robust_network(
         averaged.update(step)
 
         # validation of the averaged weights
-        if group.first and ((step + 1) % validate_every == 0 or step + 1 == steps):
+        if group.first and ((step + 1) % validated.validate_every == 0 or step + 1 == steps):
             result.last = averaged.network()
-            if averaged_statistics == "recomputed":
-                fixed = islice(draw(generator(seed, "statistics"))[1], statistics_batches)
+            if averaging.averaged_statistics == "recomputed":
+                fixed = draw(generator(seed, "statistics"))[1]
+                fixed = islice(fixed, averaging.statistics_batches)
                 update_bn((v for x, _ in fixed for v in x.split(micro_batch or batch)), result.last)
             clean, robust = accuracies(
                 result.last,
                 *held_out,
                 **attack,
-                steps=validation_steps,
+                steps=validated.validation_steps,
                 generator=generator(seed, "validation"),
             )
             row = {

@@ -4,13 +4,13 @@ import logging
 
 import pytest
 import torch
+from flat_training import train_flat
 from torch import nn
 
 from contrastdp.attack import autoattack as attack
 from contrastdp.attack import versions
 from contrastdp.attack.autoattack import InParts, Remembered, autoattack, identity
 from contrastdp.errors import InputError
-from contrastdp.training.robust import train_robust_network
 
 EPS = 0.08
 
@@ -32,7 +32,7 @@ def network():
     options |= {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "warmup": 0.1}
     options |= {"averaging": 0.9, "shift": 0, "validate_every": 300, "validation_steps": 1}
     architecture = {"architecture": "small_cnn", "width": 6, "features": 16}
-    return train_robust_network(architecture, **options, seed=0).last
+    return train_flat(architecture, **options, seed=0).last
 
 
 def shorten(adversary):

@@ -11,7 +11,7 @@ from contrastdp.attack.pgd import cross_entropy_gradient, pgd
 from contrastdp.cost.flops import PASSES, basic_passes, build, flops_per_image
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
-from contrastdp.training.losses import pgd_loss, trades_loss
+from contrastdp.training.losses import LOSSES
 
 # 32 x 32 pixels: too large for the matrix form of the frozen network, whose FLOPs are others
 SMALL = {"architecture": "small_cnn", "channels": 3, "classes": 10, "image_size": 32}
@@ -61,17 +61,18 @@ def test_wide_resnet_28_10_is_the_size_known_in_the_field():
     assert found["F"] == pytest.approx(2 * 5.2e9, rel=0.02)  # 5.2 G multiply-adds
 
 
-@pytest.mark.parametrize(("loss", "kind"), [(trades_loss, "trades_step"), (pgd_loss, "pgd_step")])
-def test_a_training_step_is_what_the_loss_itself_takes(loss, kind):
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_training_step_is_what_the_loss_itself_takes(name):
+    loss = LOSSES[name]
     network, images = build(MODEL), 2
     x, y = torch.rand(images, 3, 32, 32), torch.zeros(images, dtype=torch.int64)
-    more = {"beta": 6.0} if loss is trades_loss else {}
+    more = {setting: 6.0 for setting, needed in loss.settings.items() if needed}
     stream = torch.Generator().manual_seed(0)
     with counting() as counter:
-        value = loss(network, x, y, eps=0.1, step_size=0.02, steps=3, generator=stream, **more)
-        value.backward()
+        attack = {"eps": 0.1, "step_size": 0.02, "steps": 3, "generator": stream}
+        loss.function(network, x, y, **attack, **more).backward()
     options = json.dumps({"attack_steps": 3})
-    assert flops_per_image(kind, MODEL, options) == counter.get_total_flops() // images
+    assert flops_per_image(f"{name}_step", MODEL, options) == counter.get_total_flops() // images
 
 
 def test_an_attack_step_is_what_pgd_takes():

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from contrastdp.diffusion.conditioning import UNCONDITIONAL, ClassLabel
 from contrastdp.diffusion.denoisers import build_denoiser
+from contrastdp.diffusion.initialisation import Gaussian
 from contrastdp.diffusion.sampling import (
     batches_of_shard,
-    class_labels,
     predict_noise,
     sample_batch,
     sample_shard,
@@ -129,8 +130,8 @@ def test_samples_that_are_not_finite_stop_in_one_line(scheduler):
 
 
 def test_class_labels_go_round():
-    assert class_labels([0, 9, 10, 23], 10).tolist() == [0, 9, 0, 3]
-    assert class_labels([0], None) is None
+    assert ClassLabel(10).label([0, 9, 10, 23]).tolist() == [0, 9, 0, 3]
+    assert UNCONDITIONAL.label([0]) is None
 
 
 class Zero(torch.nn.Module):
@@ -150,7 +151,7 @@ def test_initial_scale_multiplies_the_starting_noise_alone(denoiser, scheduler):
     scheduler.set_timesteps(timesteps=[700])
     settings = {"indices": range(3), "seed": 0, "shape": SHAPE}
     once = sample_batch(Zero(), scheduler, **settings)
-    twice = sample_batch(Zero(), scheduler, **settings, initial_scale=2.0)
+    twice = sample_batch(Zero(), scheduler, **settings, initialisation=Gaussian(initial_scale=2.0))
     torch.testing.assert_close(twice, 2 * once)
     assert float(once.abs().max()) > 0
 
@@ -248,11 +249,12 @@ class Classes(torch.nn.Module):
 @pytest.mark.parametrize("micro_batch", [None, 3])
 def test_classifier_free_guidance_is_the_weighted_difference(scheduler, micro_batch):
     state, label = torch.randn(5, *SHAPE), torch.tensor([0, 3, 9, 1, 2])
-    got = predict_noise(Classes(), state, 300, label, micro_batch, 2.5, 10)
+    told, untold = {"class_labels": label}, {"class_labels": torch.full((5,), 10)}
+    got = predict_noise(Classes(), state, 300, told, micro_batch, 2.5, untold)
     expected = 0.001 + 2.5 * 0.01 * label.view(-1, 1, 1, 1).expand_as(state)
     torch.testing.assert_close(got, expected.float())
-    plain = predict_noise(Classes(), state, 300, label, micro_batch)
-    torch.testing.assert_close(predict_noise(Classes(), state, 300, label, None, 1.0, 10), plain)
+    plain = predict_noise(Classes(), state, 300, told, micro_batch)
+    torch.testing.assert_close(predict_noise(Classes(), state, 300, told, None, 1.0, untold), plain)
 
 
 def test_a_shard_never_samples_no_class(scheduler):

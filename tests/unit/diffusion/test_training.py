@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from contrastdp.diffusion.denoisers import build_denoiser
-from contrastdp.diffusion.training import noise_prediction_loss, train_denoiser
+from contrastdp.diffusion.terms import NoisePrediction, predict
+from contrastdp.diffusion.training import train_denoiser
 from contrastdp.errors import InputError
 
 ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
@@ -28,7 +29,7 @@ def test_the_loss_is_the_mean_squared_noise_error():
         a = float(ABAR[t[i]])
         noisy = a**0.5 * x0[i] + (1 - a) ** 0.5 * noise[i]
         total += float(((1 - a) ** 0.5 * noisy - noise[i]).pow(2).mean()) / 2
-    got = noise_prediction_loss(model, x0, noise, t, ABAR, None)
+    got = NoisePrediction()(predict(model, x0, noise, t, ABAR, {}))
     assert got.item() == pytest.approx(total, rel=1e-4)
 
 
@@ -41,7 +42,7 @@ def test_the_velocity_s_weighting_is_the_error_of_v():
     noisy = a.sqrt() * x0 + (1 - a).sqrt() * noise
     predicted = (model(noisy, t).sample - (1 - a).sqrt() * noisy) / a.sqrt()
     expected = (predicted - (a.sqrt() * noise - (1 - a).sqrt() * x0)).pow(2).mean()
-    got = noise_prediction_loss(model, x0, noise, t, ABAR, None, "velocity")
+    got = NoisePrediction(weighting="velocity")(predict(model, x0, noise, t, ABAR, {}))
     assert got.item() == pytest.approx(expected.item(), rel=1e-4)
     first, second = build(), build()
     train(first, steps=4)

@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from contrastdp.data.images import write_images
+from contrastdp.diffusion.terms import TERMS, Term
 from contrastdp.diffusion.training import train_denoiser
 from contrastdp.errors import InputError
 from contrastdp.jobs import run as job
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.networks.batch_norm import GroupBatchNorm, share_batch_norm
+from contrastdp.training.recipe import recipe_of
 from contrastdp.training.robust import train_robust_network
 
 PLAIN = {"architecture": "small_cnn", "width": 4, "features": 8}
@@ -59,7 +61,10 @@ def images(n, seed=0):
 def robust(network, group, **change):
     """Weights of the averaged networks, and the history but for its times."""
     given = {"real": images(12), "synthetic": images(30, seed=1), "validation": images(12, seed=2)}
-    result = train_robust_network(network, **given, **ROBUST | change, group=group)
+    own = ("classes", "seed")
+    given |= {name: ROBUST[name] for name in own}
+    recipe = recipe_of({k: v for k, v in (ROBUST | change).items() if k not in own})
+    result = train_robust_network(network, recipe, **given, group=group)
     found = {f"last.{name}": value for name, value in result.last.state_dict().items()}
     columns = ("loss", "validation_clean", "validation_robust")
     rows = [[row[name] for name in columns] for row in result.history]
@@ -94,13 +99,30 @@ class Predictor(nn.Module):
         return SimpleNamespace(sample=self.back((self.into(x) + added[:, :, None, None]).sin()))
 
 
-def diffusion(group):
+class SquaredMean(Term):
+    """factor ||mean over the batch of (predicted - noise)||^2, which no part knows alone."""
+
+    additive = False
+
+    def __init__(self, *, factor):
+        self.factor = factor
+
+    def statistic(self, part):
+        return (part.predicted - part.noise).sum(0)
+
+    def __call__(self, part, mean=None):
+        own = (part.predicted - part.noise).mean(0)
+        return self.factor * (2 * mean * own - mean * mean).sum()
+
+
+def diffusion(group, **more):
     torch.manual_seed(0)
     denoiser = Predictor()
     options = {"steps": 4, "batch": 11, "learning_rate": 1e-2, "warmup": 1, "clip_norm": 0.1}
     options |= {"averaging": 0.9, "shift": 1, "flip": True, "micro_batch": 6, "group": group}
     options |= {"generator": torch.Generator().manual_seed(1), "weighting": "velocity"}
-    rows = list(train_denoiser(denoiser, *images(12), abar=torch.linspace(0.9, 0.1, 10), **options))
+    options |= {"abar": torch.linspace(0.9, 0.1, 10)} | more
+    rows = list(train_denoiser(denoiser, *images(12), **options))
     return {**denoiser.state_dict(), "loss": torch.tensor([row["loss"] for row in rows])}
 
 
@@ -132,6 +154,8 @@ def work(*, out, group=ALONE):
         "madry": robust(NORMED, group, loss="pgd", averaged_statistics="recomputed"),
         "diffusion": diffusion(group),
     }
+    TERMS["squared_mean"] = SquaredMean
+    found["diffusion_mean"] = diffusion(group, terms={"squared_mean": {"factor": 1.0}})
     with refused() as messages:
         found["compiled"] = robust(DEEP, group, loss="trades", compiled="aot_eager")
     found["compiled"]["refused"] = torch.tensor(len(messages))
@@ -165,7 +189,9 @@ def close(found, expected, atol):
 
 
 # ---------------------------------------------------------------- training
-@pytest.mark.parametrize("what", ["plain", "normed", "madry", "compiled", "diffusion"])
+@pytest.mark.parametrize(
+    "what", ["plain", "normed", "madry", "compiled", "diffusion", "diffusion_mean"]
+)
 def test_two_processes_train_as_one_does(both, what):
     alone, (first, _) = both
     for name, expected in compared(alone, what).items():
@@ -178,7 +204,9 @@ def test_training_moves_the_weights_far_beyond_rounding(both):
     for what in ("plain", "normed", "madry"):
         history = alone[f"{what}/history"]
         assert (history[0, 0] - history[-1, 0]).abs() > 1e-2
-    assert alone["diffusion/loss"].diff().abs().max() > 1e-2
+    for what in ("diffusion", "diffusion_mean"):
+        assert alone[f"{what}/loss"].diff().abs().max() > 1e-2
+    assert (alone["diffusion_mean/loss"] - alone["diffusion/loss"]).abs().max() > 1e-2
 
 
 def test_every_process_has_the_same_weights_to_the_bit(both):

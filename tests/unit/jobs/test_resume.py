@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from bright_rows import bright_rows
+from flat_training import train_flat
 
 from contrastdp.diffusion.denoisers import build_denoiser
 from contrastdp.diffusion.training import train_denoiser
@@ -19,7 +20,6 @@ from contrastdp.errors import InputError
 from contrastdp.jobs import resume as resume_module
 from contrastdp.jobs.resume import Resume, Stopped, resuming
 from contrastdp.training.classifier import train_classifier_network
-from contrastdp.training.robust import train_robust_network
 
 KEY = {"settings": "a", "train": "b"}
 STEPS = 9
@@ -76,7 +76,7 @@ def robust(**given):
     options |= {"weight_decay": 5e-4, "averaging": 0.9, "shift": 1, "flip": True, "cutmix": 1.0}
     options |= {"validate_every": 4, "validation_steps": 2, "averaged_statistics": "averaged"}
     network = given.pop("network", SMALL)
-    result = train_robust_network(network, **options | given)
+    result = train_flat(network, **options | given)
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
     best = {k: v for k, v in result.best_row.items() if k != "seconds"}
     return [result.best.state_dict(), result.last.state_dict(), rows, best]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from contrastdp.diffusion.sampling import class_labels, sample_batch
+from contrastdp.diffusion.conditioning import ClassLabel
+from contrastdp.diffusion.initialisation import Gaussian
+from contrastdp.diffusion.sampling import sample_batch
 from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
 from contrastdp.errors import InputError
 from contrastdp.streams import generator
@@ -103,10 +105,10 @@ def test_sampling_with_the_exact_predictor_gives_back_the_mixture(scheduler, ste
         seed=0,
         shape=(2,),
         eta=eta,
-        class_labels=class_labels(range(2000), 2),
-        initial_scale=start,
+        conditioning=ClassLabel(2),
+        initialisation=Gaussian(initial_scale=start),
     )
-    towards = x * (2 * class_labels(range(2000), 2)[:, None] - 1)
+    towards = x * (2 * ClassLabel(2).label(range(2000))[:, None] - 1)
     assert towards.mean(0).tolist() == pytest.approx(MIXTURE.mu, abs=0.05)
     # The DDPM step's small variance takes a tenth off at 100 steps.
     assert float(towards.var(0).mean()) == pytest.approx(MIXTURE.sigma**2, rel=0.18)
@@ -116,10 +118,12 @@ def test_deterministic_steps_keep_the_wider_start(scheduler):
     scheduler.set_timesteps(timesteps=subsequence(100, 100, "uniform"))
     exact = toy.ExactDenoiser(MIXTURE, scheduler.alphas_cumprod)
     labels = torch.ones(1000, dtype=torch.int64)
-    settings = {"indices": range(1000), "seed": 0, "shape": (2,), "class_labels": labels}
+    settings = {"indices": range(1000), "seed": 0, "shape": (2,)}
+    settings["conditioning"] = ClassLabel(labels=labels)
+    starts = [Gaussian(initial_scale=s) for s in (1.0, 2.0)]
     spread = [
-        float(sample_batch(exact, scheduler, initial_scale=s, **settings).var(0).mean())
-        for s in (1.0, 2.0)
+        float(sample_batch(exact, scheduler, initialisation=start, **settings).var(0).mean())
+        for start in starts
     ]
     assert spread[1] == pytest.approx(4 * spread[0], rel=1e-3)
 
@@ -290,7 +294,7 @@ def test_features_of_the_classifier_tell_the_classes_apart():
     mapped = toy.train_point_features(
         MIXTURE, seed=0, width=16, features=4, steps=200, batch=128, learning_rate=1e-2
     )
-    label = class_labels(range(400), 2)
+    label = ClassLabel(2).label(range(400))
     found = torch.nn.functional.normalize(mapped(MIXTURE.draw(label, generator(0, "x"))))
     same = found[label == 0] @ found[label == 0].T
     other = found[label == 0] @ found[label == 1].T

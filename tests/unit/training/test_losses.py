@@ -1,11 +1,15 @@
-"""TRADES and PGD-AT against their formulas."""
+"""TRADES, PGD-AT and MART against their formulas, and the registry of losses."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from attacked_network import ATTACK, SIZES, Normed, six_images, small_network, stream
+from flat_training import train_flat
+from torch import nn
 from torch.nn import functional as F
 
 from contrastdp.attack.pgd import (
@@ -13,9 +17,12 @@ from contrastdp.attack.pgd import (
     divergence_gradient,
     pgd,
 )
+from contrastdp.errors import InputError
 from contrastdp.networks.build import build_network
-from contrastdp.training import losses
-from contrastdp.training.losses import pgd_loss, trades_loss
+from contrastdp.training import losses, recipe
+from contrastdp.training.losses import LOSSES, mart_loss, pgd_loss, trades_loss, training_loss
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -180,3 +187,112 @@ def test_pgd_loss_is_the_cross_entropy_of_attacked_images(images):
     network.train()
     torch.testing.assert_close(pgd_loss(network, x, y, **ATTACK, generator=stream()), expected)
     assert network.training
+
+
+# ---------------------------------------------------------------- MART
+def mart_by_the_book(network, x, x_adv, y, beta):
+    """The sum that Wang et al. (2020) print, image by image and class by class, in float64."""
+    p, q = (torch.exp(z - z.logsumexp(1, keepdim=True)) for z in (network(x), network(x_adv)))
+    total = 0.0
+    for own, other, label in zip(p, q, y.tolist(), strict=True):
+        rival = max(v.item() for k, v in enumerate(other) if k != label)
+        (place,) = (k for k, v in enumerate(other) if k != label and v.item() == rival)
+        entropy = -torch.log(other[label]) - torch.log(1 - other[place])
+        divergence = 0.0
+        for k in range(len(own)):
+            divergence = divergence + own[k] * torch.log(own[k] / other[k])
+        total = total + entropy + beta * divergence * (1 - own[label])
+    return total / len(y)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_mart_and_its_gradient_are_those_of_the_book(images, scale):
+    """Of a network that is unsure of every image, and of one that is sure of most."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.Softplus(), nn.Flatten(), nn.Linear(144, 5)
+    network = nn.Sequential(*layers).double()
+    network[3].weight.data.mul_(scale)
+    x, y = images[0].double(), images[1]
+    attack = ATTACK | {"start": torch.rand(x.shape, dtype=x.dtype, generator=stream(4))}
+    x_adv = pgd(network, x, cross_entropy_gradient(y), **attack)
+    expected = mart_by_the_book(network, x, x_adv, y, beta=5.0)
+    found = mart_loss(network, x, y, **attack, beta=5.0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-9)
+    weights = list(network.parameters())
+    slopes = (torch.autograd.grad(value, weights) for value in (found, expected))
+    for one, two in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-7, atol=1e-10)
+    # the misclassified weigh more: without the weight it would be another loss
+    assert abs(found.item() - mart_by_the_book(network, x, x_adv, y, 0.0).item()) > 1e-3
+
+
+def test_mart_stays_finite_where_the_rival_is_certain():
+    """1 - max_{k != y} p_k rounds to 0 in float32, and its logarithm would be infinite."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    network[1].weight.data.zero_()
+    network[1].bias.data.copy_(torch.tensor([0.0, 90.0, 0.0]))
+    x, y = torch.rand(2, 1, 2, 2, generator=stream()), torch.tensor([0, 2])
+    loss = mart_loss(network, x, y, **ATTACK, beta=5.0, generator=stream())
+    loss.backward()
+    # -log p_y is 90, and 1 - p_1 = 2 exp(-90)
+    assert loss.item() == pytest.approx(90 + 90 - np.log(2), rel=1e-5)
+    assert network[1].bias.grad.isfinite().all()
+
+
+def test_mart_smooths_the_labels_of_its_cross_entropy_alone(network, images):
+    x, y = images
+    x_adv = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    plain, smooth = (
+        mart_loss(network, x, y, **ATTACK, beta=5.0, label_smoothing=s, generator=stream())
+        for s in (0.0, 0.1)
+    )
+    rise = F.cross_entropy(network(x_adv), y, label_smoothing=0.1)
+    rise = rise - F.cross_entropy(network(x_adv), y)
+    torch.testing.assert_close(smooth - plain, rise, atol=1e-6, rtol=1e-4)
+
+
+def test_mart_attacks_in_evaluation_and_updates_statistics_by_both_passes(images):
+    x, y = images
+    torch.manual_seed(0)
+    network = Normed().train()
+    twin = copy.deepcopy(network)
+    mart_loss(network, x, y, **ATTACK, beta=5.0, generator=stream())
+    x_adv = pgd(twin.eval(), x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    twin.train()
+    twin(x)
+    twin(x_adv)
+    assert network.training
+    assert torch.equal(network.body[1].running_mean, twin.body[1].running_mean)
+    assert network.body[1].num_batches_tracked == 2
+
+
+# ---------------------------------------------------------------- the registry
+def test_losses_and_settings_are_those_of_the_schema():
+    schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text(encoding="utf-8"))
+    trainer = schema["$defs"]["trainer"]["properties"]
+    assert set(trainer["loss"]["enum"]) == set(LOSSES)
+    own = {name for loss in LOSSES.values() for name in loss.settings}
+    assert trainer.keys() == own | {"loss", "attack_steps"}
+
+
+def test_a_loss_is_entered_in_one_place(monkeypatch):
+    """A toy loss trains, with a setting of its own, from the settings of a YAML file."""
+    monkeypatch.setattr(losses, "LOSSES", LOSSES.copy())
+    monkeypatch.setattr(recipe, "LOSSES", losses.LOSSES)
+
+    @training_loss("toy", weight_passes=1)
+    def toy(network, x, y, *, eps, step_size, steps, factor, generator=None, start=None):
+        return factor * F.cross_entropy(network(x), y)
+
+    x, y = six_images()
+    settings = {"loss": "toy", "factor": 0.0, "eps": 0.1, "step_size": 0.1, "attack_steps": 1}
+    settings |= {"steps": 2, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0}
+    settings |= {"warmup": 0.0, "batch": 4, "synthetic_share": 0.5, "shift": 0, "averaging": 0.0}
+    settings |= {"validate_every": 1, "validation_steps": 1, "classes": 5, "seed": 0}
+    settings |= {"real": (x, y), "synthetic": None, "validation": (x, y)}
+    network = {"architecture": "small_cnn", "width": 3, "features": 7}
+    still, moved = (train_flat(network, **settings | {"factor": f}) for f in (0.0, 1.0))
+    assert [row["loss"] for row in still.history] == [0.0, 0.0]
+    assert not torch.equal(still.last.logits.weight, moved.last.logits.weight)
+    with pytest.raises(InputError, match="setting 'factor' is missing"):
+        train_flat(network, **{k: v for k, v in settings.items() if k != "factor"})

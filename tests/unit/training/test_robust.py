@@ -6,6 +6,7 @@ from itertools import combinations, islice
 import pytest
 import torch
 from bright_rows import bright_rows
+from flat_training import train_flat
 from torch import nn
 
 from contrastdp.errors import InputError
@@ -20,7 +21,6 @@ from contrastdp.training.robust import (
     accumulate_gradient,
     normalised_over,
     summary,
-    train_robust_network,
     validation_subset,
 )
 
@@ -61,7 +61,7 @@ def train(network=NETWORK, **change):
         "validation": images(12),
         "loss": "trades",
     }
-    return train_robust_network(network, **options | SETTINGS | change)
+    return train_flat(network, **options | SETTINGS | change)
 
 
 # ---------------------------------------------------------------- gradients in pieces
