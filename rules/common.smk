@@ -5,11 +5,10 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from contrastdp.plan import experiments
+from contrastdp.plan.yaml_files import read_yaml, typed
 from contrastdp.jobs.gpus import LOCKS, visible_gpus
 from contrastdp.jobs.code_digest import code_digest
 from snakemake.exceptions import WorkflowError
@@ -20,33 +19,16 @@ BASE = Path(workflow.basedir)
 
 
 # ---------------------------------------------------------------- settings
-def load_yaml(path):
-    """One YAML file as a dict; one clear line where it cannot be read."""
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-
-
-def typed(value):
-    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text."""
-    if isinstance(value, dict):
-        return {key: typed(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [typed(inner) for inner in value]
-    return yaml.safe_load(value) if isinstance(value, str) else value
-
-
 try:
     PLAN = experiments.plan(
-        load_yaml,
+        read_yaml,
         partial(read_csv, delimiter="\t"),
         folder=BASE / "config",
         command_line=typed(dict(config)),
     )
     # What download_data and the long steps read; no parameters, as they decide no result.
     config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
-    THEORY_SETTINGS = experiments.theory(load_yaml, folder=BASE / "config")
+    THEORY_SETTINGS = experiments.theory(read_yaml, folder=BASE / "config")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.
     sys.exit(f"error in settings: {error}")
@@ -394,7 +376,7 @@ def last_files(dataset, **names):
 PAGES = {"report": "robustness"} | {table: table for table in experiments.TABLES[1:]}
 PAPER_TABLES = experiments.PAPER_TABLES
 AUDITED = ("robustness", "evidence", "best", *PAPER_TABLES)
-CLAIMS = load_yaml(BASE / "config" / "claims.yaml")["claims"]
+CLAIMS = read_yaml(BASE / "config" / "claims.yaml")["claims"]
 CLAIMED = [table for table in experiments.TABLES if table in {c["scope"] for c in CLAIMS}]
 RECORD = {
     "table": "robustness.csv",

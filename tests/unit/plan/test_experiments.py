@@ -9,6 +9,7 @@ import yaml
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
 from contrastdp.plan import experiments
+from contrastdp.plan.yaml_files import read_yaml
 from contrastdp.synthesis import selection
 
 
@@ -20,7 +21,7 @@ def folder(tmp_path, root):
 
 def plan(folder, **command_line):
     return experiments.plan(
-        lambda path: yaml.safe_load(path.read_text(encoding="utf-8")) or {},
+        read_yaml,
         partial(read_csv, delimiter="\t"),
         folder=folder,
         command_line=command_line,
@@ -294,9 +295,7 @@ def test_the_command_line_is_checked_too(folder):
 
 
 def theory(folder):
-    return experiments.theory(
-        lambda path: yaml.safe_load(path.read_text(encoding="utf-8")) or {}, folder=folder
-    )
+    return experiments.theory(read_yaml, folder=folder)
 
 
 def test_section_3_is_set_and_checked(folder):
