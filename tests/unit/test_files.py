@@ -98,7 +98,7 @@ def test_digests_of_a_file_and_of_a_folder(tmp_path):
 def test_a_sheet_that_a_spreadsheet_saved_is_read(tmp_path, encoding):
     path = tmp_path / "arms.tsv"
     path.write_bytes("scale\ttitle\ndemo\tGrün\n".encode(encoding))
-    assert read_csv(path, delimiter="\t") == [{"scale": "demo", "title": "Grün"}]
+    assert files.read_csv(path, delimiter="\t") == [{"scale": "demo", "title": "Grün"}]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
@@ -106,4 +106,4 @@ def test_a_sheet_in_another_encoding_is_told(tmp_path, encoding):
     path = tmp_path / "arms.tsv"
     path.write_bytes("scale\ttitle\ndemo\tGrün\n".encode(encoding))
     with pytest.raises(InputError, match=r"arms.tsv: is not UTF-8 .*save it as UTF-8"):
-        read_csv(path, delimiter="\t")
+        files.read_csv(path, delimiter="\t")
