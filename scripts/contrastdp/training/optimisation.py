@@ -9,6 +9,7 @@ from contrastdp.errors import InputError
 from contrastdp.networks.batch_norm import BATCH_NORMS
 
 SCHEDULES = ("cosine", "one_cycle")
+UNDECAYED = ("none", "norm", "norm_and_bias")
 # divisors of the peak learning rate at both ends, and the range of momentum, of one_cycle
 FIRST, LAST = 25.0, 25.0 * 1e4
 MOMENTA = (0.85, 0.95)
@@ -92,8 +93,8 @@ def parameter_groups(
 
     undecayed: 'none', 'norm' (those of BatchNorm, as in the authors' code) or 'norm_and_bias'.
     """
-    if undecayed not in ("none", "norm", "norm_and_bias"):
-        raise InputError(f"undecayed '{undecayed}': unknown; use none, norm or norm_and_bias")
+    if undecayed not in UNDECAYED:
+        raise InputError(f"undecayed '{undecayed}': unknown; use {', '.join(UNDECAYED)}")
     norms = {p for m in network.modules() if isinstance(m, BATCH_NORMS) for p in m.parameters()}
     free = set() if undecayed == "none" else norms
     if undecayed == "norm_and_bias":

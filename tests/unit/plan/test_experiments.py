@@ -10,7 +10,6 @@ from contrastdp.errors import InputError
 from contrastdp.files import read_csv
 from contrastdp.plan import experiments
 from contrastdp.plan.yaml_files import read_yaml
-from contrastdp.synthesis import selection
 
 
 @pytest.fixture
@@ -95,10 +94,6 @@ def test_twins_are_chosen_on_the_command_line_too(folder):
     assert "twins" in told(folder, scale="demo", twins="robustness")
 
 
-def test_the_plan_and_the_job_know_the_same_selection_rules():
-    assert experiments.SELECTIONS == selection.RULES
-
-
 def test_a_table_may_have_its_own_seeds(folder):
     edit(folder / "arms.tsv", "robustness ablations", "robustness:3-5 ablations")
     found = plan(folder, scale="demo")
@@ -144,7 +139,7 @@ def test_an_arms_own_training_stands_over_the_data_sets(folder, column, least):
     write(least)
     assert plan(folder, scale="demo").training("no_synthetic")[column] == least
     write(least - 1)
-    with pytest.raises(InputError, match=f"{column} is {least - 1}; it must be {least} or more"):
+    with pytest.raises(InputError, match=f"{column} is {least - 1}; it must be at least {least}"):
         plan(folder, scale="demo")
 
 
@@ -351,8 +346,16 @@ def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):
     assert found.version("cifar10_table2") == "standard"
 
 
-def test_a_budget_that_no_attack_spends_is_left_for_the_attack_to_refuse(folder):
-    assert "budget" in plan(folder, attack={"budget": {"mt_steps": 3}}).attack("no_synthetic")
+def test_a_budget_that_no_attack_spends_is_refused(folder):
+    line = told(folder, attack={"budget": {"mt_steps": 3}})
+    assert "attack.budget: neither version nor ablations spends it" in line
+
+
+def test_an_arms_own_steps_stand_over_epochs_too(folder):
+    add_arm(folder, arm="other", steps="40", batch="300")
+    found = plan(folder, training={"epochs": 150, "epoch_images": 5000})
+    assert (found.training("other")["steps"], found.training("other")["epoch_steps"]) == (40, 17)
+    assert found.training("ddim")["steps"] == 150 * 40  # of 128 images
 
 
 def test_the_ablations_version_begins_with_the_version(folder):
@@ -390,9 +393,9 @@ def test_an_arm_may_be_trained_on_its_synthetic_images_alone(folder):
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ({"eps": "8"}, ["eps is 8"]),
+        ({"eps": "8"}, ["eps is '8'"]),
         ({"batch": "0"}, ["batch is 0"]),
-        ({"train_on": "real"}, ["train_on 'real'"]),
+        ({"train_on": "real"}, ["train_on is 'real'", "synthetic"]),
         ({"train_on": "synthetic"}, ["train_on is set without synthetic"]),
         ({"baseline": "ddin"}, ["did you mean ddim?"]),
         ({"baseline": "ddim", "eps": "1/5"}, ["of this data set and eps 'ddim'"]),
