@@ -48,7 +48,7 @@ class Plan:
     trace: the synthetic image to trace, by arm, seed and its place among the arm's, or None;
     resume: how often a long step keeps its state; cells: section of settings -> the columns of the
     sheets whose cells stand over it; layers: the settings of each data set by the layer that they
-    come from, later over earlier.
+    come from, later over earlier; places: where the rows of each sheet stand, by name.
     """
 
     scale: str
@@ -62,6 +62,7 @@ class Plan:
     resume: dict[str, Any] = field(default_factory=dict)
     cells: dict[str, tuple[str, ...]] = field(default_factory=dict)
     layers: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    places: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def given(self, row: Row, section: str) -> Row:
         """The cells of a row that stand over a section of the settings."""
@@ -301,6 +302,7 @@ def plan(
         combinations.check_dataset(settings, definitions, own_place)
         datasets[dataset], layers[dataset] = settings, found
     sheets = {sheet: cells_over(definitions, sheet) for sheet in ("generator", "arm")}
+    places: dict[str, dict[str, str]] = {}
     made = partial(
         Plan,
         scale_name,
@@ -312,16 +314,17 @@ def plan(
         resume=resume,
         cells=sheets["generator"] | sheets["arm"],
         layers=layers,
+        places=places,
     )
     rows = _rows(load_rows, folder / "generators.tsv", definitions, "generator")
     generators = {row["generator"]: row for _, row in rows}
-    places = {row["generator"]: place for place, row in rows}
-    _check_generators(made(generators=generators, arms={}), places, definitions)
+    places["generator"] = {row["generator"]: place for place, row in rows}
+    _check_generators(made(generators=generators, arms={}), definitions)
     rows = _rows(load_rows, folder / "arms.tsv", definitions, "arm")
-    arms, places = _arms(rows, scale_name, known, datasets, generators)
-    _check_arms(made(generators=generators, arms=arms), places)
-    guidance = made(generators=generators, arms=arms).guidance
-    arms, generators = with_twins(arms, generators, tables=twins, guidance=guidance)
+    arms, places["arm"] = _arms(rows, scale_name, known, datasets, generators)
+    found = made(generators=generators, arms=arms)
+    _check_arms(found)
+    arms, generators = with_twins(arms, generators, tables=twins, guidance=found.guidance)
     whole = made(generators=generators, arms=arms)
     for dataset in datasets:
         _check_report(whole, dataset, f"data set {dataset}, report")
@@ -436,12 +439,10 @@ def _validate(
     validate(settings, {"$defs": definitions, **part}, where)
 
 
-def _check_generators(
-    found: Plan, places: Mapping[str, str], definitions: Mapping[str, Any]
-) -> None:
+def _check_generators(found: Plan, definitions: Mapping[str, Any]) -> None:
     """Each generator's resolved settings in every data set of the scale."""
     for name, row in found.generators.items():
-        place = places[name]
+        place = found.places["generator"][name]
         for dataset, settings in found.datasets.items():
             for kind in ("denoiser", "sampler"):
                 choose(str(row[kind]), settings[f"{kind}s"], kind, place)
@@ -462,10 +463,10 @@ def _check_generators(
             combinations.check_guidance(guidance, settings, place)
 
 
-def _check_arms(found: Plan, places: Mapping[str, str]) -> None:
+def _check_arms(found: Plan) -> None:
     """Each arm's resolved settings."""
     for name, row in found.arms.items():
-        place, settings = places[name], found.datasets[row["dataset"]]
+        place, settings = found.places["arm"][name], found.datasets[row["dataset"]]
         mixed = row["synthetic"] > 0 and row["train_on"] is None
         combinations.check_training(found.training(name), mixed=mixed, where=place)
         combinations.check_step(found.attack(name), place)
