@@ -1,6 +1,5 @@
 """Training a noise predictor: E || e - e_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, t) ||^2."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -13,6 +12,7 @@ from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.resume import Resume
 from contrastdp.networks.averaging import AveragedNetwork
 from contrastdp.networks.execution import autocast, check_precision
+from contrastdp.networks.learning_rate import warmed_cosine
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 DECAYS = ("cosine", "constant")
@@ -108,11 +108,9 @@ def train_denoiser(
     predictor = torch.compile(denoiser, backend=compiled) if compiled else denoiser
 
     def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        if decay == "constant":
+        if decay == "constant" and step >= warmup:
             return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+        return warmed_cosine(step, steps, warmup=warmup)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(stepping, rate)
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)
