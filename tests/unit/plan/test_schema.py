@@ -6,7 +6,6 @@ import pytest
 from diffusers import UNet2DModel
 
 from contrastdp.attack import autoattack, versions
-from contrastdp.cost import cost
 from contrastdp.diffusion import denoisers, schedulers
 from contrastdp.diffusion import training as diffusion_training
 from contrastdp.guidance import build, contrastive, protocol
@@ -90,10 +89,6 @@ def test_every_enumeration_is_held_against_the_code(definitions):
 
 def test_a_budget_has_the_codes_names(definitions):
     assert set(entry(definitions, "sections.attack.budget")["properties"]) == {*autoattack.BUDGET}
-
-
-def test_costs_are_counted_for_every_precision():
-    assert tuple(execution.PRECISIONS) == cost.PRECISIONS
 
 
 # ---------------------------------------------------------------- arguments
