@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
-from contrastdp.plan import experiments, origins
+from contrastdp.plan import experiments, origins, settings_page
 from contrastdp.plan.yaml_files import read_yaml, typed
 
 BASE = Path(__file__).resolve().parents[1]
@@ -43,9 +43,14 @@ def main():
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--arm")
     asked.add_argument("--generator")
+    asked.add_argument("--page", metavar="FILE", help="write what each setting is, as Markdown")
     parser.add_argument("--scale", default="demo")
     parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as snakemake")
     given = parser.parse_args()
+    if given.page:
+        definitions = read_yaml(BASE / "config" / "schema.yaml")["$defs"]
+        Path(given.page).write_text(settings_page.page(definitions), encoding="utf-8")
+        return
     command_line = {"scale": given.scale}
     for text in given.config:
         key, _, value = text.partition("=")

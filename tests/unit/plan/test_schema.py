@@ -1,8 +1,10 @@
 """The schema against the code: what it lets pass, the code knows, and the other way round."""
 
 import inspect
+import re
 
 import pytest
+from configuration import plan
 from diffusers import UNet2DModel
 
 from contrastdp.attack import autoattack, versions
@@ -14,7 +16,7 @@ from contrastdp.guidance.contrastive import ContrastiveGuidance
 from contrastdp.networks import averaging, execution
 from contrastdp.networks.build import ARCHITECTURES
 from contrastdp.networks.preact_resnet import ACTIVATIONS
-from contrastdp.plan import combinations
+from contrastdp.plan import combinations, origins, settings_page
 from contrastdp.plan.settings import described
 from contrastdp.plan.yaml_files import read_yaml
 from contrastdp.synthesis import selection
@@ -157,3 +159,31 @@ def test_each_guidance_loss_takes_its_settings_and_no_others(definitions):
         assert not (foreign - silent) & taken, loss
     named = {name for names in combinations.OF_LOSSES.values() for name in names}
     assert named | every | {"loss"} == entry(definitions, "guidance")["properties"].keys()
+
+
+# ---------------------------------------------------------------- the page of settings
+def test_the_page_of_settings_is_the_schemas(definitions, root):
+    """`make settings` writes it anew."""
+    page = (root / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page.page(definitions)
+
+
+@pytest.mark.parametrize("part", [*settings_page.PARTS, *settings_page.SHEETS])
+def test_every_setting_says_what_it_means(definitions, part):
+    found = settings_page.listed(definitions, part)
+    assert found
+    assert [name for name, entry in found if not entry.get("description")] == []
+
+
+def test_the_page_has_every_setting_that_is_set(definitions, folder):
+    """Those of the demo and of the paper, by their dotted names."""
+    names = {name for part in ("sections", "dataset") for name, _ in
+             settings_page.listed(definitions, part)}  # fmt: skip
+    patterns = [re.compile(re.escape(name).replace("<name>", r"\w+") + r"(\.\d+)?$")
+                for name in names]  # fmt: skip
+    for scale in ("demo", "paper"):
+        found = plan(folder, scale=scale)
+        for settings in found.datasets.values():
+            for name, _, _ in origins.listed(origins.sourced(settings, "")):
+                shown = re.sub(r"\.network\..*", ".network", name)
+                assert any(pattern.match(shown) for pattern in patterns), name
