@@ -1,5 +1,6 @@
 """A copy of the project's configuration, edited, and the plan that comes of it or its one line."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -9,10 +10,20 @@ from contrastdp.files import read_csv
 from contrastdp.plan import experiments
 from contrastdp.plan.yaml_files import read_yaml
 
+READ = {}  # a file's text -> what it holds; reading it again is most of a plan's time
+
+
+def reading(path):
+    """What read_yaml gives, each text read once."""
+    text = path.read_bytes()
+    if text not in READ:
+        READ[text] = read_yaml(path)
+    return copy.deepcopy(READ[text])
+
 
 def plan(folder, **command_line):
     return experiments.plan(
-        read_yaml,
+        reading,
         partial(read_csv, delimiter="\t"),
         folder=folder,
         command_line=command_line,

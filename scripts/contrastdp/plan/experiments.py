@@ -285,7 +285,7 @@ def plan(
     files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
     for dataset, overrides in (own["datasets"] or {}).items():
         choose(dataset, files, "data set", where)
-        found = {
+        parts = {
             "config.yaml": base,
             f"datasets/{dataset}.yaml": load_yaml(folder / "datasets" / f"{dataset}.yaml"),
             f"scales/{scale_name}.yaml": scale,
@@ -293,14 +293,14 @@ def plan(
             "command line": command_line,
         }
         own_place = f"config/datasets/{dataset}.yaml"
-        _check_layer(found[f"datasets/{dataset}.yaml"], schema, ("dataset",), own_place)
+        _check_layer(parts[f"datasets/{dataset}.yaml"], schema, ("dataset",), own_place)
         _check_layer(overrides or {}, schema, ("dataset",), f"{where}, datasets.{dataset}")
-        settings = merge(*found.values())
+        settings = merge(*parts.values())
         settings.pop("scale")
         validate(settings, _layer_schema(schema, ("dataset", "run"), complete=True), own_place)
         mirror, resume = settings.pop("mirror"), settings.pop("resume")
         combinations.check_dataset(settings, definitions, own_place)
-        datasets[dataset], layers[dataset] = settings, found
+        datasets[dataset], layers[dataset] = settings, parts
     sheets = {sheet: cells_over(definitions, sheet) for sheet in ("generator", "arm")}
     places: dict[str, dict[str, str]] = {}
     made = partial(

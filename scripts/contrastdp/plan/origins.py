@@ -57,8 +57,10 @@ def of_arm(plan: Plan, arm: str) -> Tree:
     choose(arm, plan.arms, "arm", f"scale {plan.scale}")
     row, origin = plan.arms[arm], _row(plan, "arm", arm)
     whole = of_dataset(plan, row["dataset"])
-    counts = ("title", "dataset", "generator", "real", "synthetic", "selection", "candidates")
-    counts += ("trainer", "train_on", "baseline", "tables")
+    counts = (
+        *("title", "dataset", "generator", "real", "synthetic", "selection", "candidates"),
+        *("trainer", "train_on", "baseline", "tables"),
+    )
     found = {"row": {name: Setting(row[name], origin) for name in counts}}
     of_images = ("data_seed", "title", "classes", "image_size", "channels", "sizes")
     found["dataset"] = {name: whole[name] for name in of_images}

@@ -25,7 +25,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            old = merged.get(key)
+            old: Any = merged.get(key)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
             both = both and value.get("architecture", old.get("architecture")) == old.get(
                 "architecture"
@@ -168,7 +168,8 @@ def parse_rows(
     for column in columns:
         if column not in found:
             raise InputError(f"{where}: column '{column}' is missing; add it to the header")
-    parsed, seen = [], {}
+    parsed: list[Row] = []
+    seen: dict[tuple[Any, ...], int] = {}
     for line, row in enumerate(rows, 2):
         cells = {
             column: _cell(row[column], kind, f"{where}, line {line}, {column}")
