@@ -43,8 +43,9 @@ $(stamp): requirements.txt
 	@$(venv) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-test: setup  ## the tests
-	@$(venv) -m pytest $(ARGS)
+# A worker has one thread; four hold some GB. ARGS=-n0: no workers, for one file or a debugger.
+test: setup  ## the tests, a file a processor (ARGS="-n0 tests/unit/test_job.py": one file)
+	@$(venv) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Skipped, and the reason printed, where SLURM's programs are missing (docs/cluster.md).
 slurm-test: setup  ## the smoke scale on a real SLURM of two nodes, some minutes (Linux)

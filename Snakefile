@@ -11,12 +11,6 @@ include: "rules/diffusion.smk"
 include: "rules/synthesis.smk"
 include: "rules/evaluation.smk"
 include: "rules/theory.smk"
-include: "rules/paper.smk"
-include: "rules/claims.smk"
-include: "rules/quality.smk"
-include: "rules/audit.smk"
-include: "rules/search.smk"
-include: "rules/trace.smk"
 include: "rules/report.smk"
 
 
@@ -32,69 +26,19 @@ rule claims:
         rules.gather_claims.output.md,
 
 
-rule ablations:
-    input:
-        page("ablations"),
+# A target for each table of config/tables.tsv, by its name: its page.
+for table in PLAN.tables:
 
-
-rule guidance:
-    input:
-        page("guidance"),
-
-
-rule evidence:
-    input:
-        page("evidence"),
-
-
-rule search:
-    input:
-        page("search"),
-
-
-rule best:
-    input:
-        page("best"),
-
-
-rule mnist_fig3:
-    input:
-        page("mnist_fig3"),
-
-
-rule gtsrb_table3:
-    input:
-        page("gtsrb_table3"),
-
-
-rule cifar10_table2:
-    input:
-        page("cifar10_table2"),
-
-
-rule cifar10_table8:
-    input:
-        page("cifar10_table8"),
-
-
-rule cifar10_table9:
-    input:
-        page("cifar10_table9"),
-
-
-rule cifar10_table10:
-    input:
-        page("cifar10_table10"),
-
-
-rule cifar10_table11:
-    input:
-        page("cifar10_table11"),
+    rule:
+        name:
+            table
+        input:
+            page(table),
 
 
 rule figures:
     input:
-        [figure["png"] for table in PLAN.pages for figure in figures_of(table)],
+        PAGES.all_figures(),
 
 
 rule trace:
@@ -104,8 +48,8 @@ rule trace:
 
 rule theory:
     input:
-        f"{THEORY}/claims.md",
-        f"{THEORY}/tables/gaussian.md",
+        f"{PATHS.theory}/claims.md",
+        f"{PATHS.theory}/tables/gaussian.md",
         rules.plot_gaussian.output,
         rules.plot_toy.output,
 

@@ -1,4 +1,4 @@
-# Real data: archives, and one split of each data set into training, validation and test.
+# Real data: archives, one split of each data set into training, validation and test, and a sheet.
 localrules:
     download_data,
 
@@ -7,20 +7,19 @@ localrules:
 # archive with the right checksum stays, so an edit of its code asks nothing of the network.
 rule download_data:
     output:
-        file=update(f"{ARCHIVES}/{{file}}"),
-        origin=update(f"{ARCHIVES}/{{file}}.json"),
+        file=update(f"{PATHS.archives}/{{file}}"),
+        origin=update(f"{PATHS.archives}/{{file}}.json"),
     log:
-        "results/archives/logs/download_data/{dataset}/{file}.log",
+        PATHS.log("download_data", "{dataset}/{file}", root="results/archives"),
     benchmark:
-        "results/archives/benchmarks/download_data/{dataset}/{file}.tsv"
+        PATHS.benchmark("download_data", "{dataset}/{file}", root="results/archives")
     wildcard_constraints:
         file=r"[A-Za-z0-9._-]+\.(gz|zip)",
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(120),
+        **asking(mem_mb=500, minutes=120),
     params:
         code=code("download_data"),
         dataset="{dataset}",
@@ -29,34 +28,64 @@ rule download_data:
             for archive in PLAN.datasets[w.dataset]["archives"].values()
             if archive["file"] == w.file
         ),
+    message:
+        "Fetches {wildcards.file} of {wildcards.dataset}"
     script:
         "../scripts/download_data.py"
 
 
 rule prepare_data:
     input:
-        unpack(archive_files),
-        origins=lambda w: [f"{path}.json" for path in archive_files(w).values()],
+        needs=NEEDS.archive_files,
+        origins=NEEDS.archive_origins,
     output:
-        train=split("train"),
-        validation=split("validation"),
-        test=split("test"),
-        origin=f"{RESULTS}/{{dataset}}/data/origin.json",
+        train=PATHS.split_of("train"),
+        validation=PATHS.split_of("validation"),
+        test=PATHS.split_of("test"),
+        origin=PATHS.origin,
     log:
-        f"{RESULTS}/logs/prepare_data/{{dataset}}.log",
+        PATHS.log("prepare_data", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/prepare_data/{{dataset}}.tsv"
+        PATHS.benchmark("prepare_data", "{dataset}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
+        **asking(mem_mb=2000, minutes=10),
     params:
         code=code("prepare_data"),
         dataset="{dataset}",
         title=setting("title"),
+        archives=NEEDS.archives,
         sizes=setting("sizes"),
         seed=setting("data_seed"),
+    message:
+        "Splits {wildcards.dataset} into training, validation and test images"
     script:
         "../scripts/prepare_data.py"
+
+
+rule plot_data:
+    input:
+        train=PATHS.split_of("train"),
+    output:
+        png=f"{PATHS.figures}/data_{{dataset}}.png",
+        pdf=f"{PATHS.figures}/data_{{dataset}}.pdf",
+    log:
+        PATHS.log("plot_data", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("plot_data", "{dataset}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=2000, minutes=10),
+    params:
+        code=code("plot_data"),
+        classes=setting("classes"),
+        images=32,
+        seed=0,
+    message:
+        "Plots training images of {wildcards.dataset}"
+    script:
+        "../scripts/plot_data.py"

@@ -1,234 +1,416 @@
-# Tables, figures and the report: they read CSV, JSON and npz, never a model.
+# Tables, figures, claims and pages: they read CSV, JSON and npz, never a model.
+REPORTED = read_csv(BASE / "config" / "reported" / "contrastive_dp.csv")
+RECORD = ("robustness.csv", "evaluations.json", "times.csv", "machine.json")
+SOURCES = sorted(
+    str(path.relative_to(BASE))
+    for pattern in ("scripts/**/*.py", "config/**/*.yaml")
+    for path in BASE.glob(pattern)
+)
+
+
+def sizes_from(table):
+    """Tables whose arms a figure of synthetic sizes shows: the main one, and its own."""
+    return list(dict.fromkeys([PAGES.main, table]))
+
+
+def real_size_rows(dataset):
+    """Rows of Figure 3: the arms of a data set with several numbers of real images."""
+    return [row for row in PLAN.paper_rows("mnist_fig3") if row["dataset"] == dataset]
 
 
 rule make_table:
     input:
-        unpack(lambda w: table_files(w.table)),
+        unpack(lambda w: NEEDS.table(w.table)),
     output:
-        csv=f"{TABLES}/{{table}}.csv",
-        markdown=f"{TABLES}/{{table}}.md",
-        latex=f"{TABLES}/{{table}}.tex",
-        runs=f"{TABLES}/{{table}}_runs.csv",
+        csv=f"{PATHS.tables}/{{table}}.csv",
+        markdown=f"{PATHS.tables}/{{table}}.md",
+        latex=f"{PATHS.tables}/{{table}}.tex",
+        runs=f"{PATHS.tables}/{{table}}_runs.csv",
     log:
-        f"{RESULTS}/logs/make_table/{{table}}.log",
+        PATHS.log("make_table", "{table}"),
     benchmark:
-        f"{RESULTS}/benchmarks/make_table/{{table}}.tsv"
+        PATHS.benchmark("make_table", "{table}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("make_table"),
         arms=lambda w: PLAN.laid_out(w.table),
         reference=lambda w: PLAN.references(w.table),
         mixed_attacks=lambda w: PLAN.mixed_attacks(w.table),
+    message:
+        "Makes table {wildcards.table}"
     script:
         "../scripts/make_table.py"
 
 
-rule make_guidance_table:
+rule make_paper_table:
     input:
-        shards=lambda w: [path for path, _ in guidance_shards()],
-        robustness=f"{TABLES}/guidance.csv",
+        unpack(lambda w: NEEDS.table(w.paper_table)),
+        reported="config/reported/contrastive_dp.csv",
     output:
-        csv=f"{TABLES}/guidance_size.csv",
-        markdown=f"{TABLES}/guidance_size.md",
+        csv=f"{PATHS.tables}/{{paper_table}}_paper.csv",
+        markdown=f"{PATHS.tables}/{{paper_table}}_paper.md",
+        latex=f"{PATHS.tables}/{{paper_table}}_paper.tex",
+        cells=f"{PATHS.tables}/{{paper_table}}_paper_cells.csv",
+        comparisons=f"{PATHS.tables}/{{paper_table}}_paper_comparisons.csv",
+        runs=f"{PATHS.tables}/{{paper_table}}_paper_runs.csv",
     log:
-        f"{RESULTS}/logs/make_guidance_table/guidance.log",
+        PATHS.log("make_paper_table", "{paper_table}"),
     benchmark:
-        f"{RESULTS}/benchmarks/make_guidance_table/guidance.tsv"
+        PATHS.benchmark("make_paper_table", "{paper_table}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("make_paper_table"),
+        arms=lambda w: PLAN.paper_rows(w.paper_table),
+        layout=lambda w: PLAN.layout(w.paper_table, REPORTED),
+        comparable=PLAN.comparable,
+        version=lambda w: PLAN.version(w.paper_table),
+        mixed_attacks=lambda w: PLAN.mixed_attacks(w.paper_table),
+    message:
+        "Makes table {wildcards.paper_table} beside the paper's"
+    script:
+        "../scripts/make_paper_table.py"
+
+
+rule make_quality_table:
+    input:
+        measures=lambda w: NEEDS.quality(w.paper_table),
+    output:
+        csv=f"{PATHS.tables}/{{paper_table}}_quality.csv",
+        markdown=f"{PATHS.tables}/{{paper_table}}_quality.md",
+    log:
+        PATHS.log("make_quality_table", "{paper_table}"),
+    benchmark:
+        PATHS.benchmark("make_quality_table", "{paper_table}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("make_quality_table"),
+        titles=lambda w: PLAN.generator_titles(w.paper_table),
+    message:
+        "Makes the table of image quality of {wildcards.paper_table}"
+    script:
+        "../scripts/make_quality_table.py"
+
+
+rule make_audit_table:
+    input:
+        audits=lambda w: NEEDS.of_arms(f"{PATHS.audit}.json", w.table),
+    output:
+        csv=f"{PATHS.tables}/{{table}}_audit.csv",
+        markdown=f"{PATHS.tables}/{{table}}_audit.md",
+    log:
+        PATHS.log("make_audit_table", "{table}"),
+    benchmark:
+        PATHS.benchmark("make_audit_table", "{table}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("make_audit_table"),
+        titles=lambda w: {arm: PLAN.arms[arm]["title"] for arm in PLAN.table(w.table)},
+    message:
+        "Makes the audit of table {wildcards.table}"
+    script:
+        "../scripts/make_audit_table.py"
+
+
+rule make_guidance_table:
+    input:
+        shards=lambda w: [path for path, _ in NEEDS.guided_shards()],
+        robustness=f"{PATHS.tables}/guidance.csv",
+    output:
+        csv=f"{PATHS.tables}/guidance_size.csv",
+        markdown=f"{PATHS.tables}/guidance_size.md",
+    log:
+        PATHS.log("make_guidance_table", "guidance"),
+    benchmark:
+        PATHS.benchmark("make_guidance_table", "guidance")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("make_guidance_table"),
-        owners=lambda w: [owner for _, owner in guidance_shards()],
-        arms=lambda w: [PLAN.guidance_identity(arm) for arm in guidance_arms()],
+        owners=lambda w: [owner for _, owner in NEEDS.guided_shards()],
+        arms=lambda w: [PLAN.guidance_identity(arm) for arm in PLAN.guided_arms()],
+    message:
+        "Makes the table of guidance sizes"
     script:
         "../scripts/make_guidance_table.py"
 
 
 rule plot_guidance:
     input:
-        table=f"{TABLES}/guidance_size.csv",
+        table=f"{PATHS.tables}/guidance_size.csv",
     output:
-        png=f"{FIGURES}/guidance_{{dataset}}.png",
-        pdf=f"{FIGURES}/guidance_{{dataset}}.pdf",
+        png=f"{PATHS.figures}/guidance_{{dataset}}.png",
+        pdf=f"{PATHS.figures}/guidance_{{dataset}}.pdf",
     log:
-        f"{RESULTS}/logs/plot_guidance/{{dataset}}.log",
+        PATHS.log("plot_guidance", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/plot_guidance/{{dataset}}.tsv"
+        PATHS.benchmark("plot_guidance", "{dataset}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("plot_guidance"),
         dataset="{dataset}",
-        swept=lambda w: PLAN.swept(guidance_arms(), "lambda"),
+        swept=lambda w: PLAN.swept(PLAN.guided_arms(), "lambda"),
+    message:
+        "Plots the variants of the guidance on {wildcards.dataset}"
     script:
         "../scripts/plot_guidance.py"
 
 
 rule plot_samples:
     input:
-        unpack(sample_grid_inputs),
+        needs=lambda w: sum(NEEDS.sample_grid(w.dataset).values(), []),
     output:
-        png=f"{FIGURES}/samples_{{dataset}}.png",
-        pdf=f"{FIGURES}/samples_{{dataset}}.pdf",
+        png=f"{PATHS.figures}/samples_{{dataset}}.png",
+        pdf=f"{PATHS.figures}/samples_{{dataset}}.pdf",
     log:
-        f"{RESULTS}/logs/plot_samples/{{dataset}}.log",
+        PATHS.log("plot_samples", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/plot_samples/{{dataset}}.tsv"
+        PATHS.benchmark("plot_samples", "{dataset}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("plot_samples"),
-        plain_title=lambda w: PLAN.generators[PLAN.datasets[w.dataset]["report"]["plain"]]["title"],
-        titles=guided_titles,
+        shards=lambda w: NEEDS.sample_grid(w.dataset),
         images=setting("report", "samples"),
+    message:
+        "Plots the same noise with and without guidance on {wildcards.dataset}"
     script:
         "../scripts/plot_samples.py"
 
 
 rule plot_sizes:
     input:
-        tables=lambda w: [f"{TABLES}/{name}.csv" for name in SIZES_FROM[w.table]],
+        tables=lambda w: [f"{PATHS.tables}/{name}.csv" for name in sizes_from(w.table)],
     output:
-        png=f"{FIGURES}/sizes_{{dataset}}_{{table}}.png",
-        pdf=f"{FIGURES}/sizes_{{dataset}}_{{table}}.pdf",
+        png=f"{PATHS.figures}/sizes_{{dataset}}_{{table}}.png",
+        pdf=f"{PATHS.figures}/sizes_{{dataset}}_{{table}}.pdf",
     log:
-        f"{RESULTS}/logs/plot_sizes/{{dataset}}_{{table}}.log",
+        PATHS.log("plot_sizes", "{dataset}_{table}"),
     benchmark:
-        f"{RESULTS}/benchmarks/plot_sizes/{{dataset}}_{{table}}.tsv"
+        PATHS.benchmark("plot_sizes", "{dataset}_{table}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("plot_sizes"),
-        generators=lambda w: PLAN.sized_generators(w.dataset, SIZES_FROM[w.table]),
+        generators=lambda w: PLAN.sized_generators(w.dataset, sizes_from(w.table)),
         dataset="{dataset}",
-        real=lambda w: PLAN.arms[PLAN.datasets[w.dataset]["report"]["reference"]]["real"],
-        trainer=lambda w: PLAN.arms[PLAN.datasets[w.dataset]["report"]["reference"]]["trainer"],
+        real=lambda w: PLAN.reference(w.dataset)["real"],
+        trainer=lambda w: PLAN.reference(w.dataset)["trainer"],
+    message:
+        "Plots accuracy against synthetic size on {wildcards.dataset}, table {wildcards.table}"
     script:
         "../scripts/plot_sizes.py"
 
 
-rule plot_tsne:
+rule plot_real_sizes:
     input:
-        features=lambda w: [
-            f"{ROBUST}/features.npz".format(dataset=w.dataset, arm=arm, seed=0)
-            for arm in PLAN.datasets[w.dataset]["report"]["features"]
-        ],
+        evaluations=lambda w: NEEDS.evaluations("mnist_fig3"),
     output:
-        png=f"{FIGURES}/tsne_{{dataset}}.png",
-        pdf=f"{FIGURES}/tsne_{{dataset}}.pdf",
+        png=f"{PATHS.figures}/real_sizes_{{dataset}}.png",
+        pdf=f"{PATHS.figures}/real_sizes_{{dataset}}.pdf",
     log:
-        f"{RESULTS}/logs/plot_tsne/{{dataset}}.log",
+        PATHS.log("plot_real_sizes", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/plot_tsne/{{dataset}}.tsv"
+        PATHS.benchmark("plot_real_sizes", "{dataset}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("plot_real_sizes"),
+        arms=lambda w: real_size_rows(w.dataset),
+        generators=lambda w: PLAN.sized_generators(w.dataset, ["mnist_fig3"]),
+        total=lambda w: max(row["real"] for row in real_size_rows(w.dataset)),
+    message:
+        "Plots accuracy against the number of real images on {wildcards.dataset}"
+    script:
+        "../scripts/plot_real_sizes.py"
+
+
+rule plot_tsne:
+    input:
+        features=lambda w: NEEDS.features(w.dataset),
+    output:
+        png=f"{PATHS.figures}/tsne_{{dataset}}.png",
+        pdf=f"{PATHS.figures}/tsne_{{dataset}}.pdf",
+    log:
+        PATHS.log("plot_tsne", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("plot_tsne", "{dataset}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=1000, minutes=10),
     params:
         code=code("plot_tsne"),
         titles=lambda w: [
             PLAN.arms[arm]["title"] for arm in PLAN.datasets[w.dataset]["report"]["features"]
         ],
         seed=0,
+    message:
+        "Plots features of robust networks on {wildcards.dataset}"
     script:
         "../scripts/plot_tsne.py"
 
 
-rule write_report:
+use rule judge_claims as judge_table_claims with:
     input:
-        unpack(report_inputs),
-        template="scripts/contrastdp/report/page.html.j2",
+        claims="config/claims.yaml",
+        evidence=lambda w: [PAGES.runs(w.table)],
     output:
-        f"{RESULTS}/{{page}}.html",
+        csv=f"{PATHS.tables}/{{table}}_claims.csv",
+        md=f"{PATHS.tables}/{{table}}_claims.md",
     log:
-        f"{RESULTS}/logs/write_report/{{page}}.log",
+        PATHS.log("judge_claims", "{table}"),
     benchmark:
-        f"{RESULTS}/benchmarks/write_report/{{page}}.tsv"
+        PATHS.benchmark("judge_claims", "{table}")
+    params:
+        code=code("judge_claims"),
+        names=lambda w: [w.table],
+        scopes=lambda w: [w.table],
+    message:
+        "Judges the claims on table {wildcards.table}"
+
+
+rule gather_claims:
+    input:
+        judged=PAGES.judged(),
+        runs=[PAGES.runs(table) for table in PAGES.claimed_pages()],
+        arms="config/arms.tsv",
+        reported="config/reported/contrastive_dp.csv",
+        gaussian="config/reported/gaussian.csv",
+    output:
+        csv=f"{PATHS.results}/claims.csv",
+        md=f"{PATHS.results}/claims.md",
+    log:
+        PATHS.log("gather_claims", "claims"),
+    benchmark:
+        PATHS.benchmark("gather_claims", "claims")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("gather_claims"),
+        listed=CLAIMS,
+        names=PAGES.claimed_pages(),
+        printed=PLAN.paper_tables(),
+        optional=[table for table in PAGES.claimed if table not in PLAN.paper_tables()],
+        links=PAGES.links(),
+        scale=PLAN.scale,
+    message:
+        "Gathers all claims"
+    script:
+        "../scripts/gather_claims.py"
+
+
+rule write_report:
+    input:
+        unpack(PAGES.inputs),
+        "scripts/contrastdp/report/page.html.j2",
+    output:
+        output=f"{PATHS.results}/{{page}}.html",
+    log:
+        PATHS.log("write_report", "{page}"),
+    benchmark:
+        PATHS.benchmark("write_report", "{page}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("write_report"),
-        title=lambda w: f"Contrastive-DP: {PAGES[w.page]} at scale {PLAN.scale}",
-        tables=lambda w: tables_of(PAGES[w.page]),
-        figures=lambda w: figures_of(PAGES[w.page]),
-        benchmarks=f"{RESULTS}/benchmarks",
+        title=lambda w: f"Contrastive-DP: {PAGES.names[w.page]} at scale {PLAN.scale}",
+        tables=lambda w: PAGES.tables(PAGES.names[w.page]),
+        figures=lambda w: PAGES.figures(PAGES.names[w.page]),
+        benchmarks=f"{PATHS.results}/benchmarks",
         settings=PLAN.settings(),
         sources=SOURCES,
+    message:
+        "Writes page {wildcards.page}"
     script:
         "../scripts/write_report.py"
 
 
 rule record_reference:
     input:
-        table=f"{TABLES}/robustness.csv",
-        evaluations=arm_files(f"{ATTACKS}/evaluation.json", "robustness"),
-        report=f"{RESULTS}/report.html",
+        table=f"{PATHS.tables}/{PAGES.main}.csv",
+        evaluations=NEEDS.evaluations(PAGES.main),
+        needs=f"{PATHS.results}/report.html",
     output:
-        **{name: f"results/reference/{file}" for name, file in RECORD.items()},
+        [f"results/reference/{name}" for name in RECORD],
     log:
-        f"{RESULTS}/logs/record_reference/record.log",
+        PATHS.log("record_reference", "record"),
     benchmark:
-        f"{RESULTS}/benchmarks/record_reference/record.tsv"
+        PATHS.benchmark("record_reference", "record")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("record_reference"),
-        benchmarks=[f"{RESULTS}/benchmarks", f"{THEORY}/benchmarks"],
+        benchmarks=[f"{PATHS.results}/benchmarks", f"{PATHS.theory}/benchmarks"],
         readme="README.md",
+        folder="results/reference",
+    message:
+        "Records this run as the reference"
     script:
         "../scripts/record_reference.py"
 
 
 rule record_table:
     input:
-        tables=lambda w: recorded_files(w.table),
-        evaluations=lambda w: table_files(w.table)["evaluations"],
-        page=lambda w: page(w.table)(w),
+        tables=lambda w: PAGES.recorded(w.table),
+        evaluations=lambda w: NEEDS.evaluations(w.table),
+        needs=lambda w: page(w.table)(w),
     output:
-        folder=directory(f"results/reference/{PLAN.scale}/{{table}}"),
+        folder=directory(f"{PATHS.reference}/{{table}}"),
     log:
-        f"{RESULTS}/logs/record_table/{{table}}.log",
+        PATHS.log("record_table", "{table}"),
     benchmark:
-        f"{RESULTS}/benchmarks/record_table/{{table}}.tsv"
+        PATHS.benchmark("record_table", "{table}")
     conda:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(500),
-        runtime=growing(10),
+        **asking(mem_mb=500, minutes=10),
     params:
         code=code("record_table"),
-        benchmarks=f"{RESULTS}/benchmarks",
+        benchmarks=f"{PATHS.results}/benchmarks",
+    message:
+        "Records table {wildcards.table}"
     script:
         "../scripts/record_table.py"

@@ -1,22 +1,65 @@
-# Synthetic images: sampled in shards, labelled, selected.
+# Synthetic images: sampled in shards, labelled, selected, measured, traced.
+from datetime import datetime
+
+
+def traced(wildcards):
+    """The trace that --config asks for; one line where it asks for none."""
+    if PLAN.trace is None:
+        raise WorkflowError(
+            "say which synthetic image: "
+            """--config 'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
+        )
+    dataset = PLAN.arms[PLAN.trace["arm"]]["dataset"]
+    return [
+        f"{PATHS.trace}.{kind}".format(dataset=dataset, **PLAN.trace) for kind in ("json", "png")
+    ]
+
+
+def trace_identity(wildcards):
+    """Parameter function: which image is traced, and how its arm came to it."""
+    row = PLAN.arms[wildcards.arm]
+    cells = {name: row[name] for name in ("dataset", "arm", "generator", "selection")}
+    numbers = {"seed": int(wildcards.seed), "image": int(wildcards.image)}
+    own_label = PLAN.conditional(row["dataset"], row["generator"])
+    return {"scale": PLAN.scale, **cells, **numbers, "own_label": own_label}
+
+
+def traced_generator(wildcards):
+    """Parameter function: settings of the arm's generator, as sample_images has them."""
+    row = PLAN.arms[wildcards.arm]
+    return {
+        "sampler": PLAN.sampler(row["dataset"], row["generator"]),
+        "guidance": PLAN.guidance(row["dataset"], row["generator"]),
+        "shape": image_shape(wildcards),
+        "classes": setting("classes")(wildcards),
+        "real": row["real"],
+        "batch": setting("sampling", "batch")(wildcards),
+        "execution": setting("sampling", "execution")(wildcards),
+    }
+
+
+def asked_now(rule):
+    """Parameter function: code(rule) and the time, so that the job runs whenever it is asked for.
+
+    A trace checks the files as they are, and prints.
+    """
+    return lambda wildcards: f"{code(rule)}, asked for at {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
 
 
 rule sample_images:
     input:
-        unpack(sample_inputs),
+        unpack(NEEDS.sampling),
     output:
-        images=f"{SAMPLES}/shard{{shard}}.npz",
+        images=f"{PATHS.samples}/shard{{shard}}.npz",
     log:
-        f"{RESULTS}/logs/sample_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.log",
+        PATHS.log("sample_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/sample_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.tsv"
+        PATHS.benchmark("sample_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}")
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(60),
-        gpu=1,
+        **asking(mem_mb=2000, minutes=60, gpu=1),
     params:
         code=code("sample_images"),
         sampler=lambda w: PLAN.sampler(w.dataset, w.generator),
@@ -29,50 +72,50 @@ rule sample_images:
         batch=setting("sampling", "batch"),
         execution=setting("sampling", "execution"),
         seed=seed_of,
+    message:
+        "Samples shard {wildcards.shard} of {wildcards.generator} for {wildcards.dataset}, seed {wildcards.seed}"
     script:
         "../scripts/sample_images.py"
 
 
 rule label_images:
     input:
-        images=f"{SAMPLES}/shard{{shard}}.npz",
-        labeler=f"{CLASSIFIER.replace('{classifier}', 'labeler')}/model.safetensors",
+        images=f"{PATHS.samples}/shard{{shard}}.npz",
+        labeler=PATHS.network("labeler"),
     output:
-        labelled=f"{LABELLED}/shard{{shard}}.npz",
+        labelled=f"{PATHS.labelled}/shard{{shard}}.npz",
     log:
-        f"{RESULTS}/logs/label_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.log",
+        PATHS.log("label_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/label_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.tsv"
+        PATHS.benchmark("label_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}")
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
-        gpu=1,
+        **asking(mem_mb=2000, minutes=30, gpu=1),
     params:
         code=code("label_images"),
         keep_label=lambda w: PLAN.conditional(w.dataset, w.generator),
+    message:
+        "Labels shard {wildcards.shard} of {wildcards.generator} for {wildcards.dataset}, seed {wildcards.seed}"
     script:
         "../scripts/label_images.py"
 
 
 rule select_images:
     input:
-        unpack(select_inputs),
+        unpack(NEEDS.selecting),
     output:
-        images=f"{SELECTED}/images.npz",
+        images=f"{PATHS.selected}/images.npz",
     log:
-        f"{RESULTS}/logs/select_images/{{dataset}}/{{arm}}/seed{{seed}}.log",
+        PATHS.log("select_images", "{dataset}/{arm}/seed{seed}"),
     benchmark:
-        f"{RESULTS}/benchmarks/select_images/{{dataset}}/{{arm}}/seed{{seed}}.tsv"
+        PATHS.benchmark("select_images", "{dataset}/{arm}/seed{seed}")
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
-        gpu=1,
+        **asking(mem_mb=2000, minutes=30, gpu=1),
     params:
         code=code("select_images"),
         rule=of_arm("selection"),
@@ -84,5 +127,57 @@ rule select_images:
         classes=setting("classes"),
         real=of_arm("real"),
         seed=seed_of,
+    message:
+        "Selects the synthetic images of arm {wildcards.arm} of {wildcards.dataset}, seed {wildcards.seed}"
     script:
         "../scripts/select_images.py"
+
+
+rule measure_samples:
+    input:
+        unpack(NEEDS.measuring),
+    output:
+        measures=f"{PATHS.quality}.json",
+    log:
+        PATHS.log("measure_samples", "{dataset}/{generator}/n{real}/seed{seed}"),
+    benchmark:
+        PATHS.benchmark("measure_samples", "{dataset}/{generator}/n{real}/seed{seed}")
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=4000, minutes=60, gpu=1),
+    params:
+        code=code("measure_samples"),
+        identity=lambda w: identity(w, "dataset", "generator", real=int(w.real)),
+        settings=setting("quality"),
+    message:
+        "Measures images of {wildcards.generator} for {wildcards.dataset}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_samples.py"
+
+
+rule trace_image:
+    input:
+        unpack(NEEDS.tracing),
+    output:
+        json=f"{PATHS.trace}.json",
+        png=f"{PATHS.trace}.png",
+    log:
+        PATHS.log("trace_image", "{dataset}/{arm}/seed{seed}/image{image}"),
+    benchmark:
+        PATHS.benchmark("trace_image", "{dataset}/{arm}/seed{seed}/image{image}")
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=2000, minutes=30, gpu=1),
+    params:
+        code=asked_now("trace_image"),
+        identity=trace_identity,
+        settings=traced_generator,
+        reads=lambda w: PLAN.guidance_files(w.dataset, PLAN.arms[w.arm]["generator"]),
+    message:
+        "Traces image {wildcards.image} of arm {wildcards.arm} of {wildcards.dataset}, seed {wildcards.seed}"
+    script:
+        "../scripts/trace_image.py"

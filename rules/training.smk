@@ -3,51 +3,49 @@
 
 rule train_classifier:
     input:
-        train=split("train"),
-        validation=split("validation"),
+        train=PATHS.split_of("train"),
+        validation=PATHS.split_of("validation"),
     output:
-        model=f"{CLASSIFIER}/model.safetensors",
-        metrics=f"{CLASSIFIER}/metrics.json",
+        model=f"{PATHS.classifier}/model.safetensors",
+        metrics=f"{PATHS.classifier}/metrics.json",
     log:
-        f"{RESULTS}/logs/train_classifier/{{dataset}}/{{classifier}}/n{{real}}/seed{{seed}}.log",
+        PATHS.log("train_classifier", "{dataset}/{classifier}/n{real}/seed{seed}"),
     benchmark:
-        f"{RESULTS}/benchmarks/train_classifier/{{dataset}}/{{classifier}}/n{{real}}/seed{{seed}}.tsv"
+        PATHS.benchmark("train_classifier", "{dataset}/{classifier}/n{real}/seed{seed}")
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(60),
-        gpu=1,
+        **asking(mem_mb=2000, minutes=60, gpu=1),
     params:
         code=code("train_classifier"),
         classes=setting("classes"),
         real=lambda w: int(w.real),
         seed=seed_of,
         settings=lambda w: PLAN.datasets[w.dataset]["classifiers"][w.classifier],
+    message:
+        "Trains the {wildcards.classifier} of {wildcards.dataset} on {wildcards.real} images, seed {wildcards.seed}"
     script:
         "../scripts/train_classifier.py"
 
 
 rule train_robust:
     input:
-        unpack(training_inputs),
+        unpack(NEEDS.training),
     output:
-        best=f"{ROBUST}/best.safetensors",
-        last=f"{ROBUST}/last.safetensors",
-        history=f"{ROBUST}/history.csv",
-        training=f"{ROBUST}/training.json",
+        best=f"{PATHS.robust}/best.safetensors",
+        last=f"{PATHS.robust}/last.safetensors",
+        history=f"{PATHS.robust}/history.csv",
+        training=f"{PATHS.robust}/training.json",
     log:
-        f"{RESULTS}/logs/train_robust/{{dataset}}/{{arm}}/seed{{seed}}.log",
+        PATHS.log("train_robust", "{dataset}/{arm}/seed{seed}"),
     benchmark:
-        f"{RESULTS}/benchmarks/train_robust/{{dataset}}/{{arm}}/seed{{seed}}.tsv"
+        PATHS.benchmark("train_robust", "{dataset}/{arm}/seed{seed}")
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(120),
-        gpu=1,
+        **asking(mem_mb=2000, minutes=120, gpu=1),
     params:
         code=code("train_robust"),
         classes=setting("classes"),
@@ -57,5 +55,7 @@ rule train_robust:
         attack_step=lambda w: PLAN.attack(w.arm)["step"],
         trainer=lambda w: PLAN.trainer(w.arm),
         settings=lambda w: PLAN.training(w.arm),
+    message:
+        "Trains arm {wildcards.arm} of {wildcards.dataset} robustly, seed {wildcards.seed}"
     script:
         "../scripts/train_robust.py"

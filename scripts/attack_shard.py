@@ -68,13 +68,4 @@ def attack_shard(
 
 
 if "snakemake" in globals():
-    run(
-        attack_shard,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        **snakemake.input,
-        resume_minutes=snakemake.config["resume"]["minutes"],
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(attack_shard, snakemake)

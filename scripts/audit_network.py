@@ -60,14 +60,4 @@ def audit_network(
 
 
 if "snakemake" in globals():
-    run(
-        audit_network,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        model=snakemake.input.model,
-        other=snakemake.input.get("other"),
-        validation=snakemake.input.validation,
-        audit=snakemake.output.audit,
-        **snakemake.params,
-    )
+    run(audit_network, snakemake)

@@ -23,13 +23,4 @@ def download_data(
 
 
 if "snakemake" in globals():
-    run(
-        download_data,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        file=snakemake.output.file,
-        origin=snakemake.output.origin,
-        # No parameter: the same archive from another place asks for nothing to be made again.
-        mirror=snakemake.config["mirror"],
-        **snakemake.params,
-    )
+    run(download_data, snakemake)

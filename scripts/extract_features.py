@@ -32,13 +32,4 @@ def extract_features(
 
 
 if "snakemake" in globals():
-    run(
-        extract_features,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        model=snakemake.input.model,
-        images=snakemake.input.images,
-        features=snakemake.output.features,
-        **snakemake.params,
-    )
+    run(extract_features, snakemake)

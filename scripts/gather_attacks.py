@@ -62,13 +62,4 @@ def gather_attacks(
 
 
 if "snakemake" in globals():
-    run(
-        gather_attacks,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        **{name: list(snakemake.input.get(name)) for name in ("shards", "last")},
-        training=snakemake.input.training,
-        origin=snakemake.input.origin,
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(gather_attacks, snakemake)

@@ -59,13 +59,4 @@ def gather_claims(
 
 
 if "snakemake" in globals():
-    run(
-        gather_claims,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        judged=list(snakemake.input.judged),
-        runs=list(snakemake.input.runs),
-        **{name: snakemake.input[name] for name in ("arms", "reported", "gaussian")},
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(gather_claims, snakemake)

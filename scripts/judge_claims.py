@@ -46,13 +46,4 @@ def judge_claims(
 
 
 if "snakemake" in globals():
-    run(
-        judge_claims,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        claims=snakemake.input.claims,
-        evidence=list(snakemake.input.evidence),
-        csv=snakemake.output.csv,
-        md=snakemake.output.md,
-        **snakemake.params,
-    )
+    run(judge_claims, snakemake)

@@ -30,13 +30,4 @@ def label_images(
 
 
 if "snakemake" in globals():
-    run(
-        label_images,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        images=snakemake.input.images,
-        labeler=snakemake.input.labeler,
-        labelled=snakemake.output.labelled,
-        **snakemake.params,
-    )
+    run(label_images, snakemake)

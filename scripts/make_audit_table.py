@@ -23,12 +23,4 @@ def make_audit_table(
 
 
 if "snakemake" in globals():
-    run(
-        make_audit_table,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        audits=list(snakemake.input.audits),
-        csv=snakemake.output.csv,
-        markdown=snakemake.output.markdown,
-        **snakemake.params,
-    )
+    run(make_audit_table, snakemake)

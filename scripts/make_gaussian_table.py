@@ -55,18 +55,4 @@ def make_gaussian_table(
 
 
 if "snakemake" in globals():
-    run(
-        make_gaussian_table,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        cells=snakemake.input.cells,
-        reported=snakemake.input.reported,
-        version1=snakemake.input.version1,
-        csv=snakemake.output.csv,
-        md=snakemake.output.md,
-        tex=snakemake.output.tex,
-        verdicts_csv=snakemake.output.verdicts_csv,
-        verdicts_md=snakemake.output.verdicts_md,
-        misfits=snakemake.output.misfits,
-        **snakemake.params,
-    )
+    run(make_gaussian_table, snakemake)

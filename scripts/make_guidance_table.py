@@ -34,13 +34,4 @@ def make_guidance_table(
 
 
 if "snakemake" in globals():
-    run(
-        make_guidance_table,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        shards=list(snakemake.input.shards),
-        robustness=snakemake.input.robustness,
-        csv=snakemake.output.csv,
-        markdown=snakemake.output.markdown,
-        **snakemake.params,
-    )
+    run(make_guidance_table, snakemake)

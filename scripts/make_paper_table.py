@@ -63,14 +63,4 @@ def make_paper_table(
 
 
 if "snakemake" in globals():
-    run(
-        make_paper_table,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        evaluations=list(snakemake.input.evaluations),
-        outcomes=list(snakemake.input.outcomes),
-        measures=list(snakemake.input.measures),
-        reported=snakemake.input.reported,
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(make_paper_table, snakemake)

@@ -23,12 +23,4 @@ def make_quality_table(
 
 
 if "snakemake" in globals():
-    run(
-        make_quality_table,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        measures=list(snakemake.input.measures),
-        csv=snakemake.output.csv,
-        markdown=snakemake.output.markdown,
-        **snakemake.params,
-    )
+    run(make_quality_table, snakemake)

@@ -55,11 +55,4 @@ def make_table(
 
 
 if "snakemake" in globals():
-    run(
-        make_table,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        **{name: list(files) for name, files in snakemake.input.items()},
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(make_table, snakemake)

@@ -68,12 +68,4 @@ def measure_samples(
 
 
 if "snakemake" in globals():
-    run(
-        measure_samples,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        **snakemake.input,
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(measure_samples, snakemake)

@@ -25,16 +25,6 @@ from contrastdp.plan.yaml_files import read_yaml
 BASE = Path(__file__).resolve().parents[1]
 
 
-def dry_run(scale, targets):
-    """(rule, wildcards) of each job that Snakemake would run."""
-    command = [sys.executable, "-m", "snakemake", "--quiet", "host", "--dry-run", "--cores", "1"]
-    command += [*targets, "--config", f"scale={scale}"]
-    done = subprocess.run(command, cwd=BASE, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{done.stdout}{done.stderr}plan_run: the dry run failed")
-    return planned(done.stdout + done.stderr)
-
-
 def settings_of(scale):
     return experiments.plan(
         read_yaml,
@@ -83,7 +73,7 @@ def main():
     path = given.measure or given.record or BASE / "config" / "throughput" / default
     if not given.measure:
         cost.check_record(read_json(path), str(path))  # before the dry run, which takes longer
-    found = dry_run(given.scale, given.targets)
+    found = planned([*given.targets, "--config", f"scale={given.scale}"], folder=BASE)
     jobs = [(rule, works(rule, w, plan), stored(rule, w, plan)) for rule, w in found]
     if given.measure:
         write_json(path, measured(jobs, path))

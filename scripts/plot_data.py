@@ -36,12 +36,4 @@ def plot_data(
 
 
 if "snakemake" in globals():
-    run(
-        plot_data,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        train=snakemake.input.train,
-        png=snakemake.output.png,
-        pdf=snakemake.output.pdf,
-        **snakemake.params,
-    )
+    run(plot_data, snakemake)

@@ -37,17 +37,4 @@ def plot_gaussian(
 
 
 if "snakemake" in globals():
-    run(
-        plot_gaussian,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        proposition=snakemake.input.proposition,
-        theorem=snakemake.input.theorem,
-        cases_png=snakemake.output.cases_png,
-        cases_pdf=snakemake.output.cases_pdf,
-        proposition_png=snakemake.output.proposition_png,
-        proposition_pdf=snakemake.output.proposition_pdf,
-        theorem_png=snakemake.output.theorem_png,
-        theorem_pdf=snakemake.output.theorem_pdf,
-        **snakemake.params,
-    )
+    run(plot_gaussian, snakemake)

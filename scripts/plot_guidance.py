@@ -24,12 +24,4 @@ def plot_guidance(
 
 
 if "snakemake" in globals():
-    run(
-        plot_guidance,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        table=snakemake.input.table,
-        png=snakemake.output.png,
-        pdf=snakemake.output.pdf,
-        **snakemake.params,
-    )
+    run(plot_guidance, snakemake)

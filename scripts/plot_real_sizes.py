@@ -57,12 +57,4 @@ def plot_real_sizes(
 
 
 if "snakemake" in globals():
-    run(
-        plot_real_sizes,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        evaluations=list(snakemake.input.evaluations),
-        png=snakemake.output.png,
-        pdf=snakemake.output.pdf,
-        **snakemake.params,
-    )
+    run(plot_real_sizes, snakemake)

@@ -12,23 +12,21 @@ from contrastdp.report import figures
 
 def plot_samples(
     *,
-    plain: Sequence[str],
-    guided: Mapping[str, Sequence[str]],
+    shards: Mapping[str, Sequence[str]],
     images: int,
     png: str,
     pdf: str,
-    plain_title: str = "without guidance",
 ) -> None:
-    """Draw the first `images` images that all have, a row each for plain and every guided.
+    """Draw the first `images` images that all generators have, a row each.
 
-    plain: image files (npz) of the unguided generator's shards; guided: title -> shards of a
-    generator with the same seed; plain_title: the first row's title. Images are matched by the
-    record `index`, or by their order where a file has none; they are not hand-picked.
+    shards: title -> image files (npz) of a generator's shards, all of one seed, the unguided one
+    first. Images are matched by the record `index`, or by their order where a file has none; they
+    are not hand-picked.
     Raises InputError where images differ in shape or fewer than one is shared.
     """
     read = {}
-    for title, shards in {plain_title: plain, **guided}.items():
-        parts = [read_images(path, labelled=False) for path in shards]
+    for title, paths in shards.items():
+        parts = [read_images(path, labelled=False) for path in paths]
         if len({part["image"].shape[1:] for part in parts}) != 1:
             raise InputError(f"{title}: has no shards or shards of several image sizes; name one")
         image = np.concatenate([part["image"] for part in parts])
@@ -55,14 +53,4 @@ def plot_samples(
 
 
 if "snakemake" in globals():
-    titles = snakemake.params.titles  # name of an input -> title of its row
-    run(
-        plot_samples,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        plain=list(snakemake.input.plain),
-        guided={title: list(snakemake.input[name]) for name, title in titles.items()},
-        png=snakemake.output.png,
-        pdf=snakemake.output.pdf,
-        **{name: value for name, value in snakemake.params.items() if name != "titles"},
-    )
+    run(plot_samples, snakemake)

@@ -55,12 +55,4 @@ def plot_sizes(
 
 
 if "snakemake" in globals():
-    run(
-        plot_sizes,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        tables=list(snakemake.input.tables),
-        png=snakemake.output.png,
-        pdf=snakemake.output.pdf,
-        **snakemake.params,
-    )
+    run(plot_sizes, snakemake)

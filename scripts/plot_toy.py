@@ -61,11 +61,4 @@ def plot_toy(
 
 
 if "snakemake" in globals():
-    run(
-        plot_toy,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        **dict(snakemake.input.items()),
-        **dict(snakemake.output.items()),
-        **snakemake.params,
-    )
+    run(plot_toy, snakemake)

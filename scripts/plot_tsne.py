@@ -45,12 +45,4 @@ def plot_tsne(
 
 
 if "snakemake" in globals():
-    run(
-        plot_tsne,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        features=list(snakemake.input.features),
-        png=snakemake.output.png,
-        pdf=snakemake.output.pdf,
-        **snakemake.params,
-    )
+    run(plot_tsne, snakemake)

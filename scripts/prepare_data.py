@@ -46,16 +46,4 @@ def prepare_data(
 
 
 if "snakemake" in globals():
-    archives = dict(snakemake.input.items())
-    run(
-        prepare_data,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        origins=list(archives.pop("origins")),
-        archives=archives,
-        train=snakemake.output.train,
-        validation=snakemake.output.validation,
-        test=snakemake.output.test,
-        origin=snakemake.output.origin,
-        **snakemake.params,
-    )
+    run(prepare_data, snakemake)

@@ -38,12 +38,4 @@ def record_reference(
 
 
 if "snakemake" in globals():
-    run(
-        record_reference,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        table=snakemake.input.table,
-        evaluations=list(snakemake.input.evaluations),
-        folder=str(Path(snakemake.output.table).parent),
-        **snakemake.params,
-    )
+    run(record_reference, snakemake)

@@ -33,12 +33,4 @@ def record_table(
 
 
 if "snakemake" in globals():
-    run(
-        record_table,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        tables=list(snakemake.input.tables),
-        evaluations=list(snakemake.input.evaluations),
-        folder=snakemake.output.folder,
-        **snakemake.params,
-    )
+    run(record_table, snakemake)

@@ -13,7 +13,6 @@ from contrastdp.synthesis.shard import shard_images
 def sample_images(
     *,
     denoiser: str,
-    encoder: str | None,
     sampler: dict[str, Any],
     guidance: dict[str, Any] | None,
     shape: list[int],
@@ -24,6 +23,7 @@ def sample_images(
     batch: int,
     seed: int,
     images: str,
+    encoder: str | None = None,
     labeler: str | None = None,
     train: str | None = None,
     execution: dict[str, Any] | None = None,
@@ -47,16 +47,4 @@ def sample_images(
 
 
 if "snakemake" in globals():
-    run(
-        sample_images,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        denoiser=snakemake.input.denoiser,
-        encoder=snakemake.input.get("encoder"),
-        labeler=snakemake.input.get("labeler"),
-        train=snakemake.input.get("train"),
-        images=snakemake.output.images,
-        resume_minutes=snakemake.config["resume"]["minutes"],
-        **snakemake.params,
-    )
+    run(sample_images, snakemake)

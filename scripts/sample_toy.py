@@ -64,10 +64,4 @@ def sample_toy(
 
 
 if "snakemake" in globals():
-    run(
-        sample_toy,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        **dict(snakemake.output.items()),
-        **snakemake.params,
-    )
+    run(sample_toy, snakemake)

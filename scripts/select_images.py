@@ -63,12 +63,4 @@ def select_images(
 
 
 if "snakemake" in globals():
-    run(
-        select_images,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        **snakemake.input,
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(select_images, snakemake)

@@ -63,13 +63,4 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if "snakemake" in globals():
-    run(
-        simulate_gaussian,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        reported=snakemake.input.reported,
-        cells=snakemake.output.cells,
-        proposition=snakemake.output.proposition,
-        theorem=snakemake.output.theorem,
-        **snakemake.params,
-    )
+    run(simulate_gaussian, snakemake)

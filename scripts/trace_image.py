@@ -69,12 +69,4 @@ def trace_image(
 
 
 if "snakemake" in globals():
-    run(
-        trace_image,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        **snakemake.input,
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(trace_image, snakemake)

@@ -62,14 +62,4 @@ def train_classifier(
 
 
 if "snakemake" in globals():
-    run(
-        train_classifier,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        train=snakemake.input.train,
-        validation=snakemake.input.validation,
-        resume_minutes=snakemake.config["resume"]["minutes"],
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(train_classifier, snakemake)

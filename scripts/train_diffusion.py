@@ -66,13 +66,4 @@ def train_diffusion(
 
 
 if "snakemake" in globals():
-    run(
-        train_diffusion,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        train=snakemake.input.train,
-        resume_minutes=snakemake.config["resume"]["minutes"],
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(train_diffusion, snakemake)

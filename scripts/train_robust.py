@@ -67,13 +67,4 @@ def train_robust(
 
 
 if "snakemake" in globals():
-    run(
-        train_robust,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        **snakemake.input,
-        resume_minutes=snakemake.config["resume"]["minutes"],
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(train_robust, snakemake)

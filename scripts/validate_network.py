@@ -62,13 +62,4 @@ def validate_network(
 
 
 if "snakemake" in globals():
-    run(
-        validate_network,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        gpus={"count": snakemake.resources.gpu, **snakemake.config["gpus"]},
-        model=snakemake.input.model,
-        train=snakemake.input.train,
-        evaluation=snakemake.output.evaluation,
-        **snakemake.params,
-    )
+    run(validate_network, snakemake)

@@ -59,13 +59,4 @@ def write_report(
 
 
 if "snakemake" in globals():
-    run(
-        write_report,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        evaluations=list(snakemake.input.evaluations),
-        records=list(snakemake.input.get("records", [])),
-        claims=snakemake.input.get("claims"),
-        output=snakemake.output[0],
-        **snakemake.params,
-    )
+    run(write_report, snakemake)

@@ -1,33 +1,9 @@
-"""A copy of the project's configuration, edited, and the plan that comes of it or its one line."""
-
-import copy
-from functools import partial
+"""A copy of the project's configuration, edited, and the one line that refuses it."""
 
 import pytest
+from resolved_plans import resolved
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv
-from contrastdp.plan import experiments
-from contrastdp.plan.yaml_files import read_yaml
-
-READ = {}  # a file's text -> what it holds; reading it again is most of a plan's time
-
-
-def reading(path):
-    """What read_yaml gives, each text read once."""
-    text = path.read_bytes()
-    if text not in READ:
-        READ[text] = read_yaml(path)
-    return copy.deepcopy(READ[text])
-
-
-def plan(folder, **command_line):
-    return experiments.plan(
-        reading,
-        partial(read_csv, delimiter="\t"),
-        folder=folder,
-        command_line=command_line,
-    )
 
 
 def edit(path, old, new):
@@ -38,7 +14,7 @@ def edit(path, old, new):
 
 def told(folder, **command_line):
     with pytest.raises(InputError) as error:
-        plan(folder, **command_line)
+        resolved(folder, **command_line)
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -61,6 +61,11 @@ class Workflow:
         )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the smoke run first, so that no other worker waits for it at the end."""
+    items.sort(key=lambda item: "smoke" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def own_sigterm() -> Iterator[None]:
     """SIGTERM as it was, afterwards: job.run leaves it ignored, for the end of its process."""

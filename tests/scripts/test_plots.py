@@ -62,7 +62,8 @@ def test_samples_pair_images_by_index(tmp_path, drawn, images, channels):
     changed = np.where(images >= 10, images - 10, images + 10)[order]
     labels = [9 if index == 2 else index for index in order]
     guided = write_shards(tmp_path, "guided", changed, labels, order, channels)
-    twice(tmp_path, plot_samples, plain=plain, guided={"HNM": guided}, images=4)
+    shards = {"without guidance": plain, "HNM": guided}
+    twice(tmp_path, plot_samples, shards=shards, images=4)
     said = texts(drawn[0])
     assert said[0] == "without guidance"
     assert said[1:5] == ["0", "1", "2", "3"]
@@ -80,7 +81,8 @@ def test_samples_pair_images_by_index(tmp_path, drawn, images, channels):
 def test_samples_need_no_labels_and_fold_into_blocks(tmp_path, drawn):
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8))
     paths = write_shards(tmp_path, "plain", images, [-1] * 30, range(30))
-    plot_samples(plain=paths, guided={"A": paths, "B": paths}, images=30, **files(tmp_path))
+    shards = dict.fromkeys(("plain", "A", "B"), paths)
+    plot_samples(shards=shards, images=30, **files(tmp_path))
     said = texts(drawn[0])
     assert len(said) == 3 * 3  # three rows in each of three blocks, and no labels
     assert len(drawn[0].axes[0].get_images()) == 90
@@ -97,7 +99,7 @@ def test_samples_that_do_not_fit_are_refused(tmp_path, images):
         ([], "no shards"),
     ):
         with pytest.raises(InputError, match=said):
-            plot_samples(plain=plain, guided={"HNM": guided}, images=4, **files(tmp_path))
+            plot_samples(shards={"plain": plain, "HNM": guided}, images=4, **files(tmp_path))
 
 
 # ---------------------------------------------------------------- sizes

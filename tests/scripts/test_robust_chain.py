@@ -37,6 +37,8 @@ TRADES = {"loss": "trades", "beta": 6.0, "attack_steps": 2}
 EPS = {"eps": "1/10", "attack_step": "1/40"}
 ATTACK = {"norm": "Linf", "eps": "1/5", "step": "1/40", "version": "standard", "seed": 0}
 ATTACK |= {"shard": 8, "batch": 8}
+BUDGET = {"apgd_restarts": 1, "apgd_steps": 2, "mt_restarts": 1, "mt_steps": 2}
+SHORT = ATTACK | {"version": "aa+mt", "budget": BUDGET}
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_the_gate_speaks_before_the_attack(files, tmp_path, monkeypatch):
 
     monkeypatch.setattr("attack_shard.check_network", looking)
     before = gate.rounded_parts("cuda")
-    attacked(files, 0, 4, shard=shard)
+    attacked(files, 0, 4, shard=shard, attack=SHORT)
     assert json.loads(Path(shard).read_text())["gate"] == []
     assert (seen, gate.rounded_parts("cuda")) == ([[]], before)
 
@@ -249,13 +251,15 @@ def test_the_gate_speaks_before_the_attack(files, tmp_path, monkeypatch):
         loud.logits.weight *= 1e6
     model = str(tmp_path / "loud.safetensors")
     save_network(model, loud)
-    attacked(files, 0, 4, model=model, shard=shard)
+    attacked(files, 0, 4, model=model, shard=shard, attack=SHORT)
     (warning,) = json.loads(Path(shard).read_text())["gate"]
     assert (warning["name"], warning["of"]) == ("scaled-logits", 4)
 
     Path(shard).unlink()
     with torch.autocast("cpu", torch.bfloat16):
-        refused(lambda: attacked(files, 0, 4, shard=shard), "gate .* autocast", tmp_path)
+        refused(
+            lambda: attacked(files, 0, 4, shard=shard, attack=SHORT), "gate .* autocast", tmp_path
+        )
 
 
 def test_features_of_the_test_images(files, tmp_path):

@@ -1,105 +1,30 @@
-"""The workflow as a user meets it: dry runs, bad input, and the smoke scale for real."""
+"""The workflow as a user meets it: the smoke scale for real, and what an edit reruns."""
 
 import re
+import shutil
+from dataclasses import replace
 
 import pytest
 from job_counts import planned
 
 from contrastdp.files import read_csv, read_json
 
-SCALES = ["smoke", "demo"]
 RESULTS = "results/smoke"
 TARGETS = ("all", "ablations", "guidance", "evidence", "search")
+SETTINGS = ("--config", "scale=smoke")
 
 
-def edit(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def dry_run(workflow, *arguments):
-    done = workflow.run(
-        "-n", "--cores", "1", "--quiet", "host", "--config", "scale=smoke", *arguments
-    )
+def dry_run(workflow):
+    done = workflow.run("-n", "--cores", "1", "--quiet", "host", *SETTINGS)
     assert done.returncode == 0, done.stdout
     return planned(done.stdout)
 
 
-# ---------------------------------------------------------------- dry runs
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("target", ["claims", "theory", *TARGETS])
-def test_every_scale_and_target_plans(workflow_copy, tmp_path, scale, target):
-    workflow = workflow_copy(tmp_path)
-    done = workflow.run("-n", "--cores", "1", target, "--config", f"scale={scale}")
-    assert done.returncode == 0, done.stdout
-    assert planned(done.stdout)["total"] > 1
-
-
-def test_what_settings_are_chosen_by_has_nothing_of_the_test_split(workflow_copy, tmp_path):
-    workflow = workflow_copy(tmp_path)
-    done = workflow.run("-n", "--cores", "1", "search", "--config", "scale=smoke")
-    assert done.returncode == 0, done.stdout
-    found = planned(done.stdout)
-    assert found["validate_network"] == found["train_robust"] == 4
-    assert not {"attack_shard", "attack_last", "measure_samples", "audit_network"} & set(found)
-    read = re.findall(r"^    input: (.*)$", done.stdout, flags=re.MULTILINE)
-    assert read
-    assert not any("data/test.npz" in line for line in read)
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "words"),
-    [
-        ("config/config.yaml", "beta: 6.0", "betaa: 6.0", ["betaa", "did you mean beta?"]),
-        ("config/arms.tsv", "\tddim\t200", "\tddin\t200", ["arms.tsv", "did you mean ddim?"]),
-        ("config/config.yaml", "eps: 1/10", "eps: 3/2", ["eps", "3/2"]),
-        ("config/config.yaml", "scale: demo", "scale: [", ["config.yaml", "cannot be read"]),
-    ],
-)
-def test_a_bad_configuration_stops_a_dry_run_in_one_line(
-    workflow_copy, tmp_path, file, old, new, words
-):
-    workflow = workflow_copy(tmp_path)
-    edit(workflow.folder / file, old, new)
-    done = workflow.run("-n", "--cores", "1")
-    assert done.returncode != 0
-    lines = [line for line in done.stdout.splitlines() if line.startswith("error in settings: ")]
-    assert len(lines) == 1, done.stdout
-    assert all(word in lines[0] for word in words), lines[0]
-    assert "Traceback" not in done.stdout
-
-
-def test_a_setting_of_the_command_line_is_taken_as_it_is_meant(workflow_copy, tmp_path):
-    workflow = workflow_copy(tmp_path)
-    settings = ("--config", "scale=smoke", 'training={"steps": 30, "shift": 1}')
-    done = workflow.run("-n", "-p", "--cores", "1", *settings)
-    assert done.returncode == 0, done.stdout
-    done = workflow.run("-n", "--cores", "1", "--config", 'training={"steps": "many"}')
-    assert "error in settings: --config or --configfile: training.steps" in done.stdout
-
-
-def test_a_dry_run_imports_nothing_heavy(workflow_copy, tmp_path):
-    """Modules that stop an import of theirs stand where the heavy packages would be found."""
-    workflow = workflow_copy(tmp_path)
-    barrier = tmp_path / "barrier"
-    for name in ("torch", "diffusers", "sklearn", "matplotlib", "scipy", "pyautoattack"):
-        (barrier / name).mkdir(parents=True)
-        (barrier / name / "__init__.py").write_text("raise SystemExit('heavy import')\n")
-    edit(
-        workflow.folder / "Snakefile",
-        'include: "rules/common.smk"',
-        f'import sys\nsys.path.insert(0, {str(barrier)!r})\n\n\ninclude: "rules/common.smk"',
-    )
-    assert dry_run(workflow)["total"] > 20
-
-
-# ---------------------------------------------------------------- the smoke scale for real
 @pytest.fixture(scope="module")
 def smoke(workflow_copy, tmp_path_factory):
     """The smoke scale, run once: everything that `make` and its ablations do, very small."""
     workflow = workflow_copy(tmp_path_factory.mktemp("smoke"))
-    done = workflow.run("--cores", "2", *TARGETS, "--config", "scale=smoke", timeout=1500)
+    done = workflow.run("--cores", "2", *TARGETS, *SETTINGS, timeout=1500)
     assert done.returncode == 0, done.stdout[-6000:]
     return workflow
 
@@ -183,7 +108,7 @@ def test_guided_and_plain_images_start_from_the_same_noise(smoke):
 
 def test_a_trace_is_made_and_told_whenever_it_is_asked_for(smoke):
     arm = "contrastive_hnm_separability"
-    asked = ("--config", "scale=smoke", f'trace={{"arm": "{arm}", "seed": 0, "image": 17}}')
+    asked = (*SETTINGS, f'trace={{"arm": "{arm}", "seed": 0, "image": 17}}')
     for _ in range(2):
         done = smoke.run("--cores", "1", "trace", *asked)
         assert done.returncode == 0, done.stdout[-3000:]
@@ -191,28 +116,24 @@ def test_a_trace_is_made_and_told_whenever_it_is_asked_for(smoke):
     folder = smoke.folder / RESULTS / "digits" / "traces" / arm / "seed0"
     assert read_json(folder / "image17.json")["regenerated"]["identical"] is True
     assert (folder / "image17.png").stat().st_size > 0
-    none = smoke.run("-n", "--cores", "1", "trace", "--config", "scale=smoke")
+    none = smoke.run("-n", "--cores", "1", "trace", *SETTINGS)
     assert none.returncode != 0
     assert "say which synthetic image" in none.stdout
 
 
-def test_a_second_run_has_nothing_to_do(smoke):
-    done = smoke.run("-n", "--cores", "1", *TARGETS, "--config", "scale=smoke")
-    assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
-
-
-def test_a_comment_or_a_touch_reruns_nothing(smoke):
-    path = smoke.folder / "scripts" / "contrastdp" / "adversarial.py"
+def test_a_second_run_has_nothing_to_do_nor_one_after_a_comment_or_a_touch(smoke):
+    path = smoke.folder / "scripts" / "contrastdp" / "attack" / "pgd.py"
     before = path.read_text(encoding="utf-8")
     path.write_text(before + "\n# a remark\n", encoding="utf-8")
     try:
-        assert dry_run(smoke) == {}
+        done = smoke.run("-n", "--cores", "1", *TARGETS, *SETTINGS)
     finally:
         path.write_text(before, encoding="utf-8")
+    assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
 
 
 def test_an_edited_loss_reruns_training_and_what_follows(smoke):
-    path = smoke.folder / "scripts" / "contrastdp" / "robust_training.py"
+    path = smoke.folder / "scripts" / "contrastdp" / "training" / "robust.py"
     before = path.read_text(encoding="utf-8")
     path.write_text(before + "\n\nADDED = 1\n", encoding="utf-8")
     try:
@@ -226,7 +147,7 @@ def test_an_edited_loss_reruns_training_and_what_follows(smoke):
 
 
 def test_an_edited_figure_redraws_figures_only(smoke):
-    path = smoke.folder / "scripts" / "contrastdp" / "figures.py"
+    path = smoke.folder / "scripts" / "contrastdp" / "report" / "figures.py"
     before = path.read_text(encoding="utf-8")
     path.write_text(before + "\n\nADDED = 1\n", encoding="utf-8")
     try:
@@ -246,27 +167,24 @@ def test_an_edited_figure_redraws_figures_only(smoke):
     assert "plot_samples" in rules
 
 
-def test_a_damaged_file_stops_its_job_in_one_line(smoke):
-    """A truncated shard: one line in log and terminal, and no half output."""
-    shard = smoke.folder / RESULTS / "digits/samples/ddim/n60/seed0/shard0.npz"
-    labelled = smoke.folder / RESULTS / "digits/labelled/ddim/n60/seed0/shard0.npz"
-    log = smoke.folder / RESULTS / "logs/label_images/digits/ddim/n60/seed0/shard0.log"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:700])
-    try:
-        done = smoke.run(
-            "--cores", "1", str(labelled.relative_to(smoke.folder)), "--config", "scale=smoke"
-        )
-        assert done.returncode != 0
-        line = "error in label_images: " + str(shard.relative_to(smoke.folder))
-        assert line in done.stdout
-        assert "Traceback (most recent call last)" not in log.read_text(encoding="utf-8")
-        assert "damaged" in log.read_text(encoding="utf-8")
-        assert not labelled.exists()
-        assert not list(labelled.parent.glob(".*"))
-    finally:
-        shard.write_bytes(whole)
-        done = smoke.run("--cores", "2", *TARGETS, "--config", "scale=smoke")
+def test_a_damaged_file_stops_its_job_in_one_line(smoke, tmp_path):
+    """A truncated shard, in a copy: one line in log and terminal, and no half output."""
+    copy = replace(smoke, folder=tmp_path / "workflow")
+    shutil.copytree(smoke.folder, copy.folder)
+    shard = f"{RESULTS}/digits/samples/ddim/n60/seed0/shard0.npz"
+    labelled = f"{RESULTS}/digits/labelled/ddim/n60/seed0/shard0.npz"
+    log = copy.folder / RESULTS / "logs/label_images/digits/ddim/n60/seed0/shard0.log"
+    whole = (copy.folder / shard).read_bytes()
+    (copy.folder / shard).write_bytes(whole[:700])
+    done = copy.run("--cores", "1", labelled, *SETTINGS)
+    assert done.returncode != 0
+    assert f"error in label_images: {shard}" in done.stdout
+    assert "Traceback (most recent call last)" not in log.read_text(encoding="utf-8")
+    assert "damaged" in log.read_text(encoding="utf-8")
+    assert not (copy.folder / labelled).exists()
+    assert not list((copy.folder / labelled).parent.glob(".*"))
+    (copy.folder / shard).write_bytes(whole)
+    done = copy.run("--cores", "1", labelled, *SETTINGS)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -281,7 +199,7 @@ def test_the_same_seed_gives_the_same_results(smoke, workflow_copy, tmp_path):
     test_split = again.folder / RESULTS / "digits/data/test.npz"
     away = tmp_path / "away.npz"
     for wanted in (test_split.relative_to(again.folder), trained, target):
-        done = again.run("--cores", "1", str(wanted), "--config", "scale=smoke")
+        done = again.run("--cores", "1", str(wanted), *SETTINGS)
         assert done.returncode == 0, done.stdout[-3000:]
         if wanted == trained:
             assert not test_split.exists()

@@ -1,20 +1,34 @@
-"""The jobs of Snakemake's dry run, read from what it prints."""
+"""The jobs of Snakemake's dry run, by its logger plugin."""
 
-import re
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
-JOB = re.compile(r"(?:local)?(?:rule|checkpoint) (\w+):$")
-WILDCARDS = re.compile(r" +wildcards: (.*)$")
+import contrastdp
+from contrastdp.errors import InputError
+
+# Snakemake finds a plugin that is a package on sys.path.
+PLUGINS = Path(contrastdp.__file__).parents[1]
+SNAKEMAKE = "import sys; sys.path.append(sys.argv.pop(1)); from snakemake.cli import main; main()"
 
 
-def planned(text: str) -> list[tuple[str, dict[str, str] | None]]:
-    """(rule, wildcards) of each job of a dry run's output; None of a target, which has no file."""
-    found: list[list] = []
-    for line in text.splitlines():
-        if job := JOB.match(line):
-            found.append([job[1], None])
-        elif found and line.startswith("    output: "):
-            found[-1][1] = {}
-        elif found and (values := WILDCARDS.match(line)):
-            pairs = (pair.partition("=") for pair in values[1].split(", "))
-            found[-1][1] = {name: value for name, _, value in pairs}
-    return [(rule, wildcards) for rule, wildcards in found]
+def planned(arguments: Sequence[str], *, folder: Path) -> list[tuple[str, dict[str, str] | None]]:
+    """(rule, wildcards) of each job of `snakemake -n`; None of a target, which has no file.
+
+    arguments: of Snakemake; folder: where it is called. Where it fails, writes what it said to
+    standard error and raises InputError.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        events = f"{place}/events.jsonl"
+        command = [sys.executable, "-c", SNAKEMAKE, str(PLUGINS), *arguments]
+        command += ["--dry-run", "--cores", "1", "--logger", "jobs", "--logger-jobs-file", events]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.stderr.write(done.stdout + done.stderr)
+            raise InputError("the dry run failed; the lines above say why")
+        lines = Path(events).read_text(encoding="utf-8").splitlines()
+    jobs = [event for event in map(json.loads, lines) if event["event"] == "job_info"]
+    return [(job["rule_name"], job["wildcards"] if job["output"] else None) for job in jobs]

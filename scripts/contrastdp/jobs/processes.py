@@ -6,7 +6,6 @@ output why it failed.
 """
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any, NoReturn
 from contrastdp.errors import InputError
 
 POLL = 0.05
-# Seconds to wait for the cause where the first to fail says that it lost another.
+# Seconds for which a process that lost another waits to be ended with the rest, for the cause.
 PATIENCE = 5.0
 # What a process ends of, the likelier cause first.
 CAUSES = ("input", "signal", "defect", "lost")
@@ -76,18 +75,11 @@ def _start(entry: str, descriptors: Sequence[int]) -> "subprocess.Popen[str]":
 
 def _watch(started: Sequence["subprocess.Popen[str]"]) -> list[tuple[str, str]]:
     """Wait until all have ended well, or one has not; returns causes and lines of the latter."""
-    causes: dict[int, tuple[str, str]] = {}
-    deadline = math.inf
     while True:
         states = [process.poll() for process in started]
-        for number, process in enumerate(started):
-            if states[number] and number not in causes:
-                causes[number] = _cause(process, f"process {number} of {len(started)}")
-        known = any(kind != "lost" for kind, _ in causes.values())
-        if known or None not in states or time.monotonic() > deadline:
-            return [causes[number] for number in sorted(causes)]
-        if causes:
-            deadline = min(deadline, time.monotonic() + PATIENCE)
+        failed = [number for number, state in enumerate(states) if state]
+        if failed or None not in states:
+            return [_cause(started[n], f"process {n} of {len(started)}") for n in failed]
         time.sleep(POLL)
 
 
@@ -146,6 +138,7 @@ def member(work: Callable[[dict[str, Any]], None]) -> NoReturn:
         work(task)
         status = 0
     except Lost as error:
+        time.sleep(PATIENCE)
         json.dump({"kind": "lost", "line": f"{{name}} {_escaped(error)}"}, told)
     except InputError as error:
         json.dump({"kind": "input", "line": _escaped(error)}, told)

@@ -25,7 +25,38 @@ logger = logging.getLogger("contrastdp")
 PROCESS = "contrastdp.jobs.member:take_part"
 
 
-def run(
+def run(function: Callable[..., Any], job: Any) -> None:
+    """Run a script's function as a job of Snakemake; job: the `snakemake` that it gives to scripts.
+
+    The function gets the job's named inputs, outputs and parameters as keyword arguments, so one
+    that it does not know is a TypeError. An input `needs` only has to be there. What decides no
+    result is no parameter, but part of the configuration: `resume_minutes` and `mirror`, for a
+    function that takes them.
+    """
+    arguments = arguments_of(function, job)
+    count = job.resources.get("gpu", 0)
+    gpus = {"count": count, **job.config["gpus"]} if count else None
+    code = arguments.pop("code", "")
+    execute(function, log=job.log[0], threads=job.threads, code=code, gpus=gpus, **arguments)
+
+
+def arguments_of(function: Callable[..., Any], job: Any) -> dict[str, Any]:
+    """The keyword arguments of run: files as texts or lists of them, parameters as they are."""
+    found: dict[str, Any] = {}
+    for name, files in (*job.input.items(), *job.output.items()):
+        if name in found:
+            raise TypeError(f"{name}: names an input and an output")
+        found[name] = list(map(str, files)) if isinstance(files, list) else str(files)
+    found.pop("needs", None)
+    if twice := found.keys() & dict(job.params.items()).keys():
+        raise TypeError(f"{', '.join(sorted(twice))}: names a file and a parameter")
+    found |= dict(job.params.items())
+    settings = {"resume_minutes": job.config["resume"]["minutes"], "mirror": job.config["mirror"]}
+    taken = inspect.signature(function).parameters.keys()
+    return found | {name: value for name, value in settings.items() if name in taken}
+
+
+def execute(
     function: Callable[..., Any],
     *,
     log: str,

@@ -25,17 +25,9 @@ from contrastdp.plan.settings import (
     parse_rows,
     validate,
 )
+from contrastdp.plan.tables import read_tables
 from contrastdp.plan.twins import with_twins
 
-PAPER_TABLES = (
-    *("mnist_fig3", "gtsrb_table3", "cifar10_table2"),
-    *("cifar10_table8", "cifar10_table9", "cifar10_table10", "cifar10_table11"),
-)
-ABLATIONS = PAPER_TABLES[-4:]
-TABLES = (
-    *("robustness", "ablations", "guidance", "evidence", "search", "best"),
-    *PAPER_TABLES,
-)
 IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
 
 
@@ -48,7 +40,8 @@ class Plan:
     trace: the synthetic image to trace, by arm, seed and its place among the arm's, or None;
     resume: how often a long step keeps its state; cells: section of settings -> the columns of the
     sheets whose cells stand over it; layers: the settings of each data set by the layer that they
-    come from, later over earlier; places: where the rows of each sheet stand, by name.
+    come from, later over earlier; places: where the rows of each sheet stand, by name;
+    tables: name -> row of tables.tsv.
     """
 
     scale: str
@@ -60,6 +53,7 @@ class Plan:
     comparable: bool = False
     trace: dict[str, Any] | None = None
     resume: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Row] = field(default_factory=dict)
     cells: dict[str, tuple[str, ...]] = field(default_factory=dict)
     layers: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     places: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -123,7 +117,7 @@ class Plan:
         attack = dict(self.datasets[row["dataset"]]["attack"])
         ablations = attack.pop("ablations")
         attack.pop("last")  # which networks are attacked, not how
-        if row["tables"].keys() & set(ABLATIONS):
+        if any(self.tables[table]["attack"] == "ablations" for table in row["tables"]):
             attack["version"] = ablations
         elif "mt" in VERSIONS[ablations] and "mt" not in VERSIONS[attack["version"]]:
             attack.pop("budget", None)  # the ablations' own
@@ -135,7 +129,7 @@ class Plan:
     def version(self, table: str) -> str:
         """The attack's version that a table of one data set shows."""
         attack = self.datasets[next(iter(self.of_dataset(table)))]["attack"]
-        return attack["ablations" if table in ABLATIONS else "version"]
+        return attack[self.tables[table]["attack"]]
 
     def training(self, arm: str) -> dict[str, Any]:
         """Settings of an arm's robust training, epochs counted out as steps of its batch.
@@ -218,7 +212,7 @@ class Plan:
 
     def sized_generators(self, dataset: str, tables: Sequence[str]) -> dict[str, str]:
         """Generators (name -> title) with unselected images in `tables`, in order of the arms."""
-        reference = self.arms[self.datasets[dataset]["report"]["reference"]]
+        reference = self.reference(dataset)
         rows = (self.arms[arm] for table in tables for arm in self.table(table))
         return {
             row["generator"]: self.generators[row["generator"]]["title"]
@@ -227,6 +221,53 @@ class Plan:
             and row["selection"] == "none"
             and row["trainer"] == reference["trainer"]
         }
+
+    def paper_tables(self) -> list[str]:
+        """Tables that stand beside one of the paper's."""
+        return [name for name, row in self.tables.items() if row["kind"] == "paper"]
+
+    def layout(self, table: str, reported: Sequence[Mapping[str, str]]) -> list[str]:
+        """Ids of a table's printed rows, in the paper's order; none for a figure.
+
+        reported: the paper's values, as in config/reported.
+        """
+        row = self.tables[table]
+        wanted = {"dataset": row["dataset"], "table": row["printed"], "text_version": "v2"}
+        return [line["id"] for line in reported if wanted.items() <= line.items()]
+
+    def generator_titles(self, table: str) -> dict[str, str]:
+        """Titles of a table's generators, in the order of its arms."""
+        rows = (self.arms[arm] for arm in self.table(table))
+        names = [row["generator"] for row in rows if row["generator"]]
+        return {name: self.generators[name]["title"] for name in names}
+
+    def reference(self, dataset: str) -> Row:
+        """Row of the arm that a data set's differences are taken against."""
+        return self.arms[self.datasets[dataset]["report"]["reference"]]
+
+    def guided_arms(self) -> list[str]:
+        """Arms of the guidance's table that have synthetic images."""
+        return [arm for arm in self.table("guidance") if self.arms[arm]["generator"]]
+
+    def transfer_arm(self, arm: str, seed: int) -> str | None:
+        """The arm whose adversarial images an audit tries on `arm`; None where there is none.
+
+        Of the arms of this data set and eps that stand with this seed in every table where `arm`
+        does, so that no table needs another's networks: the data set's reference, else the next
+        row.
+        """
+        row = self.arms[arm]
+        names = list(self.arms)
+        place = names.index(arm)
+        alike = [
+            name
+            for name in names[place + 1 :] + names[:place]
+            if self.arms[name]["dataset"] == row["dataset"]
+            and self.attack(name)["eps"] == self.attack(arm)["eps"]
+            and self.tables_of(arm, seed) <= self.tables_of(name, seed)
+        ]
+        reference = self.datasets[row["dataset"]]["report"]["reference"]
+        return reference if reference in alike else next(iter(alike), None)
 
     def settings(self) -> dict[str, Any]:
         """Everything that was set, for the report: data sets, generators and arms."""
@@ -275,12 +316,13 @@ def plan(
     scale = load_yaml(folder / "scales" / f"{scale_name}.yaml")
     _check_layer(scale, schema, ("run", "scale_file"), where)
     own = {key: scale.pop(key, None) for key in definitions["scale_file"]}
+    tables = read_tables(load_rows(folder / "tables.tsv"), "config/tables.tsv")
     pages = own["pages"] or []
     for page in pages:
-        choose(page, TABLES, "table", f"{where}, pages")
+        choose(page, tables, "table", f"{where}, pages")
     twins, place = (own["twins"] or [], where) if asked is None else (asked, of_run)
     for table in twins:
-        choose(table, TABLES, "table", f"{place}, twins")
+        choose(table, tables, "table", f"{place}, twins")
     datasets, layers, mirror, resume = {}, {}, None, {}
     files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
     for dataset, overrides in (own["datasets"] or {}).items():
@@ -315,13 +357,14 @@ def plan(
         cells=sheets["generator"] | sheets["arm"],
         layers=layers,
         places=places,
+        tables=tables,
     )
     rows = _rows(load_rows, folder / "generators.tsv", definitions, "generator")
     generators = {row["generator"]: row for _, row in rows}
     places["generator"] = {row["generator"]: place for place, row in rows}
     _check_generators(made(generators=generators, arms={}), definitions)
     rows = _rows(load_rows, folder / "arms.tsv", definitions, "arm")
-    arms, places["arm"] = _arms(rows, scale_name, known, datasets, generators)
+    arms, places["arm"] = _arms(rows, scale_name, known, datasets, generators, tables)
     found = made(generators=generators, arms=arms)
     _check_arms(found)
     arms, generators = with_twins(arms, generators, tables=twins, guidance=found.guidance)
@@ -486,6 +529,7 @@ def _arms(
     scales: list[str],
     datasets: Mapping[str, Any],
     generators: Mapping[str, Row],
+    tables: Mapping[str, Row],
 ) -> tuple[dict[str, Row], dict[str, str]]:
     """Arms of the scale, name -> row with its seeds by table, and where each stands."""
     arms, places = {}, {}
@@ -496,7 +540,7 @@ def _arms(
         if row["scale"] == scale:
             choose(str(row["dataset"]), datasets, "data set", place)
             _check_arm(row, datasets[row["dataset"]], place)
-            arms[row["arm"]] = row | {"tables": _tables(row["tables"], row["seeds"], place)}
+            arms[row["arm"]] = row | {"tables": _tables(row["tables"], row["seeds"], tables, place)}
             places[row["arm"]] = place
     for arm, row in arms.items():
         if row["baseline"] is not None:
@@ -507,7 +551,7 @@ def _arms(
             ]
             choose(row["baseline"], alike, "arm of this data set and eps", places[arm])
             for table in row["tables"]:
-                if table not in PAPER_TABLES:  # those lay out what they have
+                if tables[table]["kind"] != "paper":  # those lay out what they have
                     _check_baseline(row, arms[row["baseline"]], table, places[arm])
     return arms, places
 
@@ -520,12 +564,12 @@ def _check_baseline(row: Row, other: Row, table: str, place: str) -> None:
         )
 
 
-def _tables(cell: str, seeds: int, place: str) -> dict[str, list[int]]:
+def _tables(cell: str, seeds: int, known: Mapping[str, Row], place: str) -> dict[str, list[int]]:
     """Seeds by table of a cell such as 'robustness evidence:3-14'; 0 to seeds - 1 where unsaid."""
     found = {}
     for text in cell.split():
         table, _, span = text.partition(":")
-        choose(table, TABLES, "table", place)
+        choose(table, known, "table", place)
         edges = re.fullmatch(r"(\d+)-(\d+)", span or f"0-{seeds - 1}")
         if not edges or int(edges[1]) > int(edges[2]):
             raise InputError(f"{place}: tables has '{text}'; write {table} or {table}:3-14")

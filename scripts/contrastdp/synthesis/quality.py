@@ -4,8 +4,7 @@ The features come from the project's own classifiers, so the distance here is Fr
 features and not the FID, which is Inception's.
 """
 
-import contextlib
-import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from contrastdp.networks.predict import predict
 
 CONFIDENT = 0.9  # confidence from which an image counts as confidently labelled
 CLOSEST = 0.01  # share of held-out images that lie closer to the training images than a 'copy'
+ROWS = 1000  # images whose distances to all others are held at once
 
 
 @dataclass(frozen=True)
@@ -123,19 +123,48 @@ def _groups(count: int, groups: int) -> list[np.ndarray]:
 def manifold_scores(real: np.ndarray, generated: np.ndarray, neighbours: int) -> dict[str, float]:
     """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    real (N, D), generated (M, D): features; neighbours: k of the balls around them. By the authors
-    of density and coverage. Raises InputError for no more images than neighbours.
+    real (N, D), generated (M, D): features; neighbours: k. Each image has an open ball that reaches
+    to its k-th nearest neighbour in its own set. Precision: share of the generated images that lie
+    in a real ball; recall: of the real images in a generated ball; coverage: of the real balls that
+    hold a generated image; density: real balls around a generated image, on average, over k. Raises
+    InputError for too few images.
     """
-    from prdc import compute_prdc
-
     if min(len(real), len(generated)) <= neighbours + 1:
         raise InputError(
             f"{neighbours} neighbours among {len(real)} and {len(generated)} images: give more "
             "images or fewer neighbours"
         )
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = compute_prdc(real, generated, neighbours)
-    return {name: float(found[name]) for name in ("precision", "recall", "density", "coverage")}
+    real_radius, generated_radius = (_ball_radii(x, neighbours) for x in (real, generated))
+    around = np.zeros(len(generated), int)  # real balls that hold a generated image
+    recalled, covered = np.empty((2, len(real)), bool)
+    for part, distance in _distances(real, generated):
+        inside = distance < real_radius[part, None]
+        around += inside.sum(axis=0)
+        covered[part] = inside.any(axis=1)
+        recalled[part] = (distance < generated_radius).any(axis=1)
+    return {
+        "precision": float((around > 0).mean()),
+        "recall": float(recalled.mean()),
+        "density": float(1 / neighbours * around.mean()),
+        "coverage": float(covered.mean()),
+    }
+
+
+def _ball_radii(x: np.ndarray, neighbours: int) -> np.ndarray:
+    """Distance of each x (N, D) to its k-th nearest neighbour among the others: (N,)."""
+    radii = []
+    for part, distance in _distances(x, x):
+        np.fill_diagonal(distance[:, part], 0)  # to itself, where rounding may leave a little
+        radii.append(np.partition(distance, neighbours, axis=1)[:, neighbours])
+    return np.concatenate(radii)
+
+
+def _distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Euclidean distances of x (N, D) to y (M, D), at most ROWS of x at a time: (ROWS, M)."""
+    from sklearn.metrics import euclidean_distances
+
+    for part in batches(len(x), ROWS):
+        yield part, euclidean_distances(x[part], y)
 
 
 # ---------------------------------------------------------------- in pixels

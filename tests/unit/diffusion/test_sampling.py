@@ -316,7 +316,8 @@ def test_bfloat16_images_stay_within_the_stated_tolerance(denoiser, scheduler, g
 @pytest.mark.parametrize("speed", [{"channels_last": True}, {"compiled": "aot_eager"}])
 def test_arranged_for_speed_the_images_stay_the_same_within_rounding(scheduler, speed):
     torch.manual_seed(0)
-    model = build_denoiser("small_denoiser", image_size=8, channels=3, classes=None)
+    sizes = {"image_size": 8, "channels": 3, "width": 8, "inner": 8, "depth": 1}
+    model = build_denoiser("small_denoiser", classes=None, **sizes)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     model.eval().requires_grad_(False)

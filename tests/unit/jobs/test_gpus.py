@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parents[3] / "scripts"
 HOLDER = """
 import json, logging, sys
 logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
-from contrastdp.gpus import held_gpus
+from contrastdp.jobs.gpus import held_gpus
 names, count, locks = json.loads(sys.argv[1])
 with held_gpus(names, count, locks=locks, pause=0.02) as held:
     print(",".join(held.names), flush=True)
@@ -201,7 +201,7 @@ def test_a_job_sees_its_own_gpus_alone(tmp_path, monkeypatch, names, count, told
     handlers = list(job.logger.handlers)
     try:
         with held_gpus(["a"], 1, locks=tmp_path):
-            job.run(seen, log=str(tmp_path / "a.log"), threads=1, gpus=gpus, found=found)
+            job.execute(seen, log=str(tmp_path / "a.log"), threads=1, gpus=gpus, found=found)
     finally:
         job.logger.handlers = handlers
         logging.captureWarnings(False)

@@ -146,7 +146,7 @@ def both(tmp_path_factory):
     folders = {size: tmp_path_factory.mktemp(f"size{size}") for size in (1, 2)}
     for size, folder in folders.items():
         gpus = {"count": size, "names": [], "allocation": "", "locks": str(folder)}
-        job.run(work, log=str(folder / "a.log"), threads=1, gpus=gpus, out=str(folder))
+        job.execute(work, log=str(folder / "a.log"), threads=1, gpus=gpus, out=str(folder))
     return load_file(folders[1] / "process0.safetensors"), [
         load_file(folders[2] / f"process{rank}.safetensors") for rank in range(2)
     ]
@@ -295,7 +295,7 @@ def test_sigterm_to_one_process_stops_all_and_one_goes_on_as_if_it_had_been_alon
     def run(stop, count, folder):
         gpus = {"count": count, "names": [], "allocation": "", "locks": str(tmp_path)}
         given = options | outputs(folder) | {"stop": stop, "resume_minutes": 1000.0}
-        job.run(stopping, log=str(tmp_path / "a.log"), threads=1, gpus=gpus, **given)
+        job.execute(stopping, log=str(tmp_path / "a.log"), threads=1, gpus=gpus, **given)
 
     with pytest.raises(SystemExit, match=r"error in stopping: told to stop after step \d+ \(SIGT"):
         run(3, 2, "stopped")
@@ -323,4 +323,4 @@ def lonely(*, out):
 def test_a_step_of_one_gpu_refuses_two(tmp_path):
     gpus = {"count": 2, "names": [], "allocation": "", "locks": str(tmp_path)}
     with pytest.raises(SystemExit, match="gpu 2: lonely uses one; ask for gpu 1"):
-        job.run(lonely, log=str(tmp_path / "a.log"), threads=1, gpus=gpus, out="")
+        job.execute(lonely, log=str(tmp_path / "a.log"), threads=1, gpus=gpus, out="")

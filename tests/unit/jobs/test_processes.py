@@ -64,8 +64,7 @@ def test_one_that_fails_ends_all_with_the_cause(together, tmp_path, whats, line)
     assert not [number for number in numbers(tmp_path) if alive(number)]
 
 
-def test_one_that_lost_the_others_is_told_where_nothing_else_is_known(together, monkeypatch):
-    monkeypatch.setattr("contrastdp.jobs.processes.PATIENCE", 0.2)
+def test_one_that_lost_the_others_is_told_where_nothing_else_is_known(together):
     with pytest.raises(InputError, match="process 0 of 2 lost the others"):
         together("lose", "wait")
 

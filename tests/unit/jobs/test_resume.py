@@ -248,7 +248,7 @@ PROGRAM = """
 import os, signal, sys
 sys.path[:0] = {paths}
 import test_resume
-from contrastdp.records import InputError
+from contrastdp.errors import InputError
 def progress(span):
     for number in span:
         if number == {step}:

@@ -9,12 +9,12 @@ import warnings
 import pytest
 
 from contrastdp.errors import InputError
-from contrastdp.jobs.run import logger, run, track
+from contrastdp.jobs.run import arguments_of, execute, logger, track
 
 
 @pytest.fixture(autouse=True)
 def restored():
-    """Handlers, warnings and filters as they were: run() sets them for a process of its own."""
+    """Handlers, warnings and filters as they were: execute() sets them for a process of its own."""
     handlers, filters = list(logger.handlers), list(warnings.filters)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
@@ -34,7 +34,7 @@ def test_a_job_logs_its_beginning_and_end(tmp_path):
     def work(*, number):
         done.append(number)
 
-    run(work, log=str(log), threads=1, code="abc", number=3)
+    execute(work, log=str(log), threads=1, code="abc", number=3)
     assert done == [3]
     assert "work started, code abc" in text(log)
     assert "work finished" in text(log)
@@ -47,7 +47,7 @@ def test_bad_input_is_one_line_in_log_and_terminal(tmp_path):
         raise InputError("a.npz: damaged; delete it")
 
     with pytest.raises(SystemExit) as stopped:
-        run(work, log=str(log), threads=1)
+        execute(work, log=str(log), threads=1)
     assert stopped.value.code == "error in work: a.npz: damaged; delete it"
     assert text(log).count("a.npz: damaged; delete it") == 1
     assert "Traceback" not in text(log)
@@ -60,7 +60,7 @@ def test_a_defect_leaves_its_traceback(tmp_path):
         raise KeyError("defect")
 
     with pytest.raises(KeyError):
-        run(work, log=str(log), threads=1)
+        execute(work, log=str(log), threads=1)
     assert "Traceback" in text(log)
     assert "KeyError: 'defect'" in text(log)
 
@@ -70,7 +70,7 @@ def test_a_misspelt_setting_is_an_error(tmp_path):
         return beta
 
     with pytest.raises(TypeError, match="betaa"):
-        run(work, log=str(tmp_path / "w.log"), threads=1, betaa=6)
+        execute(work, log=str(tmp_path / "w.log"), threads=1, betaa=6)
 
 
 def test_progress_passes_every_item_on():
@@ -81,14 +81,14 @@ def test_progress_passes_every_item_on():
 # ---------------------------------------------------------------- SIGTERM after the work
 ENDING = """
 import sys, time
-from contrastdp.job import run
-from contrastdp.resume import Resume
+from contrastdp.jobs.run import execute
+from contrastdp.jobs.resume import Resume
 
 def work(*, state):
     with Resume(state, key={}, seconds=3600.0) as resume:
         resume.save(1, {}, {})
 
-run(work, log=sys.argv[1] + "/a.log", threads=1, state=sys.argv[1] + "/.a.resume.pt")
+execute(work, log=sys.argv[1] + "/a.log", threads=1, state=sys.argv[1] + "/.a.resume.pt")
 print("done", flush=True)
 time.sleep(1)  # as the end of a process does that has used torch and CUDA
 """
@@ -111,5 +111,43 @@ def test_sigterm_ends_a_job_that_failed(tmp_path):
         raise InputError("bad")
 
     with pytest.raises(SystemExit):
-        run(work, log=str(tmp_path / "a.log"), threads=1)
+        execute(work, log=str(tmp_path / "a.log"), threads=1)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+# ---------------------------------------------------------------- as a job of Snakemake
+class Job:
+    """What Snakemake gives a script, as far as it is read."""
+
+    def __init__(self, inputs, outputs, params):
+        self.input, self.output, self.params = inputs, outputs, params
+        self.config = {"resume": {"minutes": 10}, "mirror": None}
+
+
+def test_a_function_gets_files_and_parameters_by_name():
+    def work(*, shards, model, table, classes):
+        """Takes neither minutes nor a mirror."""
+
+    inputs = {"shards": ["a", "b"], "model": "m", "needs": ["page"]}
+    job = Job(inputs, {"table": "t"}, {"classes": 3, "code": "abc"})
+    wanted = {"shards": ["a", "b"], "model": "m", "table": "t", "classes": 3, "code": "abc"}
+    assert arguments_of(work, job) == wanted
+
+
+def test_what_decides_no_result_comes_from_the_configuration_where_it_is_taken():
+    def fetch(*, file, mirror):
+        """Takes a mirror."""
+
+    def train(*, model, resume_minutes=None):
+        """Takes minutes."""
+
+    assert arguments_of(fetch, Job({}, {"file": "f"}, {})) == {"file": "f", "mirror": None}
+    assert arguments_of(train, Job({}, {"model": "m"}, {}))["resume_minutes"] == 10
+
+
+@pytest.mark.parametrize(
+    "job", [Job({"a": "x"}, {"a": "y"}, {}), Job({"a": "x"}, {}, {"a": 1})], ids=["files", "params"]
+)
+def test_a_name_that_is_given_twice_is_a_defect(job):
+    with pytest.raises(TypeError, match="a: names"):
+        arguments_of(lambda *, a: None, job)

@@ -1,7 +1,8 @@
 """Settings that the schema takes one by one and no job could run: one line each, in the dry run."""
 
 import pytest
-from configuration import add_arm, edit, plan, told, with_row
+from configuration import add_arm, edit, told, with_row
+from resolved_plans import resolved
 
 
 def over(**settings):
@@ -171,7 +172,7 @@ def test_a_guidance_without_a_known_loss_is_refused(folder):
 
 def test_a_pretrained_denoiser_may_have_a_label_for_no_class(folder):
     with_row(folder, guidance_scale="2", denoiser="conditional")
-    found = plan(folder, denoisers={"conditional": {"pretrained": "someone/model"}})
+    found = resolved(folder, denoisers={"conditional": {"pretrained": "someone/model"}})
     assert found.sampler("digits", "contrastive_hnm")["guidance_scale"] == 2.0
 
 
@@ -183,7 +184,7 @@ def test_the_cosine_schedule_needs_no_betas(folder):
     assert "'noise_schedule.beta_start' is missing" in told(
         folder, noise_schedule={"beta_schedule": "linear"}
     )
-    found = plan(folder, noise_schedule={"beta_schedule": "squaredcos_cap_v2"})
+    found = resolved(folder, noise_schedule={"beta_schedule": "squaredcos_cap_v2"})
     assert "beta_start" not in found.datasets["digits"]["noise_schedule"]
 
 

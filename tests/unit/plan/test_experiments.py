@@ -2,7 +2,8 @@
 
 import pytest
 import yaml
-from configuration import add_arm, edit, plan, told, with_row
+from configuration import add_arm, edit, told, with_row
+from resolved_plans import resolved
 
 from contrastdp.errors import InputError
 from contrastdp.plan import experiments
@@ -11,7 +12,7 @@ from contrastdp.plan.yaml_files import read_yaml
 
 @pytest.mark.parametrize("scale", ["smoke", "demo"])
 def test_every_scale_resolves(folder, scale):
-    found = plan(folder, scale=scale)
+    found = resolved(folder, scale=scale)
     assert found.scale == scale
     for arm, row in found.arms.items():
         assert found.trainer(arm)["loss"] in ("trades", "pgd")
@@ -21,7 +22,7 @@ def test_every_scale_resolves(folder, scale):
 
 
 def test_the_demo_has_the_arms_of_its_table(folder):
-    found = plan(folder, scale="demo")
+    found = resolved(folder, scale="demo")
     expected = ["no_synthetic", "ddim", "ddpm", "contrastive_hnm", "contrastive_infonce"]
     expected += ["random_direction", "random_direction_infonce"]
     assert found.table("robustness") == expected
@@ -30,7 +31,7 @@ def test_the_demo_has_the_arms_of_its_table(folder):
 
 @pytest.mark.parametrize("scale", ["demo", "smoke", "reduced", "workstation", "paper"])
 def test_every_guided_arm_has_a_twin_in_each_table_of_twins(folder, scale):
-    found = plan(folder, scale=scale)
+    found = resolved(folder, scale=scale)
     counted = 0
     tables = {table for row in found.arms.values() for table in row["tables"]}
     # a page's arms have twins; so have those of all tables of the demo, by setting or by rows
@@ -56,8 +57,8 @@ def test_every_guided_arm_has_a_twin_in_each_table_of_twins(folder, scale):
 
 
 def test_twins_are_chosen_on_the_command_line_too(folder):
-    assert plan(folder, scale="demo", twins=[]).table("robustness")[-1] == "contrastive_infonce"
-    found = plan(folder, scale="demo", twins=["ablations"])
+    assert resolved(folder, scale="demo", twins=[]).table("robustness")[-1] == "contrastive_infonce"
+    found = resolved(folder, scale="demo", twins=["ablations"])
     assert "contrastive_hnm_500_random" in found.table("ablations")
     assert "'robustnes'" in told(folder, scale="demo", twins=["robustnes"])
     assert "twins" in told(folder, scale="demo", twins="robustness")
@@ -65,7 +66,7 @@ def test_twins_are_chosen_on_the_command_line_too(folder):
 
 def test_a_table_may_have_its_own_seeds(folder):
     edit(folder / "arms.tsv", "robustness ablations", "robustness:3-5 ablations")
-    found = plan(folder, scale="demo")
+    found = resolved(folder, scale="demo")
     assert found.seeds("no_synthetic", "robustness") == [3, 4, 5]
     assert found.seeds("no_synthetic", "ablations") == [0, 1, 2]
     assert found.tables_of("no_synthetic", 4) >= {"robustness"}
@@ -76,23 +77,23 @@ def test_a_table_may_have_its_own_seeds(folder):
 def test_seeds_of_a_table_that_are_none_are_told(folder, span):
     edit(folder / "arms.tsv", "robustness ablations", f"{span} ablations")
     with pytest.raises(InputError, match=f"line 2 .*tables has '{span}'; write robustness"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 def test_a_table_is_named_once_in_a_row(folder):
     edit(folder / "arms.tsv", "robustness ablations", "robustness robustness:3-5 ablations")
     with pytest.raises(InputError, match="tables names 'robustness' twice"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 def test_a_baseline_stands_in_the_arms_own_table(folder):
-    found = plan(folder, scale="demo")
+    found = resolved(folder, scale="demo")
     arm = found.arms["ddim_shifted_long"]
     assert arm["baseline"] == "ddim_long"
     assert found.seeds("ddim_long", "search") == found.seeds(arm["arm"], "search")
     edit(folder / "arms.tsv", "\t\tddim_long", "\t\tddim_500")
     with pytest.raises(InputError, match="baseline 'ddim_500' is not in table 'search'"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 @pytest.mark.parametrize(("column", "least"), [("batch", 1), ("steps", 1), ("shift", 0)])
@@ -106,24 +107,24 @@ def test_an_arms_own_training_stands_over_the_data_sets(folder, column, least):
         (folder / "arms.tsv").write_text("\n".join([header, line, *rest]) + "\n", encoding="utf-8")
 
     write(least)
-    assert plan(folder, scale="demo").training("no_synthetic")[column] == least
+    assert resolved(folder, scale="demo").training("no_synthetic")[column] == least
     write(least - 1)
     with pytest.raises(InputError, match=f"{column} is {least - 1}; it must be at least {least}"):
-        plan(folder, scale="demo")
+        resolved(folder, scale="demo")
 
 
 def test_layers_override_in_order(folder):
     edit(folder / "datasets" / "digits.yaml", "channels: 1", "channels: 1\ntraining: {steps: 111}")
-    assert plan(folder).datasets["digits"]["training"]["steps"] == 111
+    assert resolved(folder).datasets["digits"]["training"]["steps"] == 111
     edit(folder / "scales" / "demo.yaml", "digits: {}", "digits: {training: {steps: 222}}")
-    assert plan(folder).datasets["digits"]["training"]["steps"] == 222
-    override = plan(folder, training={"steps": 333}).datasets["digits"]["training"]
+    assert resolved(folder).datasets["digits"]["training"]["steps"] == 222
+    override = resolved(folder, training={"steps": 333}).datasets["digits"]["training"]
     assert override["steps"] == 333
     assert override["batch"] == 128
 
 
 def test_a_generators_cells_stand_over_the_defaults(folder):
-    found = plan(folder)
+    found = resolved(folder)
     defaults = found.datasets["digits"]["guidances"]["hnm"]
     assert found.guidance("digits", "contrastive_hnm") == {"loss": "hnm", **defaults}
     headless = found.guidance("digits", "contrastive_hnm_headless")
@@ -179,7 +180,7 @@ def test_a_fault_is_named(folder, file, old, new, words):
 )
 def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
     with_row(folder, pairs=pairs)
-    found = plan(folder)
+    found = resolved(folder)
     assert found.guidance("digits", "contrastive_hnm")["pairs"] == (pairs or "previous")
     assert found.guidance_files("digits", "contrastive_hnm") == files
     assert found.guidance_files("digits", "ddim") == ()
@@ -188,13 +189,13 @@ def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
 def test_a_conditional_generator_needs_no_labeler_for_its_classes(folder):
     with_row(folder, pairs="class_conditional")
     edit(folder / "config.yaml", "conditional: false", "conditional: true")
-    assert plan(folder).guidance_files("digits", "contrastive_hnm") == ("encoder",)
+    assert resolved(folder).guidance_files("digits", "contrastive_hnm") == ("encoder",)
 
 
 def test_every_cell_of_a_guidance_reaches_it(folder):
     cells = {"at": "clean", "encoder_input": "raw", "clip": "0.5", "clamp": "yes", "head": "0"}
     with_row(folder, **cells)
-    found = plan(folder).guidance("digits", "contrastive_hnm")
+    found = resolved(folder).guidance("digits", "contrastive_hnm")
     assert {name: found[name] for name in cells} == {
         "at": "clean",
         "encoder_input": "raw",
@@ -206,7 +207,7 @@ def test_every_cell_of_a_guidance_reaches_it(folder):
 
 def test_a_classifiers_guidance_has_no_contrastive_settings(folder):
     with_row(folder, guidance="classifier", **{"lambda": "2"})
-    found = plan(folder)
+    found = resolved(folder)
     assert found.guidance("digits", "contrastive_hnm")["loss"] == "classifier"
     assert found.guidance("digits", "contrastive_hnm")["lambda"] == 2.0
     assert found.guidance_files("digits", "contrastive_hnm") == ("encoder",)
@@ -219,7 +220,7 @@ def test_a_guidance_of_another_name_says_its_loss(folder):
     own += " direction: gradient}\n"
     edit(folder / "config.yaml", line, line + own)
     with_row(folder, guidance="clamped")
-    found = plan(folder).guidance("digits", "contrastive_hnm")
+    found = resolved(folder).guidance("digits", "contrastive_hnm")
     assert (found["loss"], found["clamp"], found["lambda"]) == ("hnm", True, 9)
 
 
@@ -277,7 +278,7 @@ def test_a_fault_in_section_3_is_named(folder, old, new, word):
 # ---------------------------------------------------------------- what an arm has of its own
 def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
     add_arm(folder, arm="other", eps="3/10")
-    found = plan(folder)
+    found = resolved(folder)
     assert found.attack("no_synthetic")["eps"] == "1/10"
     assert (found.attack("other")["eps"], found.attack("other")["step"]) == ("3/10", "3/40")
     assert found.attack("other")["version"] == "standard"
@@ -286,7 +287,7 @@ def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
 def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):
     add_arm(folder, arm="both", tables="cifar10_table2 cifar10_table9")
     budget = {"mt_steps": 3}
-    found = plan(folder, attack={"ablations": "worst", "budget": budget})
+    found = resolved(folder, attack={"ablations": "worst", "budget": budget})
     assert found.attack("both")["version"] == "worst"
     assert found.attack("both")["budget"] == budget
     assert found.attack("no_synthetic")["version"] == "standard"
@@ -302,7 +303,7 @@ def test_a_budget_that_no_attack_spends_is_refused(folder):
 
 def test_an_arms_own_steps_stand_over_epochs_too(folder):
     add_arm(folder, arm="other", steps="40", batch="300")
-    found = plan(folder, training={"epochs": 150, "epoch_images": 5000})
+    found = resolved(folder, training={"epochs": 150, "epoch_images": 5000})
     assert (found.training("other")["steps"], found.training("other")["epoch_steps"]) == (40, 17)
     assert found.training("ddim")["steps"] == 150 * 40  # of 128 images
 
@@ -311,18 +312,18 @@ def test_the_ablations_version_begins_with_the_version(folder):
     with pytest.raises(
         InputError, match=r"attack\.ablations: aa\+mt does not begin with .*use worst"
     ):
-        plan(folder, attack={"ablations": "aa+mt"})
+        resolved(folder, attack={"ablations": "aa+mt"})
 
 
 def test_epochs_are_counted_out_in_steps_of_the_arms_batch(folder):
     add_arm(folder, arm="other", batch="300")
     settings = {"epochs": 150, "epoch_images": 5000, "batch": 1024}
-    found = plan(folder, training=settings)
+    found = resolved(folder, training=settings)
     # ceil(5000 / 1024) = 5 and ceil(5000 / 300) = 17
     assert (found.training("ddim")["steps"], found.training("ddim")["epoch_steps"]) == (750, 5)
     assert (found.training("other")["steps"], found.training("other")["batch"]) == (2550, 300)
     assert not {"epochs", "epoch_images"} & found.training("ddim").keys()
-    assert "epoch_steps" not in plan(folder).training("ddim")
+    assert "epoch_steps" not in resolved(folder).training("ddim")
 
 
 def test_an_arm_may_be_trained_on_its_synthetic_images_alone(folder):
@@ -335,7 +336,7 @@ def test_an_arm_may_be_trained_on_its_synthetic_images_alone(folder):
         selection="none",
         candidates="1",
     )
-    found = plan(folder)
+    found = resolved(folder)
     assert (found.trained_on("other"), found.trained_on("ddim")) == (0, 200)
 
 
@@ -366,7 +367,7 @@ def test_epochs_without_their_length_are_refused(folder):
 def test_the_papers_rows_say_what_they_are_held_against(folder):
     add_arm(folder, arm="a", tables="gtsrb_table3", baseline="ddim", reported="t3_none t3_ddpm_50k")
     add_arm(folder, arm="b", tables="gtsrb_table3")
-    first, second = plan(folder).paper_rows("gtsrb_table3")
+    first, second = resolved(folder).paper_rows("gtsrb_table3")
     assert (first["arm"], first["baseline"]) == ("a", "ddim")
     assert first["reported"] == ["t3_none", "t3_ddpm_50k"]
     assert (second["baseline"], second["reported"]) == (None, [])
@@ -375,7 +376,7 @@ def test_the_papers_rows_say_what_they_are_held_against(folder):
 
 def test_a_mirror_is_no_setting_of_a_data_set(folder):
     mirror = {"address": "/data", "checksums": {"a.zip": "0" * 64}}
-    found = plan(folder, mirror=mirror)
+    found = resolved(folder, mirror=mirror)
     assert found.mirror == mirror
     assert "mirror" not in found.datasets["digits"]
     assert "mirror" in told(folder, mirror={"checksums": {}})
@@ -390,7 +391,7 @@ def test_what_is_of_the_whole_run_does_not_stand_in_a_data_set(folder, line):
     assert f"config/datasets/digits.yaml: unknown key '{key}'" in told(folder)
     edit(path, f"\n{line}", "")
     edit(folder / "scales" / "demo.yaml", "\ndatasets:", f"\n{line}\ndatasets:")
-    assert getattr(plan(folder), key) == yaml.safe_load(line)[key]
+    assert getattr(resolved(folder), key) == yaml.safe_load(line)[key]
 
 
 # ---------------------------------------------------------------- the image to trace
@@ -398,10 +399,10 @@ TRACE = {"arm": "contrastive_hnm", "seed": 0, "image": 59}
 
 
 def test_the_image_to_trace_is_no_setting_of_a_data_set(folder):
-    found = plan(folder, scale="smoke", trace=TRACE)
+    found = resolved(folder, scale="smoke", trace=TRACE)
     assert found.trace == TRACE
-    assert found.datasets == plan(folder, scale="smoke").datasets
-    assert plan(folder, scale="smoke").trace is None
+    assert found.datasets == resolved(folder, scale="smoke").datasets
+    assert resolved(folder, scale="smoke").trace is None
 
 
 @pytest.mark.parametrize(
@@ -426,8 +427,8 @@ def test_a_trace_needs_arm_seed_and_image(folder, name):
 
 
 def test_how_often_a_state_is_kept_is_no_setting_of_a_data_set(folder):
-    assert plan(folder).resume == {"minutes": 10}
-    found = plan(folder, resume={"minutes": 0.5})
+    assert resolved(folder).resume == {"minutes": 10}
+    found = resolved(folder, resume={"minutes": 0.5})
     assert found.resume == {"minutes": 0.5}
     assert all("resume" not in settings for settings in found.datasets.values())
 

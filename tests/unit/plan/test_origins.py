@@ -1,7 +1,8 @@
 """Where settings come from: of each value, the layer or row that really holds it."""
 
 import pytest
-from configuration import add_arm, plan, with_row
+from configuration import add_arm, with_row
+from resolved_plans import resolved
 
 from contrastdp.errors import InputError
 from contrastdp.plan import origins
@@ -16,7 +17,7 @@ def at(tree, name):
 
 @pytest.mark.parametrize("scale", ["demo", "reduced", "paper"])
 def test_a_value_stands_in_its_layer_and_in_no_later_one(folder, scale):
-    found = plan(folder, scale=scale, training={"momentum": 0.8})
+    found = resolved(folder, scale=scale, training={"momentum": 0.8})
     for dataset, settings in found.datasets.items():
         layers = found.layers[dataset]
         listed = list(origins.listed(origins.of_dataset(found, dataset)))
@@ -38,7 +39,7 @@ def test_a_value_stands_in_its_layer_and_in_no_later_one(folder, scale):
 
 @pytest.mark.parametrize("scale", ["smoke", "paper"])
 def test_what_is_shown_is_what_the_jobs_are_given(folder, scale):
-    found = plan(folder, scale=scale)
+    found = resolved(folder, scale=scale)
     for arm, row in found.arms.items():
         shown = {name: value for name, value, _ in origins.listed(origins.of_arm(found, arm))}
         wanted = {"training": found.training(arm), "attack": found.attack(arm)}
@@ -57,7 +58,7 @@ def test_cells_come_from_their_rows(folder):
     with_row(folder, tau="3", steps="7")
     more = {"generator": "contrastive_hnm", "synthetic": "60", "selection": "none"}
     add_arm(folder, arm="mine", batch="50", eps="1/5", candidates="1", **more)
-    found = plan(folder, training={"epochs": 2, "epoch_images": 100})
+    found = resolved(folder, training={"epochs": 2, "epoch_images": 100})
     shown = {
         name: (value, origin)
         for name, value, origin in origins.listed(origins.of_arm(found, "mine"))
@@ -73,7 +74,7 @@ def test_cells_come_from_their_rows(folder):
 
 
 def test_a_twin_stands_in_no_sheet(folder):
-    found = plan(folder, scale="demo", twins=["ablations"])
+    found = resolved(folder, scale="demo", twins=["ablations"])
     shown = origins.of_arm(found, "contrastive_hnm_500_random")
     assert shown["row"]["real"] == origins.Setting(200, "")
     assert shown["row"]["real"].origin == "the twins of this scale"
@@ -83,7 +84,7 @@ def test_a_twin_stands_in_no_sheet(folder):
 
 
 def test_an_unknown_name_is_told(folder):
-    found = plan(folder)
+    found = resolved(folder)
     with pytest.raises(InputError, match=r"scale demo: arm 'ddin' .*did you mean ddim\?"):
         origins.of_arm(found, "ddin")
     with pytest.raises(InputError, match="generator 'ddin' does not exist"):

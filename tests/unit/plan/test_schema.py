@@ -4,8 +4,8 @@ import inspect
 import re
 
 import pytest
-from configuration import plan
 from diffusers import UNet2DModel
+from resolved_plans import resolved
 
 from contrastdp.attack import autoattack, versions
 from contrastdp.diffusion import denoisers, schedulers
@@ -182,7 +182,7 @@ def test_the_page_has_every_setting_that_is_set(definitions, folder):
     patterns = [re.compile(re.escape(name).replace("<name>", r"\w+") + r"(\.\d+)?$")
                 for name in names]  # fmt: skip
     for scale in ("demo", "paper"):
-        found = plan(folder, scale=scale)
+        found = resolved(folder, scale=scale)
         for settings in found.datasets.values():
             for name, _, _ in origins.listed(origins.sourced(settings, "")):
                 shown = re.sub(r"\.network\..*", ".network", name)

@@ -90,8 +90,10 @@ def test_too_few_images():
 
 
 # ---------------------------------------------------------------- precision, recall, …
-def test_manifold_scores_are_the_papers_definitions(capsys):
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_manifold_scores_are_the_papers_definitions(capsys, monkeypatch, rows):
     """Kynkäänniemi et al. (2019), eq. 2, and Naeem et al. (2020), eqs. 3 and 5, in slow loops."""
+    monkeypatch.setattr(quality, "ROWS", rows)  # 7 parts neither set without a rest
     random = np.random.default_rng(0)
     real, fake, k = random.normal(size=(30, 3)), 0.7 * random.normal(size=(24, 3)) + 0.4, 4
 
@@ -111,6 +113,15 @@ def test_manifold_scores_are_the_papers_definitions(capsys):
     assert found["coverage"] == pytest.approx(np.mean([inside_real[:, i].any() for i in range(30)]))
     assert len(set(found.values())) == 4
     assert capsys.readouterr().out == ""
+
+
+def test_a_copy_lies_in_no_ball_that_ends_at_it():
+    """Balls are open, and rounding to float32, as features have it, keeps equal distances equal."""
+    random = np.random.default_rng(0)
+    real = random.normal(size=(60, 16)).astype(np.float32) + 5
+    found = quality.manifold_scores(real, real.copy(), 3)
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+    assert found["density"] == 1  # itself and the two nearest of its three neighbours
 
 
 # ---------------------------------------------------------------- in pixels
