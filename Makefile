@@ -19,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
-.PHONY: demo setup test slurm-test lint format bench lock plan why_failed help
+.PHONY: demo setup test slurm-test lint format bench lock plan show settings why_failed help
 
 demo: setup  ## environment, then the whole demo: tables, figures, report (the default)
 	@$(venv) -m snakemake --cores $(CORES) $(ARGS)
@@ -74,6 +74,13 @@ lock: setup  ## write requirements.txt anew from pyproject.toml (ARGS=--upgrade 
 
 plan: setup  ## what a run will cost (SCALE=paper GPUS=8; ARGS="--measure FILE" measures this machine)
 	@$(venv) scripts/plan_run.py --scale $(SCALE) $(if $(GPUS),--gpus $(GPUS)) $(ARGS)
+
+show: setup  ## each setting of ARM=... or GENERATOR=... and where it comes from (SCALE=paper)
+	@$(venv) scripts/show_settings.py $(if $(ARM),--arm $(ARM)) $(if $(GENERATOR),--generator $(GENERATOR)) \
+	  --scale $(SCALE) $(ARGS)
+
+settings: setup  ## write docs/settings.md anew from config/schema.yaml
+	@$(venv) scripts/show_settings.py --page docs/settings.md
 
 why_failed:  ## each failed job of the last run: its log, and the command that runs it alone
 	@$(PYTHON) scripts/why_failed.py $(ARGS)

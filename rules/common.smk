@@ -4,8 +4,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 sys.path.append(str(Path(workflow.basedir) / "scripts"))
 
 from contrastdp.errors import InputError
@@ -16,6 +14,7 @@ from contrastdp.plan import experiments
 from contrastdp.plan.needs import Needs
 from contrastdp.plan.pages import Pages
 from contrastdp.plan.paths import Paths
+from contrastdp.plan.yaml_files import read_yaml, typed
 from snakemake.exceptions import WorkflowError
 from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
@@ -23,40 +22,23 @@ BASE = Path(workflow.basedir)
 
 
 # ---------------------------------------------------------------- settings
-def load_yaml(path):
-    """One YAML file as a dict; one clear line where it cannot be read."""
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-
-
-def typed(value):
-    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text."""
-    if isinstance(value, dict):
-        return {key: typed(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [typed(inner) for inner in value]
-    return yaml.safe_load(value) if isinstance(value, str) else value
-
-
 try:
     PLAN = experiments.plan(
-        load_yaml,
+        read_yaml,
         partial(read_csv, delimiter="\t"),
         folder=BASE / "config",
         command_line=typed(dict(config)),
     )
     # What download_data and the long steps read; no parameters, as they decide no result.
     config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
-    THEORY_SETTINGS = experiments.theory(load_yaml, folder=BASE / "config")
+    THEORY_SETTINGS = experiments.theory(read_yaml, folder=BASE / "config")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.
     sys.exit(f"error in settings: {error}")
 
 PATHS = Paths(PLAN.scale)
 NEEDS = Needs(PLAN, PATHS)
-CLAIMS = load_yaml(BASE / "config" / "claims.yaml")["claims"]
+CLAIMS = read_yaml(BASE / "config" / "claims.yaml")["claims"]
 PAGES = Pages(PLAN, NEEDS, CLAIMS)
 
 # The GPUs that jobs with the resource `gpu` share out among themselves. No parameter either. A run

@@ -7,7 +7,7 @@ import torch
 from contrastdp.attack import autoattack as attacks
 from contrastdp.attack.adversarial_images import write_evidence
 from contrastdp.attack.gate import check_network, exact_arithmetic
-from contrastdp.attack.pgd import parse_fraction
+from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.images import read_images
 from contrastdp.data.tensors import to_tensor
 from contrastdp.errors import InputError

@@ -7,7 +7,7 @@ import torch
 
 from contrastdp.attack.audit import audit as look_for_signs
 from contrastdp.attack.gate import exact_arithmetic
-from contrastdp.attack.pgd import parse_fraction
+from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.images import read_images
 from contrastdp.data.tensors import to_tensor
 from contrastdp.files import write_json

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import yaml
 
 from contrastdp.cost import cost
 from contrastdp.cost.dry_run import planned
@@ -21,13 +20,14 @@ from contrastdp.errors import InputError
 from contrastdp.files import read_csv, read_json, write_json
 from contrastdp.jobs.machine import describe_machine
 from contrastdp.plan import experiments
+from contrastdp.plan.yaml_files import read_yaml
 
 BASE = Path(__file__).resolve().parents[1]
 
 
 def settings_of(scale):
     return experiments.plan(
-        lambda path: yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {},
+        read_yaml,
         partial(read_csv, delimiter="\t"),
         folder=BASE / "config",
         command_line={"scale": scale},

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contrastdp.attack.pgd import parse_fraction
+from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.tensors import read_tensors, shape_of
 from contrastdp.files import write_csv, write_json
 from contrastdp.jobs.device import device as resolve

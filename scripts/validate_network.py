@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from contrastdp.attack.gate import check_network, exact_arithmetic
-from contrastdp.attack.pgd import accuracies, parse_fraction
+from contrastdp.attack.pgd import accuracies
+from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.tensors import read_held_out
 from contrastdp.files import write_json
 from contrastdp.jobs.device import device as resolve

@@ -15,6 +15,7 @@ PROGRAMS = {
         *("contrastdp", "diffusers", "huggingface_hub", "jsonschema", "numpy", "pyautoattack"),
         *("safetensors", "torch", "yaml"),
     },
+    "show_settings": {"contrastdp", "jsonschema", "numpy", "yaml"},
     "verify_adversarials": {"contrastdp", "numpy", "torch"},
     "why_failed": set(),
 }

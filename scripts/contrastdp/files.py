@@ -94,10 +94,15 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequ
 
 
 def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """Read a CSV or TSV file as a list of rows of strings; a ragged row is an InputError."""
+    """Read a CSV or TSV file as a list of rows of strings, in UTF-8 with or without its mark.
+
+    Raises InputError for a missing file, another encoding and a ragged row.
+    """
     try:
-        with open(path, newline="", encoding="utf-8") as handle:
+        with open(path, newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle, delimiter=delimiter))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 ({error.reason}); save it as UTF-8") from None
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; restore it or run the rule that makes it"

@@ -92,3 +92,18 @@ def test_digests_of_a_file_and_of_a_folder(tmp_path):
     assert files.digests(one) == {str(one): abc}
     with pytest.raises(InputError, match="no such file"):
         files.digests(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_sheet_that_a_spreadsheet_saved_is_read(tmp_path, encoding):
+    path = tmp_path / "arms.tsv"
+    path.write_bytes("scale\ttitle\ndemo\tGrün\n".encode(encoding))
+    assert files.read_csv(path, delimiter="\t") == [{"scale": "demo", "title": "Grün"}]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_sheet_in_another_encoding_is_told(tmp_path, encoding):
+    path = tmp_path / "arms.tsv"
+    path.write_bytes("scale\ttitle\ndemo\tGrün\n".encode(encoding))
+    with pytest.raises(InputError, match=r"arms.tsv: is not UTF-8 .*save it as UTF-8"):
+        files.read_csv(path, delimiter="\t")

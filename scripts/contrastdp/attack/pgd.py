@@ -7,27 +7,14 @@ and one backward pass to the input, with the network's weights frozen.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 
 import torch
 from torch import nn
 
-from contrastdp.errors import InputError
 from contrastdp.networks.batch_norm import BATCH_NORMS
 from contrastdp.networks.build import frozen
 
 LogitGradient = Callable[[torch.Tensor], torch.Tensor]
-
-
-def parse_fraction(text: str | float, name: str = "eps") -> float:
-    """'8/255' or '0.1' as a float inside (0, 1); InputError in one line otherwise."""
-    try:
-        value = float(Fraction(str(text)))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"{name} '{text}': is no number; write it as 8/255 or 0.1") from None
-    if not 0 < value < 1:
-        raise InputError(f"{name} '{text}': must lie between 0 and 1, in units of the pixel range")
-    return value
 
 
 # ---------------------------------------------------------------- objectives of the attack

@@ -13,13 +13,13 @@ from typing import Any
 
 from contrastdp.cost.workload import Stored, Work, canonical
 from contrastdp.errors import InputError
+from contrastdp.networks.execution import PRECISIONS
 
 Range = tuple[float, float, float]
 FlopsOf = Callable[[str, str, str], int]
 BASES = ("measured", "scaled", "recorded", "assumed")
 REPEATS = (0.8, 1.0, 1.25)  # a measurement of the same passes on another day
 ENTRY = ("kind", "model", "options", "batch", "flops", "seconds")
-PRECISIONS = ("float32", "bfloat16")
 LIGHT = (1.0, 5.0, 30.0)  # ASSUME: seconds of a job without a network where no run recorded it
 # The way of an image through the rules: no job waits for another of its own stage. Rules that are
 # in none (tables, figures, section 3) may wait for each other.

@@ -21,7 +21,12 @@ from torch import Tensor, nn
 from contrastdp.diffusion.conditioning import UNCONDITIONAL, ClassLabel, Conditioning
 from contrastdp.diffusion.denoisers import fit_odd_sides, load_denoiser
 from contrastdp.diffusion.sampling import sample_batch
-from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
+from contrastdp.diffusion.schedulers import (
+    SPACINGS,
+    VARIANCES,
+    SubsequenceScheduler,
+    subsequence,
+)
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
 from contrastdp.guidance.protocol import Guidance
@@ -33,8 +38,7 @@ logger = logging.get_logger(__name__)
 Generators = torch.Generator | list[torch.Generator] | None
 ENCODER_FILE = "encoder/model.safetensors"
 TAU = {"hnm": 10.0, "infonce": 0.1}  # the paper's
-SPACINGS = {"uniform", "quadratic", "leading", "trailing", "linspace"}  # the last three: diffusers'
-VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+OF_DIFFUSERS = ("leading", "trailing", "linspace")  # its own spacings
 OUTPUTS = ("pil", "np", "pt")
 
 
@@ -123,7 +127,7 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
 
         generator: one for all images, or a list of one an image; eta: in [0, 1], 0 DDIM, 1 DDPM.
         use_clipped_model_output: recompute the noise from a clipped x_0; True with eta = 1 is
-        DDPMPipeline. spacing: 'uniform' or 'quadratic' (schedulers.subsequence), 'leading',
+        DDPMPipeline. spacing: 'uniform', 'quadratic', 'even' (schedulers.subsequence), 'leading',
         'trailing' or 'linspace' (diffusers'), None for the scheduler's own; timesteps: the
         chain itself, descending. variance: of the noise that eta adds, 'small' or 'large', None for
         the scheduler's own. class_labels: one class for all images, or one an image.
@@ -378,10 +382,10 @@ class _Chain(SubsequenceScheduler):
         """Set the chain; `timesteps` wins over `spacing`, which wins over the config's."""
         total = self.config.num_train_timesteps
         if spacing is not None:
-            _check_choice(spacing, sorted(SPACINGS), "spacing")
+            _check_choice(spacing, sorted((*SPACINGS, *OF_DIFFUSERS)), "spacing")
         if timesteps is None and not 1 <= steps <= total:
             raise InputError(f"num_inference_steps is {steps}; choose 1 to {total}")
-        if timesteps is None and spacing in ("uniform", "quadratic"):
+        if timesteps is None and spacing in SPACINGS:
             timesteps = subsequence(total, steps, spacing)
         elif timesteps is None and spacing is not None:
             self.register_to_config(timestep_spacing=spacing)
@@ -403,7 +407,7 @@ def _variance(given: str | None, scheduler: SchedulerMixin) -> str:
         _check_choice(given, ("small", "large"), "variance")
         return f"fixed_{given}"
     kind = scheduler.config.get("variance_type", "fixed_small")
-    if kind not in VARIANCES:
+    if kind.removesuffix("_log") not in VARIANCES:
         raise InputError(
             f"the model's variance is '{kind}', which is not sampled with; choose variance 'small' "
             "or 'large', or eta 0"

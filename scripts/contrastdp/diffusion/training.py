@@ -1,6 +1,5 @@
 """Training a noise predictor: E || e - e_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, t) ||^2."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.resume import Resume
 from contrastdp.networks.averaging import AveragedNetwork
 from contrastdp.networks.execution import autocast, check_precision, faster
+from contrastdp.networks.learning_rate import warmed_cosine
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 DECAYS = ("cosine", "constant")
@@ -87,11 +87,9 @@ def train_denoiser(
     predictor = faster(denoiser, compiled=compiled)
 
     def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        if decay == "constant":
+        if decay == "constant" and step >= warmup:
             return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+        return warmed_cosine(step, steps, warmup=warmup)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(stepping, rate)
     average = AveragedNetwork(denoiser, decay=averaging, warmup=0)

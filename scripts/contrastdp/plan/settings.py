@@ -1,14 +1,15 @@
 """Settings: layers of YAML merged, experiments read as rows, everything checked before any job.
 
-Works on plain dicts and rows; reading YAML is the workflow's part. Imports nothing heavy, since a
-dry run passes through here.
+Works on plain dicts and rows. Imports nothing heavy, since a dry run passes through here.
 """
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
+from functools import cache
 from typing import Any
 
+from contrastdp.attack.threat import parse_fraction
 from contrastdp.errors import InputError
 
 Row = dict[str, Any]
@@ -34,15 +35,16 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- schema
-def validate(settings: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
+def validate(settings: Any, schema: Mapping[str, Any], where: str) -> None:
     """Check `settings` against a JSON schema; the first fault is an InputError in one line.
 
-    where: the file or layer to name. An unknown key is answered with the nearest known one.
+    where: the file or layer to name. An unknown key is answered with the nearest known one. A whole
+    number is written without a point, and every number is finite.
     """
-    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    error = best_match(Draft202012Validator(schema).iter_errors(settings))
+    validator, formats = _validator()
+    error = best_match(validator(schema, format_checker=formats).iter_errors(settings))
     if error is None:
         return
     place = ".".join(str(part) for part in error.absolute_path)
@@ -61,26 +63,51 @@ def validate(settings: Mapping[str, Any], schema: Mapping[str, Any], where: str)
     raise InputError(f"{where}: {place or 'settings'} is {error.instance!r}; {_rule(error)}")
 
 
+@cache
+def _validator() -> tuple[Any, Any]:
+    """The class of validators, and what they know of formats."""
+    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema.validators import extend
+
+    # a job dies of 600.0 where it counts, which JSON takes for whole, and of nan and inf
+    strict = {
+        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+        "number": lambda _, value: (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        ),
+    }
+    types = Draft202012Validator.TYPE_CHECKER.redefine_many(strict)
+    formats = FormatChecker(formats=())
+    formats.checks("fraction", raises=InputError)(lambda text: bool(parse_fraction(text)))
+    return extend(Draft202012Validator, type_checker=types), formats
+
+
 def _rule(error: Any) -> str:
     """What a schema asks for, in words."""
     value = error.validator_value
     words = {
-        "enum": lambda: f"choose one of {', '.join(map(str, value))}",
+        "enum": lambda: (
+            f"choose one of {', '.join(map(str, value))}" + _nearest(str(error.instance), value)
+        ),
         "type": lambda: f"it must be of type {value}",
         "minimum": lambda: f"it must be at least {value}",
         "maximum": lambda: f"it must be at most {value}",
         "exclusiveMinimum": lambda: f"it must be above {value}",
         "exclusiveMaximum": lambda: f"it must be below {value}",
+        "multipleOf": lambda: f"it must be a multiple of {value}",
         "pattern": lambda: f"it must match {value}",
+        "format": lambda: str(error.cause).partition("; ")[2],
     }
     return words.get(error.validator, lambda: error.message)()
 
 
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known: {', '.join(sorted(known))}"
+    return _nearest(word, known) or f"; known: {', '.join(sorted(known))}"
 
 
 def choose(word: str, known: Iterable[str], what: str, where: str) -> str:
@@ -91,15 +118,38 @@ def choose(word: str, known: Iterable[str], what: str, where: str) -> str:
     return word
 
 
-def fraction(text: Any, where: str) -> str:
-    """An eps as a fraction in (0, 1), such as 8/255, returned as written."""
-    try:
-        value = Fraction(str(text))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"{where}: eps is '{text}'; write a fraction such as 8/255") from None
-    if not 0 < value < 1:
-        raise InputError(f"{where}: eps is {text}; it must lie inside (0, 1), pixels span [0, 1]")
-    return str(text)
+def described(definitions: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of the schema with what it refers to; its own words stand over those."""
+    own = dict(entry)
+    if "$ref" not in own:
+        return own
+    found: Any = definitions
+    for part in own.pop("$ref").removeprefix("#/$defs/").split("/"):
+        found = found[part]
+    return described(definitions, found) | own
+
+
+# ---------------------------------------------------------------- columns of the sheets
+TYPES = {"integer": int, "number": float, "boolean": bool, "string": str}
+
+
+def columns(definitions: Mapping[str, Any], sheet: str) -> dict[str, type]:
+    """Each column's type, of the sheet whose row the schema defines as `sheet`."""
+    entries = {name: described(definitions, entry) for name, entry in definitions[sheet].items()}
+    return {name: TYPES[entry.get("type", "string")] for name, entry in entries.items()}
+
+
+def cells_over(definitions: Mapping[str, Any], sheet: str) -> dict[str, tuple[str, ...]]:
+    """Section of settings -> the columns whose cells stand over its settings of the same name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, entry in definitions[sheet].items():
+        section, *setting = (
+            entry.get("$ref", "").removeprefix("#/$defs/sections/").split("/properties/")
+        )
+        if setting:
+            section = section.removeprefix("#/$defs/")
+            found[section] = (*found.get(section, ()), name)
+    return found
 
 
 # ---------------------------------------------------------------- rows

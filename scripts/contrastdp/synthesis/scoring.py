@@ -9,7 +9,8 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from contrastdp.attack.pgd import cross_entropy_gradient, parse_fraction, pgd
+from contrastdp.attack.pgd import cross_entropy_gradient, pgd
+from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.tensors import batches, read_tensors, to_tensor
 from contrastdp.errors import InputError
 from contrastdp.jobs.device import device as resolve

@@ -7,19 +7,13 @@ from torch import nn
 
 from contrastdp.errors import InputError
 from contrastdp.networks.batch_norm import BATCH_NORMS
+from contrastdp.networks.learning_rate import warmed_cosine
 
 SCHEDULES = ("cosine", "one_cycle")
+UNDECAYED = ("none", "norm", "norm_and_bias")
 # divisors of the peak learning rate at both ends, and the range of momentum, of one_cycle
 FIRST, LAST = 25.0, 25.0 * 1e4
 MOMENTA = (0.85, 0.95)
-
-
-def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear over the first `warmup` share of the steps, then half a cosine down to 0."""
-    rising = round(warmup * steps)
-    if step < rising:
-        return peak * (step + 1) / rising
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
 
 def one_cycle_at(
@@ -52,7 +46,7 @@ def rates_at(
 ) -> tuple[float, float]:
     """Learning rate and momentum of optimiser step `step`, counted from 0.
 
-    schedule: 'cosine' (learning_rate_at, a value a step) or 'one_cycle' (one_cycle_at, a value an
+    schedule: 'cosine' (warmed_cosine, a value a step) or 'one_cycle' (one_cycle_at, a value an
     epoch of epoch_steps steps): from learning_rate / 25 to learning_rate to learning_rate / 25e4.
     warmup: share of the steps, or of the epochs, that the rise takes. cycle_momentum: with
     one_cycle, momentum goes 0.95, 0.85, 0.95 in the place of `momentum`. Raises InputError for an
@@ -63,7 +57,8 @@ def rates_at(
     if schedule == "cosine":
         if cycle_momentum:
             raise InputError("cycle_momentum: needs schedule one_cycle; set one of the two")
-        return learning_rate_at(step, steps, learning_rate, warmup), momentum
+        rising = round(warmup * steps)
+        return warmed_cosine(step, steps, warmup=rising, peak=learning_rate), momentum
     epochs = math.ceil(steps / epoch_steps)
     if epochs < 2:
         raise InputError(
@@ -92,8 +87,8 @@ def parameter_groups(
 
     undecayed: 'none', 'norm' (those of BatchNorm, as in the authors' code) or 'norm_and_bias'.
     """
-    if undecayed not in ("none", "norm", "norm_and_bias"):
-        raise InputError(f"undecayed '{undecayed}': unknown; use none, norm or norm_and_bias")
+    if undecayed not in UNDECAYED:
+        raise InputError(f"undecayed '{undecayed}': unknown; use {', '.join(UNDECAYED)}")
     norms = {p for m in network.modules() if isinstance(m, BATCH_NORMS) for p in m.parameters()}
     free = set() if undecayed == "none" else norms
     if undecayed == "norm_and_bias":

@@ -12,10 +12,8 @@ from contrastdp.attack.pgd import (
     cross_entropy_gradient,
     divergence_gradient,
     margin_gradient,
-    parse_fraction,
     pgd,
 )
-from contrastdp.errors import InputError
 from contrastdp.networks.build import FrozenSmallCNN, build_network, frozen
 
 
@@ -43,18 +41,6 @@ def test_closed_gradients_equal_autograd():
     for closed, objective in pairs:
         (expected,) = torch.autograd.grad(objective, z, retain_graph=True)
         torch.testing.assert_close(closed(z.detach()), expected)
-
-
-@pytest.mark.parametrize("text", ["0", "1", "-1/255", "8/0", "eight", "nan"])
-def test_bad_eps_is_one_line(text):
-    with pytest.raises(InputError, match="eps"):
-        parse_fraction(text)
-
-
-def test_eps_of_a_fraction():
-    assert parse_fraction("8/255") == 8 / 255
-    assert parse_fraction("1/10") == 0.1
-    assert parse_fraction(0.25) == 0.25
 
 
 # ---------------------------------------------------------------- PGD

@@ -5,19 +5,19 @@ from copy import deepcopy
 from functools import partial
 
 import pytest
-import yaml
 from code_graph import ROOT
 
 from contrastdp.cost.workload import RULES, stored, works
 from contrastdp.files import read_csv
 from contrastdp.plan import experiments
+from contrastdp.plan.yaml_files import read_yaml
 
 
 @pytest.fixture(scope="module")
 def plan_of():
     def read(scale):
         return experiments.plan(
-            lambda path: yaml.safe_load(path.read_text(encoding="utf-8")) or {},
+            read_yaml,
             partial(read_csv, delimiter="\t"),
             folder=ROOT / "config",
             command_line={"scale": scale},

@@ -131,13 +131,15 @@ def test_lambda_zero_is_plain_whatever_the_encoder(unet, encoder):
         assert torch.equal(sample(pipeline, num_inference_steps=5, **options), plain)
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "leading", "trailing", "linspace"])
+@pytest.mark.parametrize(
+    "spacing", ["uniform", "quadratic", "even", "leading", "trailing", "linspace"]
+)
 def test_spacings(pipeline, spacing):
     seen = []
     handle = pipeline.unet.register_forward_pre_hook(lambda _, given: seen.append(int(given[1])))
     sample(pipeline, spacing=spacing, num_inference_steps=7)
     handle.remove()
-    if spacing in ("uniform", "quadratic"):
+    if spacing in ("uniform", "quadratic", "even"):
         from contrastdp.diffusion.schedulers import subsequence
 
         expected = subsequence(1000, 7, spacing)

@@ -1,33 +1,13 @@
 """The plan of a run: the project's own configuration resolves, and a fault in it is named."""
 
-import shutil
-
 import pytest
 import yaml
+from configuration import add_arm, edit, told, with_row
 from resolved_plans import resolved
 
 from contrastdp.errors import InputError
 from contrastdp.plan import experiments
-from contrastdp.synthesis import selection
-
-
-@pytest.fixture
-def folder(tmp_path, root):
-    shutil.copytree(root / "config", tmp_path / "config")
-    return tmp_path / "config"
-
-
-def edit(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def told(folder, **command_line):
-    with pytest.raises(InputError) as error:
-        resolved(folder, **command_line)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+from contrastdp.plan.yaml_files import read_yaml
 
 
 @pytest.mark.parametrize("scale", ["smoke", "demo"])
@@ -84,10 +64,6 @@ def test_twins_are_chosen_on_the_command_line_too(folder):
     assert "twins" in told(folder, scale="demo", twins="robustness")
 
 
-def test_the_plan_and_the_job_know_the_same_selection_rules():
-    assert experiments.SELECTIONS == selection.RULES
-
-
 def test_a_table_may_have_its_own_seeds(folder):
     edit(folder / "arms.tsv", "robustness ablations", "robustness:3-5 ablations")
     found = resolved(folder, scale="demo")
@@ -133,7 +109,7 @@ def test_an_arms_own_training_stands_over_the_data_sets(folder, column, least):
     write(least)
     assert resolved(folder, scale="demo").training("no_synthetic")[column] == least
     write(least - 1)
-    with pytest.raises(InputError, match=f"{column} is {least - 1}; it must be {least} or more"):
+    with pytest.raises(InputError, match=f"{column} is {least - 1}; it must be at least {least}"):
         resolved(folder, scale="demo")
 
 
@@ -192,17 +168,6 @@ def test_a_fault_is_named(folder, file, old, new, words):
 
 
 # ---------------------------------------------------------------- generators' guidance
-def with_row(folder, **cells):
-    """The row `contrastive_hnm` with these cells; the plan's generators are checked."""
-    path = folder / "generators.tsv"
-    header, *rows = path.read_text(encoding="utf-8").splitlines()
-    names = header.split("\t")
-    (at,) = [k for k, row in enumerate(rows) if row.startswith("contrastive_hnm\t")]
-    found = dict(zip(names, rows[at].split("\t"), strict=True)) | cells
-    rows[at] = "\t".join(found[name] for name in names)
-    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     ("pairs", "files"),
     [
@@ -284,9 +249,7 @@ def test_the_command_line_is_checked_too(folder):
 
 
 def theory(folder):
-    return experiments.theory(
-        lambda path: yaml.safe_load(path.read_text(encoding="utf-8")) or {}, folder=folder
-    )
+    return experiments.theory(read_yaml, folder=folder)
 
 
 def test_section_3_is_set_and_checked(folder):
@@ -313,15 +276,6 @@ def test_a_fault_in_section_3_is_named(folder, old, new, word):
 
 
 # ---------------------------------------------------------------- what an arm has of its own
-def add_arm(folder, **cells):
-    """One more row of arms.tsv: the demo's first, with `cells`."""
-    path = folder / "arms.tsv"
-    header, first = path.read_text(encoding="utf-8").splitlines()[:2]
-    row = dict(zip(header.split("\t"), first.split("\t"), strict=True)) | cells
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\t".join(row.values()) + "\n")
-
-
 def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
     add_arm(folder, arm="other", eps="3/10")
     found = resolved(folder)
@@ -342,8 +296,16 @@ def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):
     assert found.version("cifar10_table2") == "standard"
 
 
-def test_a_budget_that_no_attack_spends_is_left_for_the_attack_to_refuse(folder):
-    assert "budget" in resolved(folder, attack={"budget": {"mt_steps": 3}}).attack("no_synthetic")
+def test_a_budget_that_no_attack_spends_is_refused(folder):
+    line = told(folder, attack={"budget": {"mt_steps": 3}})
+    assert "attack.budget: neither version nor ablations spends it" in line
+
+
+def test_an_arms_own_steps_stand_over_epochs_too(folder):
+    add_arm(folder, arm="other", steps="40", batch="300")
+    found = resolved(folder, training={"epochs": 150, "epoch_images": 5000})
+    assert (found.training("other")["steps"], found.training("other")["epoch_steps"]) == (40, 17)
+    assert found.training("ddim")["steps"] == 150 * 40  # of 128 images
 
 
 def test_the_ablations_version_begins_with_the_version(folder):
@@ -381,9 +343,9 @@ def test_an_arm_may_be_trained_on_its_synthetic_images_alone(folder):
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ({"eps": "8"}, ["eps is 8"]),
+        ({"eps": "8"}, ["eps is '8'"]),
         ({"batch": "0"}, ["batch is 0"]),
-        ({"train_on": "real"}, ["train_on 'real'"]),
+        ({"train_on": "real"}, ["train_on is 'real'", "synthetic"]),
         ({"train_on": "synthetic"}, ["train_on is set without synthetic"]),
         ({"baseline": "ddin"}, ["did you mean ddim?"]),
         ({"baseline": "ddim", "eps": "1/5"}, ["of this data set and eps 'ddim'"]),

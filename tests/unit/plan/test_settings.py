@@ -3,7 +3,15 @@
 import pytest
 
 from contrastdp.errors import InputError
-from contrastdp.plan.settings import choose, fraction, merge, parse_rows, validate
+from contrastdp.plan.settings import (
+    cells_over,
+    choose,
+    columns,
+    described,
+    merge,
+    parse_rows,
+    validate,
+)
 
 SCHEMA = {
     "type": "object",
@@ -22,6 +30,9 @@ SCHEMA = {
         }
     },
 }
+
+
+EPS = {"properties": {"eps": {"type": "string", "format": "fraction"}}}
 
 
 def told(call, *arguments):
@@ -68,14 +79,70 @@ def test_a_missing_key_is_named():
 
 @pytest.mark.parametrize("text", ["8/255", "1/10", "3/10"])
 def test_fractions_inside_the_pixel_range(text):
-    assert fraction(text, "f") == text
+    validate({"eps": text}, EPS, "f")
 
 
 @pytest.mark.parametrize("text", ["0/1", "1/1", "9/8", "8/0", "eight", ""])
 def test_an_eps_outside_is_refused(text):
-    assert "eps" in told(fraction, text, "f.yaml")
+    assert f"f.yaml: eps is '{text}'; " in told(validate, {"eps": text}, EPS, "f.yaml")
+    assert told(validate, {"eps": "9/8"}, EPS, "f").endswith(
+        "; it must lie inside (0, 1), pixels span [0, 1]"
+    )
 
 
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"steps": 10.0}, "training.steps is 10.0; it must be of type integer"),
+        ({"steps": True}, "training.steps is True"),
+        ({"beta": True}, "training.beta is True"),
+        ({"beta": float("nan")}, "training.beta is nan; it must be of type number"),
+        ({"beta": float("inf")}, "training.beta is inf"),
+        ({"loss": "trade"}, "did you mean trades?"),
+    ],
+)
+def test_what_json_takes_and_a_job_does_not_is_refused(training, words):
+    assert words in told(validate, {"training": training}, SCHEMA, "f.yaml")
+
+
+# ---------------------------------------------------------------- columns
+DEFINITIONS = {
+    "eps": {"type": "string", "format": "fraction"},
+    "count": {"type": "integer", "minimum": 1},
+    "sampler": {
+        "properties": {
+            "steps": {"$ref": "#/$defs/count", "description": "of the chain"},
+            "spacing": {"enum": ["even", "uniform"]},
+        }
+    },
+    "sections": {"training": {"properties": {"flip": {"type": "boolean"}}}},
+    "row": {
+        "name": {"type": "string"},
+        "steps": {"$ref": "#/$defs/sampler/properties/steps"},
+        "spacing": {"$ref": "#/$defs/sampler/properties/spacing"},
+        "flip": {"$ref": "#/$defs/sections/training/properties/flip"},
+        "eps": {"$ref": "#/$defs/eps"},
+        "share": {"type": "number"},
+    },
+}
+
+
+def test_a_column_has_the_type_of_what_it_refers_to():
+    types = {"name": str, "steps": int, "spacing": str, "flip": bool, "eps": str, "share": float}
+    assert columns(DEFINITIONS, "row") == types
+
+
+def test_cells_stand_over_the_settings_that_their_columns_refer_to():
+    over = {"sampler": ("steps", "spacing"), "training": ("flip",)}
+    assert cells_over(DEFINITIONS, "row") == over
+
+
+def test_an_entry_is_described_by_its_own_words_before_those_it_refers_to():
+    found = described(DEFINITIONS, DEFINITIONS["row"]["steps"])
+    assert found == {"type": "integer", "minimum": 1, "description": "of the chain"}
+
+
+# ---------------------------------------------------------------- rows
 COLUMNS = {"name": str, "count": int, "rate": float, "head": bool}
 
 

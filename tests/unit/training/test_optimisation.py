@@ -8,7 +8,6 @@ from torch import nn
 
 from contrastdp.errors import InputError
 from contrastdp.training.optimisation import (
-    learning_rate_at,
     one_cycle_at,
     parameter_groups,
     rates_at,
@@ -26,11 +25,12 @@ OFFICIAL = {
 
 
 def test_cosine_by_hand():
-    rates = [learning_rate_at(step, 8, 0.4, 0.25) for step in range(8)]
+    short = OFFICIAL | {"schedule": "cosine", "steps": 8, "warmup": 0.25}
+    rates = [rates_at(step, **short)[0] for step in range(8)]
     assert rates[:3] == pytest.approx([0.2, 0.4, 0.4])
     assert rates[5] == pytest.approx(0.2)
     assert rates[7] == pytest.approx(0.4 * 0.5 * (1 - 3**0.5 / 2))
-    assert learning_rate_at(0, 8, 0.4, 0.0) == 0.4
+    assert rates_at(0, **short | {"warmup": 0.0})[0] == 0.4
     found = [rates_at(step, **OFFICIAL | {"schedule": "cosine"}) for step in (0, 489, 19599)]
     rest = 19600 - 490
     last = 0.2 * (1 + math.cos(math.pi * (rest - 1) / rest))

@@ -1,0 +1,200 @@
+"""Settings that fit the schema one by one and not together: refused before any job.
+
+Each check knows resolved settings alone, so it holds for every layer and cell that they come from.
+"""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from contrastdp.attack.versions import VERSIONS
+from contrastdp.errors import InputError
+from contrastdp.plan.settings import choose, validate
+
+Settings = Mapping[str, Any]
+
+# what guidance by each loss needs, and what it may have beside; the rest is of every guidance
+CONTRASTIVE = ("tau", "head", "pairs")
+OF_LOSSES = {
+    "infonce": (*CONTRASTIVE, "normalise"),
+    "hnm": (*CONTRASTIVE, "normalise", "tau_plus", "beta", "clamp"),
+    "classifier": ("target", "noise_factor"),
+}
+
+
+# ---------------------------------------------------------------- a data set
+def check_dataset(settings: Settings, definitions: Settings, where: str) -> None:
+    """Raise InputError where a data set's resolved settings do not go together.
+
+    definitions: the schema's; where: what to name.
+    """
+    _check_attack(settings["attack"], f"{where}, attack")
+    sampling = settings["sampling"]
+    if sampling["shard"] % sampling["batch"]:
+        raise InputError(
+            f"{where}: sampling.shard {sampling['shard']} is no multiple of sampling.batch "
+            f"{sampling['batch']}; a shard holds whole guidance batches"
+        )
+    asked, has = settings["training"].get("validation_images", 1), settings["sizes"]["validation"]
+    if asked > has:
+        raise InputError(
+            f"{where}: training.validation_images is {asked}; the validation split has {has}"
+        )
+    for name, own in settings["classifiers"].items():
+        place = f"{where}, classifiers.{name}.network"
+        _check_network(own["network"], settings, definitions["networks"], definitions, place)
+    place = f"{where}, training.network"
+    network = settings["training"]["network"]
+    _check_network(network, settings, definitions["networks"], definitions, place)
+    for name, own in settings["denoisers"].items():
+        if "pretrained" not in own:
+            place = f"{where}, denoisers.{name}.network"
+            _check_denoiser(own["network"], settings, definitions, place)
+    for name, own in settings["samplers"].items():
+        check_sampler(own, settings, f"{where}, samplers.{name}")
+    for name, own in settings["guidances"].items():
+        check_guidance({"loss": name, **own}, settings, f"{where}, guidances.{name}")
+    quality, test = settings["quality"], settings["sizes"]["test"]
+    check_measured(min(quality["images"], test), quality, f"{where}, quality.images")
+
+
+def _check_attack(attack: Settings, where: str) -> None:
+    first, ablations = VERSIONS[attack["version"]], attack["ablations"]
+    if VERSIONS[ablations][: len(first)] != first:
+        raise InputError(
+            f"{where}.ablations: {ablations} does not begin with the attacks of version "
+            f"{attack['version']}, whose tables hold some of the same arms; use worst"
+        )
+    if attack.get("budget") and "mt" not in VERSIONS[attack["version"]] + VERSIONS[ablations]:
+        raise InputError(
+            f"{where}.budget: neither version nor ablations spends it; remove it or use aa+mt"
+        )
+
+
+def check_measured(images: int, quality: Settings, where: str) -> None:
+    """Raise InputError where too few images are measured for quality's groups and neighbours."""
+    least = max(2 * quality["groups"], quality["neighbours"] + 2)
+    if images < least:
+        raise InputError(
+            f"{where}: {images} images are measured; {quality['groups']} groups and "
+            f"{quality['neighbours']} neighbours need {least}"
+        )
+
+
+# ---------------------------------------------------------------- networks
+def _check_sizes(network: Settings, known: Settings, definitions: Settings, where: str) -> None:
+    """A network's sizes against those that the schema gives its architecture."""
+    own = known[choose(network["architecture"], known, "architecture", where)]
+    properties = {"architecture": {"type": "string"}, **own["properties"]}
+    whole = {"$defs": definitions, "type": "object", "additionalProperties": False}
+    validate(network, whole | own | {"properties": properties}, where)
+
+
+def _check_network(
+    network: Settings, settings: Settings, known: Settings, definitions: Settings, where: str
+) -> None:
+    _check_sizes(network, known, definitions, where)
+    channels, side = settings["channels"], settings["image_size"]
+    for name in ("mean", "std"):
+        if len(network.get(name, range(channels))) != channels:
+            raise InputError(f"{where}.{name} is {network[name]}; write {channels} numbers")
+    if network["architecture"] == "wide_resnet" and network["depth"] % 6 != 4:
+        raise InputError(f"{where}.depth is {network['depth']}; make it 10, 16, 22, 28 and so on")
+    if network["architecture"] == "mnist_cnn" and side < 16:
+        raise InputError(f"{where}: mnist_cnn needs images of 16 pixels a side, these have {side}")
+
+
+def _check_denoiser(
+    network: Settings, settings: Settings, definitions: Settings, where: str
+) -> None:
+    _check_sizes(network, definitions["noise_predictors"], definitions, where)
+    if network["architecture"] == "small_denoiser":
+        patch, groups = network.get("patch", 1), network.get("groups", 8)
+        if settings["image_size"] % (2 * patch):
+            raise InputError(
+                f"{where}.patch is {patch}; twice that must divide the image's side, "
+                f"{settings['image_size']}"
+            )
+        for name in ("width", "inner"):
+            if network.get(name, groups) % groups:
+                raise InputError(
+                    f"{where}.{name} is {network[name]}; make it a multiple of groups, {groups}"
+                )
+    lists = ("down_block_types", "up_block_types", "block_out_channels")
+    if len({len(network[name]) for name in lists if name in network}) > 1:
+        raise InputError(f"{where}: {', '.join(lists)} differ in length; give each block to all")
+
+
+# ---------------------------------------------------------------- a generator
+def check_sampler(sampler: Settings, settings: Settings, where: str) -> None:
+    """Raise InputError where a sampler's chain does not fit the data set's noise schedule."""
+    total, chain = settings["noise_schedule"]["num_train_timesteps"], sampler.get("timesteps")
+    if chain is None:
+        if sampler["steps"] > total:
+            raise InputError(f"{where}: steps is {sampler['steps']}; choose 1 to {total}")
+    elif chain[0] >= total or any(a <= b for a, b in pairwise(chain)):
+        raise InputError(f"{where}: timesteps must fall strictly and lie below {total}; correct it")
+
+
+def check_scale_of_labels(sampler: Settings, denoiser: Settings, where: str) -> None:
+    """Raise InputError where classifier-free guidance lacks a label for 'no class'."""
+    scale = sampler.get("guidance_scale", 1.0)
+    if scale != 1.0 and not (denoiser["conditional"] and "pretrained" in denoiser):
+        raise InputError(
+            f"{where}: guidance_scale is {scale}, and the denoiser has no label for 'no class'; "
+            "use 1, or a pretrained conditional denoiser that has one"
+        )
+
+
+def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
+    """Raise InputError where a guidance's settings are of another loss, missing or out of range."""
+    loss = choose(guidance["loss"], OF_LOSSES, "loss of a guidance", where)
+    for name in guidance:
+        owners = [other for other, names in OF_LOSSES.items() if name in names]
+        if owners and loss not in owners:
+            kind = "contrastive guidance" if len(owners) > 1 else f"the loss {owners[0]}"
+            raise InputError(f"{where}: {name} is of {kind} alone; clear the cell")
+    missing = [name for name in CONTRASTIVE if name in OF_LOSSES[loss] and name not in guidance]
+    if missing:
+        raise InputError(f"{where}: guidance has no {missing[0]}; add it to its defaults")
+    if guidance["window_low"] > guidance["window_high"]:
+        raise InputError(f"{where}: window_low is above window_high; exchange them")
+    if guidance.get("target", 0) >= settings["classes"]:
+        raise InputError(
+            f"{where}: target is {guidance['target']}; classes are 0 to {settings['classes'] - 1}"
+        )
+
+
+# ---------------------------------------------------------------- an arm
+def check_training(training: Settings, *, mixed: bool, where: str) -> None:
+    """Raise InputError where the resolved settings of a robust training do not go together.
+
+    mixed: whether it has both real and synthetic images.
+    """
+    share, batch = training["synthetic_share"], training["batch"]
+    if mixed and share != "pooled" and not 0 < math.floor(batch * share + 1e-4) < batch:
+        raise InputError(
+            f"{where}: synthetic_share {share} of a batch of {batch} leaves no room for both real "
+            "and synthetic images; choose another"
+        )
+    cycle = training.get("schedule", "cosine") == "one_cycle"
+    epochs = math.ceil(training["steps"] / training.get("epoch_steps", 1))
+    if cycle and epochs < 2:
+        raise InputError(f"{where}: schedule one_cycle needs 2 epochs or more, here is {epochs}")
+    if training.get("cycle_momentum") and not cycle:
+        raise InputError(f"{where}: cycle_momentum needs schedule one_cycle; set one of the two")
+    if training.get("cutmix") and not training["averaging"]:
+        raise InputError(
+            f"{where}: cutmix helps averaged weights alone; set averaging above 0, or cutmix 0"
+        )
+
+
+def check_step(attack: Settings, where: str) -> None:
+    """Raise InputError where an attack's step, scaled with an arm's own eps, leaves the range."""
+    if not 0 < Fraction(attack["step"]) < 1:
+        raise InputError(
+            f"{where}: eps {attack['eps']} makes the attack's step {attack['step']}; it must lie "
+            "inside (0, 1), so lower attack.step or eps"
+        )

@@ -1,0 +1,71 @@
+"""YAML as the settings are written in: a file as a mapping, and values of the command line."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contrastdp.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, where a key stands once in its mapping and 1e-2 is a number."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # when composed, a mapping has its own keys alone; those that `<<` brings come later
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key.value, str) and key.value in lines:
+                raise InputError(
+                    f"line {line}: key '{key.value}' stands in line {lines[key.value]} already; "
+                    "remove one"
+                )
+            if isinstance(key.value, str):
+                lines[key.value] = line
+        return node
+
+
+# YAML 1.1 wants a point in a number with an exponent, and takes 1e-2 for text.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """One YAML file as a mapping, {} where it is empty.
+
+    Raises InputError in one line where it cannot be read, holds no mapping, or has a key twice.
+    """
+    try:
+        found = _parsed(Path(path).read_text(encoding="utf-8-sig"))
+    except InputError as error:
+        raise InputError(f"{path}, {error}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}; write 'key: value' lines")
+    return found
+
+
+def typed(value: Any) -> Any:
+    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text."""
+    if isinstance(value, dict):
+        return {key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    return _parsed(value) if isinstance(value, str) else value
+
+
+def _parsed(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

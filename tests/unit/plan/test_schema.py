@@ -1,0 +1,189 @@
+"""The schema against the code: what it lets pass, the code knows, and the other way round."""
+
+import inspect
+import re
+
+import pytest
+from diffusers import UNet2DModel
+from resolved_plans import resolved
+
+from contrastdp.attack import autoattack, versions
+from contrastdp.diffusion import denoisers, schedulers
+from contrastdp.diffusion import training as diffusion_training
+from contrastdp.guidance import build, contrastive, protocol
+from contrastdp.guidance.classifier import ClassifierGuidance
+from contrastdp.guidance.contrastive import ContrastiveGuidance
+from contrastdp.networks import averaging, execution
+from contrastdp.networks.build import ARCHITECTURES
+from contrastdp.networks.preact_resnet import ACTIVATIONS
+from contrastdp.plan import combinations, origins, settings_page
+from contrastdp.plan.settings import described
+from contrastdp.plan.yaml_files import read_yaml
+from contrastdp.synthesis import selection
+from contrastdp.training import optimisation, robust
+from contrastdp.training.classifier import train_classifier_network
+
+
+@pytest.fixture(scope="module")
+def definitions(root):
+    return read_yaml(root / "config" / "schema.yaml")["$defs"]
+
+
+def entry(definitions, place):
+    """An entry of the schema by its place, `properties` left out."""
+    first, *rest = place.split(".")
+    found = definitions[first]
+    for part in rest:
+        found = described(definitions, found)
+        found = found.get("properties", found)[part]
+    return described(definitions, found)
+
+
+ENUMERATIONS = {
+    "precision": tuple(execution.PRECISIONS),
+    "sampler.spacing": schedulers.SPACINGS,
+    "sampler.variance_type": schedulers.VARIANCES,
+    "guidance.loss": build.LOSSES,
+    "guidance.pairs": contrastive.PAIRS,
+    "guidance.at": protocol.SEEN,
+    "guidance.encoder_input": protocol.ENCODER_INPUTS,
+    "guidance.direction": protocol.DIRECTIONS,
+    "denoiser.training.optimiser": tuple(diffusion_training.OPTIMISERS),
+    "denoiser.training.decay": diffusion_training.DECAYS,
+    "denoiser.training.weighting": diffusion_training.WEIGHTINGS,
+    "sections.noise_schedule.beta_schedule": denoisers.BETA_SCHEDULES,
+    "sections.training.schedule": optimisation.SCHEDULES,
+    "sections.training.undecayed": optimisation.UNDECAYED,
+    "sections.training.averaged_statistics": averaging.STATISTICS,
+    "sections.attack.version": tuple(versions.VERSIONS),
+    "sections.attack.ablations": tuple(versions.VERSIONS),
+    "trainer.loss": ("trades", "pgd"),  # robust training has no registry yet
+    "arm.selection": selection.RULES,
+    "networks.preact_resnet.activation": tuple(ACTIVATIONS),
+    "networks.wide_resnet.activation": tuple(ACTIVATIONS),
+}
+
+
+@pytest.mark.parametrize("place", ENUMERATIONS)
+def test_an_enumeration_is_the_codes(definitions, place):
+    found = entry(definitions, place)
+    assert sorted(found["enum"]) == sorted(ENUMERATIONS[place])
+
+
+def test_every_enumeration_is_held_against_the_code(definitions):
+    """A new one joins ENUMERATIONS, or those that no code of ours names."""
+    found = set()
+
+    def walk(node, place):
+        if not isinstance(node, dict):
+            return
+        if "enum" in node:
+            found.add(place)
+        for key, inner in node.items():
+            if key != "$ref":
+                walk(inner, place if key == "properties" else f"{place}.{key}".lstrip("."))
+
+    walk(definitions, "")
+    ours = {place for place in found if not place.startswith("noise_predictors.unet2d.")}
+    # train_on has one word, the norm and the channels have no registry
+    assert ours - {"arm.train_on", "sections.attack.norm", "dataset.channels"} == {*ENUMERATIONS}
+
+
+def test_a_budget_has_the_codes_names(definitions):
+    assert set(entry(definitions, "sections.attack.budget")["properties"]) == {*autoattack.BUDGET}
+
+
+# ---------------------------------------------------------------- arguments
+def arguments(function, *, without=()):
+    """Keyword arguments of a function -> whether they must be given."""
+    found = inspect.signature(function).parameters.values()
+    return {p.name: p.default is p.empty for p in found if p.name not in (*without, "self")}
+
+
+OF_THE_DATA = ("channels", "classes", "image_size")
+OF_THE_JOB = ("seed", "progress", "resume", "group")
+
+
+def test_the_sizes_of_networks_are_their_arguments(definitions):
+    assert definitions["networks"].keys() == ARCHITECTURES.keys()
+    for name, network in ARCHITECTURES.items():
+        wanted = arguments(network.__init__, without=OF_THE_DATA)
+        own = definitions["networks"][name]
+        assert own["properties"].keys() == wanted.keys(), name
+        assert set(own.get("required", ())) == {k for k, needed in wanted.items() if needed}, name
+
+
+def test_the_sizes_of_denoisers_are_their_arguments(definitions):
+    of_schedule = (*denoisers.BETAS, "num_class_embeds")
+    wanted = arguments(denoisers.SmallDenoiser.__init__, without=(*OF_THE_DATA, *of_schedule))
+    assert definitions["noise_predictors"]["small_denoiser"]["properties"].keys() == wanted.keys()
+    set_already = ("sample_size", "in_channels", "out_channels", "num_class_embeds")
+    wanted = arguments(UNet2DModel.__init__, without=set_already)
+    # labels are embedded as the schema's `conditional` says; timesteps are the noise schedule's
+    wanted = wanted.keys() - {"class_embed_type", "num_train_timesteps"}
+    assert definitions["noise_predictors"]["unet2d"]["properties"].keys() == wanted
+
+
+def test_trainings_take_every_setting_of_theirs(definitions):
+    of_data = ("x", "y", "image", "label", "abar", "generator", "classes", *OF_THE_JOB)
+    own = entry(definitions, "classifier")
+    wanted = arguments(train_classifier_network, without=of_data)
+    assert own["properties"].keys() == wanted.keys()
+    assert set(own["required"]) == {name for name, needed in wanted.items() if needed}
+    own = entry(definitions, "denoiser.training")
+    wanted = arguments(diffusion_training.train_denoiser, without=(*of_data, "denoiser"))
+    assert own["properties"].keys() == wanted.keys()
+    assert set(own["required"]) == {name for name, needed in wanted.items() if needed}
+
+
+def test_robust_training_takes_every_setting_of_its(definitions):
+    given = ("real", "synthetic", "validation", "classes", "eps", "step_size", *OF_THE_JOB)
+    wanted = arguments(robust.train_robust_network, without=(*given, "architecture"))
+    training = entry(definitions, "sections.training")["properties"].keys()
+    trainer = entry(definitions, "trainer")["properties"].keys()
+    # epochs are counted out in steps by the plan
+    counted = {"network", "epochs", "epoch_images"}
+    assert (training - counted) | trainer | {"epoch_steps"} == wanted.keys()
+
+
+def test_each_guidance_loss_takes_its_settings_and_no_others(definitions):
+    common = {"seed", "micro_batch", "precision", "window", "lambda_"}
+    built = arguments(build.build_guidance, without=("features", "rest", "loss")).keys()
+    every = {"lambda", "at", "encoder_input", "direction", "clip", "window_low", "window_high"}
+    for loss, own in combinations.OF_LOSSES.items():
+        kind = ClassifierGuidance if loss == "classifier" else ContrastiveGuidance
+        taken = set(arguments(kind)) - common | set(built) | {"lambda"}
+        assert set(own) | every <= taken, loss
+        foreign = {name for names in combinations.OF_LOSSES.values() for name in names} - {*own}
+        silent = {"tau", "tau_plus", "beta", "clamp"}  # which build_guidance takes for any loss
+        assert not (foreign - silent) & taken, loss
+    named = {name for names in combinations.OF_LOSSES.values() for name in names}
+    assert named | every | {"loss"} == entry(definitions, "guidance")["properties"].keys()
+
+
+# ---------------------------------------------------------------- the page of settings
+def test_the_page_of_settings_is_the_schemas(definitions, root):
+    """`make settings` writes it anew."""
+    page = (root / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page.page(definitions)
+
+
+@pytest.mark.parametrize("part", [*settings_page.PARTS, *settings_page.SHEETS])
+def test_every_setting_says_what_it_means(definitions, part):
+    found = settings_page.listed(definitions, part)
+    assert found
+    assert [name for name, entry in found if not entry.get("description")] == []
+
+
+def test_the_page_has_every_setting_that_is_set(definitions, folder):
+    """Those of the demo and of the paper, by their dotted names."""
+    names = {name for part in ("sections", "dataset") for name, _ in
+             settings_page.listed(definitions, part)}  # fmt: skip
+    patterns = [re.compile(re.escape(name).replace("<name>", r"\w+") + r"(\.\d+)?$")
+                for name in names]  # fmt: skip
+    for scale in ("demo", "paper"):
+        found = resolved(folder, scale=scale)
+        for settings in found.datasets.values():
+            for name, _, _ in origins.listed(origins.sourced(settings, "")):
+                shown = re.sub(r"\.network\..*", ".network", name)
+                assert any(pattern.match(shown) for pattern in patterns), name

@@ -1,0 +1,82 @@
+"""YAML files and values of the command line: what they give, and what is refused."""
+
+import pytest
+
+from contrastdp.errors import InputError
+from contrastdp.plan.yaml_files import read_yaml, typed
+
+
+def written(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def told(path):
+    with pytest.raises(InputError) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_file_is_a_mapping(tmp_path):
+    text = "a: {b: [1, 2.5, text]}\nc: null\n"
+    assert read_yaml(written(tmp_path, text)) == {"a": {"b": [1, 2.5, "text"]}, "c": None}
+    assert read_yaml(written(tmp_path, "# nothing\n")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("title: A\nclasses: 10\ntitle: B\n", ("line 3", "line 1")),
+        ("training: {steps: 1, batch: 2, steps: 3}\n", ("line 1", "line 1")),
+        ("a:\n  - {x: 1}\n  - x: 1\n    y: 2\n    x: 3\n", ("line 5", "line 3")),
+        ("<<: &a {x: 1, x: 2}\n", ("line 1", "line 1")),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, lines):
+    line = told(written(tmp_path, text))
+    assert line.startswith(f"{tmp_path / 'config.yaml'}, {lines[0]}: key '")
+    assert f"stands in {lines[1]} already" in line
+
+
+def test_what_is_merged_in_may_be_said_anew(tmp_path):
+    """Of chained `<<`, too, where a mapping is merged before it is read itself."""
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3}\n"
+    found = read_yaml(written(tmp_path, text))
+    assert found == {"a": {"x": 1, "y": 1}, "b": {"x": 2, "y": 1}, "c": {"x": 3, "y": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-2", 0.01), ("-1E3", -1000.0), ("2.5e-3", 0.0025), ("+4e+2", 400.0), ("12", 12)],
+)
+def test_a_number_with_an_exponent_is_a_number(tmp_path, text, value):
+    assert read_yaml(written(tmp_path, f"a: {text}\n")) == {"a": value}
+    assert typed({"a": [text]}) == {"a": [value]}
+
+
+@pytest.mark.parametrize("text", ["e5", "8/255", "1e", "1e-", "0x1e4f-", "standard"])
+def test_what_is_no_number_stays_text(text):
+    assert typed(text) == text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path):
+    assert read_yaml(written(tmp_path, "scale: demo\n", "utf-8-sig")) == {"scale": "demo"}
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "words"),
+    [
+        ("scale: [", "utf-8", "cannot be read"),
+        ("title: Grün", "latin-1", "cannot be read"),
+        ("- scale\n", "utf-8", "holds a list; write 'key: value' lines"),
+        ("scale", "utf-8", "holds a str"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_told(tmp_path, text, encoding, words):
+    assert words in told(written(tmp_path, text, encoding))
+
+
+def test_a_missing_file_is_told(tmp_path):
+    assert "cannot be read" in told(tmp_path / "none.yaml")
