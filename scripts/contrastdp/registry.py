@@ -41,7 +41,7 @@ class Registry(dict[str, Callable[..., Any]]):
     def find(self, name: str) -> Callable[..., Any]:
         """The entry of that name; InputError names the known ones."""
         if name not in self:
-            raise InputError(f"{self.what} is '{name}'; choose one of {', '.join(self)}")
+            raise InputError(f"{self.what} '{name}': unknown; known are {', '.join(self)}")
         return self[name]
 
     def takes(self, name: str) -> tuple[str, ...]:

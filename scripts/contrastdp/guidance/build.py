@@ -1,7 +1,7 @@
 """Guidance from the settings of a generator's row.
 
-Contrastive guidance is named by its loss, an entry of contrast.LOSSES; any other by its own name, an
-entry of protocol.GUIDANCES. The modules of all entries are imported here.
+Contrastive guidance is named by its loss, an entry of contrast.LOSSES; any other by its own name,
+an entry of protocol.GUIDANCES. The modules of all entries are imported here.
 """
 
 import inspect
@@ -47,7 +47,8 @@ def build_guidance(
     kind = kind_of(loss)
     if "lambda" in settings:
         settings["lambda_"] = settings.pop("lambda")
-    common: dict[str, Any] = {"seed": seed, "window": (window_low, window_high), "features": features}
+    common: dict[str, Any] = {"features": features, "seed": seed}
+    common["window"] = (window_low, window_high)
     try:
         if kind == CONTRASTIVE:
             named = LOSSES.takes(loss)[1:]  # the first are the pairs

@@ -3,9 +3,9 @@
 Every loss is written on a similarity matrix and two masks, so that a pair strategy is only a way of
 choosing rows, columns and masks. g(a, b) = exp(s_ab / tau) with s_ab = z_a . z_b.
 
-To add a loss, enter a function of `pairs` in LOSSES; its keyword-only arguments are its settings. To
-add a pair strategy, enter a function in PAIRS that names what it compares: features `now` of x_t,
-`before` of x_{t+1}, `real` of real images, and `label`, the classes of the batch.
+To add a loss, enter a function of `pairs` in LOSSES; its keyword-only arguments are its settings.
+To add a pair strategy, enter a function in PAIRS that names what it compares: features `now` of
+x_t, `before` of x_{t+1}, `real` of real images, and `label`, the classes of the batch.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def previous_state_pairs(now: Tensor, before: Tensor) -> Pairs:
 
 @PAIRS.enter("class_conditional", title="class-conditional")
 def class_conditional_pairs(now: Tensor, before: Tensor, label: Tensor) -> Pairs:
-    """As previous_state_pairs, but negatives of the anchor's own class, label (m,), are left out."""
+    """As previous_state_pairs, without the negatives of the anchor's own class, label (m,)."""
     pairs = previous_state_pairs(now, before)
     labels = label.repeat(2)
     other = labels[:, None] != labels[None, :]

@@ -46,8 +46,9 @@ class ContrastiveGuidance:
     pass the encoder at once; the loss couples all m whatever it is. pairs: which entries attract
     and repel (C.1), an entry of contrast.PAIRS; real: (R, D) features of real images for pairs that
     use them; normalise: features to unit length. labeler: (m, C, H, W) in [0, 1] -> logits, gives
-    pairs that use classes theirs where the batch has no labels. at, clip: as Guidance says. precision: 'bfloat16' runs the encoder in it
-    where that is safe (autocast); the loss stays in float32.
+    pairs that use classes theirs where the batch has no labels. at, clip: as Guidance says.
+    precision: 'bfloat16' runs the encoder in it where that is safe (autocast); the loss stays in
+    float32.
     """
 
     features: Callable[[Tensor], Tensor]
@@ -178,7 +179,9 @@ class ContrastiveGuidance:
             self._optimiser.step()
         return now.detach(), gradient
 
-    def _pairs(self, now: Tensor, before: Tensor | None, head: EmbeddingHead | None) -> contrast.Pairs:
+    def _pairs(
+        self, now: Tensor, before: Tensor | None, head: EmbeddingHead | None
+    ) -> contrast.Pairs:
         def embed(features: Tensor) -> Tensor:
             embedded = features if head is None else head(features)
             return contrast.normalise(embedded) if self.normalise else embedded

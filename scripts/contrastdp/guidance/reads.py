@@ -1,4 +1,4 @@
-"""What a guidance reads, and which settings it takes, by its registries. No torch: the plan asks."""
+"""What a guidance reads and which settings it takes, without torch, since the plan asks."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -6,7 +6,7 @@ nothing heavy.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any
 
 from contrastdp.attack.versions import VERSIONS
 from contrastdp.errors import InputError
+from contrastdp.guidance import reads
 from contrastdp.plan.settings import Row, choose, fraction, merge, parse_rows, validate
 from contrastdp.plan.twins import with_twins
+from contrastdp.registry import declared
 
 PAPER_TABLES = (
     *("mnist_fig3", "gtsrb_table3", "cifar10_table2"),
@@ -26,10 +28,7 @@ TABLES = (
     *("robustness", "ablations", "guidance", "evidence", "search", "best"),
     *PAPER_TABLES,
 )
-SELECTIONS = (
-    *("none", "separability", "gradient_norm", "robust_gradient_norm"),
-    *("entropy", "confidence"),
-)
+SELECTIONS = ("none", *declared("synthesis", "RULES"))
 GENERATOR_COLUMNS = {
     "generator": str,
     "title": str,
@@ -80,7 +79,6 @@ GUIDANCE_CELLS = (
     *("pairs", "at", "encoder_input", "direction", "head", "tau", "lambda"),
     *("window_low", "window_high", "clip", "clamp"),
 )
-PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
 
 
 @dataclass(frozen=True)
@@ -137,16 +135,33 @@ class Plan:
             **self.datasets[dataset]["guidances"][row["guidance"]],
         } | given
 
-    def guidance_files(self, dataset: str, generator: str) -> tuple[str, ...]:
-        """What the generator's guidance reads: 'encoder', 'labeler', 'train' or some of them."""
+    def guidance_networks(self, dataset: str, generator: str) -> dict[str, str]:
+        """Classifiers that the generator's guidance reads: its input ('encoder', ...) -> name."""
         guidance = self.guidance(dataset, generator)
         if guidance is None:
-            return ()
-        pairs = guidance.get("pairs", "previous")
-        if pairs.startswith("real"):
-            return ("encoder", "train")
-        by_labeler = pairs == "class_conditional" and not self.conditional(dataset, generator)
-        return ("encoder", "labeler") if by_labeler else ("encoder",)
+            return {}
+        return reads.networks(guidance, conditional=self.conditional(dataset, generator))
+
+    def guidance_files(self, dataset: str, generator: str) -> tuple[str, ...]:
+        """What the generator's guidance reads: 'encoder', 'labeler', 'train' or some of them."""
+        networks = self.guidance_networks(dataset, generator)
+        guidance = self.guidance(dataset, generator)
+        real = guidance is not None and "real" in reads.compared(guidance)
+        return (*networks, "train") if real else (*networks,)
+
+    def selection_networks(self, dataset: str) -> dict[str, str]:
+        """Classifiers that the selection rules read: 'labeler' and 'encoder' -> name."""
+        chosen = self.datasets[dataset]["selection"]
+        return {role: chosen[role] for role in ("labeler", "encoder")}
+
+    def labeler(self, dataset: str) -> str:
+        """Name of the classifier that labels synthetic images."""
+        return self.datasets[dataset]["labelling"]["classifier"]
+
+    def classifiers(self) -> list[str]:
+        """Names of the classifiers of all data sets."""
+        every = (name for settings in self.datasets.values() for name in settings["classifiers"])
+        return list(dict.fromkeys(every))
 
     def conditional(self, dataset: str, generator: str) -> bool:
         """Whether a generator's images carry their own label."""
@@ -400,6 +415,9 @@ def _check_dataset(settings: Mapping[str, Any], where: str) -> None:
             f"{where}, attack.ablations: {ablations} does not begin with the attacks of version "
             f"{attack['version']}, whose tables hold some of the same arms; use worst"
         )
+    named = settings["selection"] | settings["labelling"]
+    for name in ("labeler", "encoder", "classifier"):
+        choose(named[name], settings["classifiers"], "classifier", where)
     if sampling["shard"] % sampling["batch"]:
         raise InputError(
             f"{where}: sampling.shard {sampling['shard']} is no multiple of sampling.batch "
@@ -474,24 +492,25 @@ def _check_generator(merged: Plan, dataset: str, row: Row, place: str) -> None:
         if set_cells:
             raise InputError(f"{place}: {set_cells[0]} is set without guidance; clear the cell")
         return
-    _check_guidance(guidance, place)
+    _check_guidance(guidance, settings["classifiers"], place)
 
 
-def _check_guidance(guidance: Mapping[str, Any], place: str) -> None:
-    contrastive = ("tau", "head", "pairs")
-    if guidance["loss"] == "classifier":
-        given = [name for name in (*contrastive, "clamp") if name in guidance]
-        if given:
+def _check_guidance(guidance: Mapping[str, Any], classifiers: Collection[str], place: str) -> None:
+    choose(guidance["loss"], reads.kinds(), "guidance loss", place)
+    known, required = reads.takes(guidance["loss"])
+    for name in guidance:
+        if name not in known:
             raise InputError(
-                f"{place}: {given[0]} is of contrastive guidance alone; clear the cell"
+                f"{place}: {name} is no setting of guidance '{guidance['loss']}'; clear the cell"
             )
-    else:
-        missing = [name for name in contrastive if name not in guidance]
-        if missing:
-            raise InputError(f"{place}: guidance has no {missing[0]}; add it to its defaults")
-        choose(guidance["pairs"], PAIRS, "pairs", place)
-        if guidance["tau"] <= 0:
-            raise InputError(f"{place}: tau is {guidance['tau']}; it must be above 0")
+    for name in sorted(required - guidance.keys()):
+        raise InputError(f"{place}: guidance has no {name}; add it to its defaults")
+    if "pairs" in guidance:
+        choose(guidance["pairs"], declared("guidance", "PAIRS"), "pairs", place)
+    if guidance.get("tau", 1.0) <= 0:
+        raise InputError(f"{place}: tau is {guidance['tau']}; it must be above 0")
+    for name in reads.NAMED.keys() & guidance.keys():
+        choose(guidance[name], classifiers, "classifier", place)
     choose(guidance["at"], ("state", "clean"), "at", place)
     choose(guidance["direction"], ("gradient", "random"), "direction", place)
     choose(guidance["encoder_input"], ("unit", "raw"), "encoder_input", place)

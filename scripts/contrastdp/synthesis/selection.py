@@ -13,18 +13,6 @@ from contrastdp.errors import InputError
 
 BLOCK = 1000  # images in memory at once
 
-# rule -> whether the largest scores are kept; the paper minimises entropy and separability.
-# confidence is none of the paper's: what the labeler thinks of an image's label, so that a label
-# which a class-conditional generator was given and the labeler does not see goes last.
-LARGEST = {
-    "separability": False,
-    "gradient_norm": True,
-    "robust_gradient_norm": True,
-    "entropy": False,
-    "confidence": True,
-}
-RULES = ("none", *LARGEST)
-
 
 @dataclass(frozen=True)
 class Candidates:

@@ -9,7 +9,7 @@ import yaml
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
 from contrastdp.plan import experiments
-from contrastdp.synthesis import selection
+from contrastdp.synthesis import scoring
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_twins_are_chosen_on_the_command_line_too(folder):
 
 
 def test_the_plan_and_the_job_know_the_same_selection_rules():
-    assert experiments.SELECTIONS == selection.RULES
+    assert ("none", *scoring.RULES) == experiments.SELECTIONS
 
 
 def test_a_table_may_have_its_own_seeds(folder):
