@@ -82,7 +82,7 @@ TO_CHOOSE_BY = ("search",)  # tables of held-out training images
 
 wildcard_constraints:
     dataset="|".join(PLAN.datasets),
-    classifier="labeler|encoder",
+    classifier="|".join(PLAN.classifiers()),
     denoiser="[a-z0-9_]+",
     generator="|".join(PLAN.generators),
     arm="|".join(PLAN.arms),
@@ -194,14 +194,11 @@ def sample_inputs(wildcards):
 def generator_files(dataset, generator, **names):
     """Files of a generator by name; names: real and seed."""
     row = PLAN.generators[generator]
-    places = {
-        "encoder": f"{CLASSIFIER.replace('{classifier}', 'encoder')}/model.safetensors",
-        "labeler": f"{CLASSIFIER.replace('{classifier}', 'labeler')}/model.safetensors",
-        "train": split("train"),
-    }
     inputs = {"denoiser": f"{DIFFUSION.replace('{denoiser}', row['denoiser'])}/model"}
-    for name in PLAN.guidance_files(dataset, generator):
-        inputs[name] = places[name]
+    for role, name in PLAN.guidance_networks(dataset, generator).items():
+        inputs[role] = f"{CLASSIFIER.replace('{classifier}', name)}/model.safetensors"
+    if "train" in PLAN.guidance_files(dataset, generator):
+        inputs["train"] = split("train")
     return {name: path.format(dataset=dataset, **names) for name, path in inputs.items()}
 
 
@@ -212,13 +209,19 @@ def classifier_of_arm(wildcards, classifier):
     return f"{folder}/model.safetensors"
 
 
+def labelling_network(wildcards):
+    """Input function: the classifier that labels the data set's synthetic images."""
+    folder = CLASSIFIER.format(classifier=PLAN.labeler(wildcards.dataset), **wildcards)
+    return f"{folder}/model.safetensors"
+
+
 def select_inputs(wildcards):
     """The arm's labelled shards, and the networks and images that its selection rule reads."""
     rule_name = PLAN.arms[wildcards.arm]["selection"]
     inputs = {"shards": shards_of_arm(LABELLED, wildcards.arm, wildcards.seed)}
     if rule_name != "none":
-        inputs["labeler"] = classifier_of_arm(wildcards, "labeler")
-        inputs["encoder"] = classifier_of_arm(wildcards, "encoder")
+        for role, name in PLAN.selection_networks(wildcards.dataset).items():
+            inputs[role] = classifier_of_arm(wildcards, name)
         inputs["train"] = split("train").format(**wildcards)
     return inputs
 
@@ -332,14 +335,17 @@ def trace_inputs(wildcards):
     """The arm's synthetic images, and whatever they were made, labelled and chosen by."""
     row = PLAN.arms[wildcards.arm]
     names = {name: row[name] for name in ("dataset", "generator", "real")}
-    chosen_by = {k: v for k, v in select_inputs(wildcards).items() if k != "shards"}
-    return {
+    found = {
         "selected": f"{SELECTED}/images.npz".format(**wildcards),
         "train": split("train").format(**wildcards),
-        "labeler": classifier_of_arm(wildcards, "labeler"),
-        **generator_files(**names, seed=wildcards.seed),
-        **chosen_by,
+        "labeler": classifier_of_arm(wildcards, PLAN.labeler(wildcards.dataset)),
     }
+    chosen_by = {k: v for k, v in select_inputs(wildcards).items() if k != "shards"}
+    made_by = generator_files(**names, seed=wildcards.seed)
+    for use, files in (("guidance", made_by), ("selection", chosen_by)):
+        for role, path in files.items():
+            found[role if found.setdefault(role, path) == path else f"{use}_{role}"] = path
+    return found
 
 
 def trace_identity(wildcards):
@@ -563,10 +569,10 @@ def metrics_of(table):
         denoiser = PLAN.generators[row["generator"]]["denoiser"]
         for seed in PLAN.seeds(row["arm"], table):
             names = {"dataset": row["dataset"], "real": row["real"], "seed": seed}
-            models = [CLASSIFIER.format(classifier="labeler", **names)]
+            used = {PLAN.labeler(row["dataset"])}
+            used |= {*PLAN.guidance_networks(row["dataset"], row["generator"]).values()}
+            models = [CLASSIFIER.format(classifier=name, **names) for name in used]
             models += [DIFFUSION.format(denoiser=denoiser, **names)]
-            if PLAN.generators[row["generator"]]["guidance"]:
-                models += [CLASSIFIER.format(classifier="encoder", **names)]
             found |= {f"{model}/metrics.json" for model in models}
     return sorted(found)
 

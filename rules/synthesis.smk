@@ -36,7 +36,7 @@ rule sample_images:
 rule label_images:
     input:
         images=f"{SAMPLES}/shard{{shard}}.npz",
-        labeler=f"{CLASSIFIER.replace('{classifier}', 'labeler')}/model.safetensors",
+        labeler=labelling_network,
     output:
         labelled=f"{LABELLED}/shard{{shard}}.npz",
     log:
