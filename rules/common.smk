@@ -95,6 +95,11 @@ wildcard_constraints:
     page="|".join(("report", *experiments.TABLES[1:])),
 
 
+def one_of(names):
+    """Wildcard constraint: one of these names, or nothing at all where there is none."""
+    return "|".join(names) or "(?!)"
+
+
 def split(name):
     """Path of one split of the data set that the wildcard names."""
     return SPLIT.replace("{split}", name)
@@ -572,7 +577,10 @@ def metrics_of(table):
             used = {PLAN.labeler(row["dataset"])}
             used |= {*PLAN.guidance_networks(row["dataset"], row["generator"]).values()}
             models = [CLASSIFIER.format(classifier=name, **names) for name in used]
-            models += [DIFFUSION.format(denoiser=denoiser, **names)]
+            if row["generator"] in PLAN.external():
+                found.add(f"{SAMPLES}/shard0.json".format(**row | names))
+            else:
+                models += [DIFFUSION.format(denoiser=denoiser, **names)]
             found |= {f"{model}/metrics.json" for model in models}
     return sorted(found)
 

@@ -1,4 +1,4 @@
-# Synthetic images: sampled in shards, labelled, selected.
+# Synthetic images: sampled in shards, or cut from elsewhere; labelled, selected.
 
 
 rule sample_images:
@@ -10,6 +10,8 @@ rule sample_images:
         f"{RESULTS}/logs/sample_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sample_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.tsv"
+    wildcard_constraints:
+        generator=one_of(name for name in PLAN.generators if name not in PLAN.external()),
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -31,6 +33,35 @@ rule sample_images:
         seed=seed_of,
     script:
         "../scripts/sample_images.py"
+
+
+rule import_images:
+    input:
+        source=lambda w: PLAN.generators[w.generator]["images"],
+    output:
+        images=f"{SAMPLES}/shard{{shard}}.npz",
+        origin=f"{SAMPLES}/shard{{shard}}.json",
+    log:
+        f"{RESULTS}/logs/import_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/import_images/{{dataset}}/{{generator}}/n{{real}}/seed{{seed}}/shard{{shard}}.tsv"
+    wildcard_constraints:
+        generator=one_of(PLAN.external()),
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(30),
+    params:
+        code=code("import_images"),
+        shape=lambda w: [image_shape(w)[k] for k in (1, 2, 0)],
+        classes=setting("classes"),
+        start=edge(setting("sampling", "shard"), 0),
+        stop=edge(setting("sampling", "shard"), 1),
+        needed=lambda w: PLAN.most_candidates(w.dataset, w.generator, int(w.real)),
+    script:
+        "../scripts/import_images.py"
 
 
 rule label_images:

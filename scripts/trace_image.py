@@ -40,7 +40,8 @@ def trace_image(
     arm's rule) and own_label (whether the generator was told the class); settings: of
     shard_images, as the image was made; reads: which of encoder, labeler and train the guidance
     reads; guidance_encoder and the like: networks that a use has of its own. png: the image, and
-    beside it the nearest of the real images that the models were trained on. An image that comes out otherwise is told, and is no error.
+    beside it the nearest of the real images that the models were trained on. An image that comes
+    out otherwise is told, and is no error.
     """
     seed, place = identity["seed"], identity["image"]
     images = read_images(selected, classes=settings["classes"])

@@ -50,6 +50,7 @@ GENERATOR_COLUMNS = {
     "window_high": int,
     "clip": float,
     "clamp": bool,
+    "images": str,
 }
 ARM_COLUMNS = {
     "scale": str,
@@ -163,8 +164,21 @@ class Plan:
         every = (name for settings in self.datasets.values() for name in settings["classifiers"])
         return list(dict.fromkeys(every))
 
+    def external(self) -> list[str]:
+        """Generators whose images come from elsewhere."""
+        return [name for name, row in self.generators.items() if row["images"]]
+
+    def most_candidates(self, dataset: str, generator: str, real: int) -> int:
+        """How many images of a generator any arm chooses from."""
+        own = {"dataset": dataset, "generator": generator, "real": real}
+        return max(
+            self.candidates(arm) for arm, row in self.arms.items() if own.items() <= row.items()
+        )
+
     def conditional(self, dataset: str, generator: str) -> bool:
         """Whether a generator's images carry their own label."""
+        if self.generators[generator]["images"]:
+            return True
         denoiser = self.generators[generator]["denoiser"]
         return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
 
@@ -350,6 +364,13 @@ def plan(
         datasets[dataset] = settings
     generators = _generators(load_rows(folder / "generators.tsv"), datasets)
     arms = _arms(load_rows(folder / "arms.tsv"), scale_name, known, datasets, generators)
+    for arm, row in arms.items():
+        external = row["generator"] is not None and generators[row["generator"]]["images"]
+        if external and "guidance" in row["tables"]:
+            raise InputError(
+                f"config/arms.tsv ({arm}): table 'guidance' shows how large the guidance is, "
+                "which images from elsewhere do not say; take the arm out of it"
+            )
     guidance = Plan(scale_name, datasets, generators, arms).guidance
     arms, generators = with_twins(arms, generators, tables=twins, guidance=guidance)
     found = Plan(scale_name, datasets, generators, arms, pages, mirror, comparable, trace, resume)
@@ -448,8 +469,12 @@ def _check_trace(found: Plan, where: str) -> None:
                 f"{where}: {name} is missing; write "
                 """'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
             )
-    images = {arm: row["synthetic"] for arm, row in found.arms.items() if row["synthetic"]}
-    arm = choose(asked["arm"], images, "arm with synthetic images", where)
+    images = {
+        arm: row["synthetic"]
+        for arm, row in found.arms.items()
+        if row["synthetic"] and row["generator"] not in found.external()
+    }
+    arm = choose(asked["arm"], images, "arm with synthetic images of our own", where)
     if asked["image"] >= images[arm]:
         raise InputError(
             f"{where}: image is {asked['image']}; arm '{arm}' has images 0 to {images[arm] - 1}"
@@ -467,6 +492,13 @@ def _generators(rows: list[dict[str, str]], datasets: Mapping[str, Any]) -> dict
     parsed = parse_rows(rows, GENERATOR_COLUMNS, ["generator"], where)
     for line, row in enumerate(parsed, 2):
         place = f"{where}, line {line} ({row['generator']})"
+        if row["images"]:
+            for cell in row.keys() - {"generator", "title", "images"}:
+                if row[cell] is not None:
+                    raise InputError(
+                        f"{place}: {cell} is set, and images are given; clear one of the cells"
+                    )
+            continue
         for dataset, settings in datasets.items():
             choose(str(row["denoiser"]), settings["denoisers"], "denoiser", place)
             choose(str(row["sampler"]), settings["samplers"], "sampler", place)
