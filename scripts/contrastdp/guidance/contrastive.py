@@ -126,6 +126,7 @@ class ContrastiveGuidance:
 
         A step whose predictions are all of one class has no negatives and adds nothing.
         """
+        assert self.labeler is not None
         # ASSUME: the paper does not say whence the classes come. The predicted x_0, clipped to
         # [0, 1], is what a labeler knows to read; x_t is mostly noise over half of the chain.
         pieces = ((clean + 1) / 2).clamp(0, 1).split(self.micro_batch or len(clean))
@@ -133,6 +134,7 @@ class ContrastiveGuidance:
 
     def _check_classes(self, timestep: int) -> None:
         """Raise at the last guided step if no step has seen two classes."""
+        assert self._label is not None
         self._classes_seen = max(self._classes_seen, len(self._label.unique()))
         if self._classes_seen < 2 and timestep == min(self._guided):
             raise InputError(
@@ -182,13 +184,16 @@ class ContrastiveGuidance:
     def _pairs(
         self, now: Tensor, before: Tensor | None, head: EmbeddingHead | None
     ) -> contrast.Pairs:
-        def embed(features: Tensor) -> Tensor:
+        def embed(features: Tensor | None) -> Tensor:
+            assert features is not None
             embedded = features if head is None else head(features)
             return contrast.normalise(embedded) if self.normalise else embedded
 
         # PAPER: real images enter clean, at every t; the paper does not say whether they are noised
         known = {"now": now, "before": before, "real": self.real}
-        given = {name: embed(known[name]) for name in self._compared if name in known}
+        given: dict[str, Tensor | None] = {
+            name: embed(known[name]) for name in self._compared if name in known
+        }
         if "label" in self._compared:
             given["label"] = self._label
         return contrast.PAIRS[self.pairs](**given)

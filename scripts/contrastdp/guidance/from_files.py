@@ -50,7 +50,8 @@ def load_guidance(
     common: dict[str, Any] = {"micro_batch": micro_batch, "precision": precision, "abar": abar}
     common = {name: value for name, value in common.items() if name in fields}
     common |= {name: value for name, value in settings.items() if name not in NAMED}
-    network = features = None
+    network: Any = None
+    features = None
     if {"features", "classifier"} & {*fields}:
         network = _frozen(encoder, device, "encoder", channels_last)
     if "classifier" in fields:

@@ -64,7 +64,7 @@ def guided_noise(
         clean = (state - (1 - abar) ** 0.5 * noise) / abar**0.5
     if observe is not None:
         observe(clean)
-    added = guidance(clean if at == "clean" else state, timestep)
+    added = guidance(state if clean is None or at != "clean" else clean, timestep)
     if added is None:
         return noise, None
     if at == "clean":

@@ -504,7 +504,7 @@ def _generators(rows: list[dict[str, str]], datasets: Mapping[str, Any]) -> dict
             choose(str(row["sampler"]), settings["samplers"], "sampler", place)
             if row["guidance"] is not None:
                 choose(row["guidance"], settings["guidances"], "guidance", place)
-            merged = Plan("", datasets, {row["generator"]: row}, {})
+            merged = Plan("", dict(datasets), {row["generator"]: row}, {})
             _check_generator(merged, dataset, row, place)
     return {row["generator"]: row for row in parsed}
 

@@ -53,6 +53,7 @@ def external_images(
 def _arrays(source: str | Path) -> Iterator[dict[str, IO[bytes]]]:
     """The npy streams of a source by name; what goes wrong while they are open is one line."""
     folder = Path(source)
+    files: dict[str, IO[bytes]]
     try:
         with ExitStack() as stack:
             if folder.is_dir():
@@ -61,5 +62,7 @@ def _arrays(source: str | Path) -> Iterator[dict[str, IO[bytes]]]:
                 archive = stack.enter_context(zipfile.ZipFile(source))
                 files = {name[:-4]: archive.open(name) for name in archive.namelist()}
             yield {name: stack.enter_context(file) for name, file in files.items()}
+    except InputError:
+        raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{source}: no npz file or folder of npy files ({error})") from None

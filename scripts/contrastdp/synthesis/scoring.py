@@ -20,6 +20,7 @@ from contrastdp.data.tensors import batches, read_tensors, to_tensor
 from contrastdp.errors import InputError
 from contrastdp.jobs.device import device as resolve
 from contrastdp.networks.checkpoint import load_network
+from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.predict import predict
 from contrastdp.registry import Registry
 from contrastdp.streams import generator
@@ -88,7 +89,7 @@ def scorer(
     rule: str,
     *,
     labeler: nn.Module,
-    encoder: nn.Module,
+    encoder: Classifier,
     real: tuple[torch.Tensor, torch.Tensor],
     attack: dict[str, Any],
     stream: torch.Generator,
@@ -106,7 +107,7 @@ def scorer(
 
 # ---------------------------------------------------------------- the rules
 @RULES.enter("separability", largest=False)
-def _by_separability(*, encoder: nn.Module, real: tuple[torch.Tensor, torch.Tensor]) -> Score:
+def _by_separability(*, encoder: Classifier, real: tuple[torch.Tensor, torch.Tensor]) -> Score:
     centroid = centroids(_features(encoder, real[0]), real[1], encoder.settings["classes"])
     return lambda x, y: separability(_features(encoder, x), centroid)
 
@@ -137,7 +138,7 @@ def _by_confidence(*, labeler: nn.Module) -> Score:
 
 # ---------------------------------------------------------------- the scores
 @torch.no_grad()
-def _features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _features(network: Classifier, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([network.features(x[piece]) for piece in batches(len(x), 1000)])
 
 

@@ -48,6 +48,7 @@ class Candidates:
                 if shard != held:
                     image = None
                     held, image = shard, read_images(self.paths[shard])["image"]
+                assert image is not None
                 here = self.shard[places] == shard
                 found[here] = image[self.row[places[here]]]
             yield found

@@ -49,12 +49,13 @@ def shard_images(
     """
     place = resolve(device)
     model, scheduler = load_denoiser(denoiser, place)
-    both = {"classes": classes, "batch": batch} | dict(execution or {})
-    known = {"real": real, "seed": seed, "abar": scheduler.abar, "device": place}
-    files = {"encoder": encoder, "labeler": labeler, "train": train}
+    both: dict[str, Any] = {"classes": classes, "batch": batch} | dict(execution or {})
+    known: dict[str, Any] = {"real": real, "seed": seed, "abar": scheduler.abar, "device": place}
+    files: dict[str, Any] = {"encoder": encoder, "labeler": labeler, "train": train}
     guide = load_guidance(guidance, **files, **known, **both)
-    part = {"start": start, "stop": stop, "shape": shape, "seed": derive_seed(seed, "sample")}
-    part |= {"progress": progress, "resume": resume, "sizes": []} | set_chain(scheduler, **sampler)
+    part: dict[str, Any] = {"start": start, "stop": stop, "shape": shape, "sizes": []}
+    part |= {"seed": derive_seed(seed, "sample"), "progress": progress, "resume": resume}
+    part |= set_chain(scheduler, **sampler)
     state, label = sample_shard(model, scheduler, guidance=guide, **part, **both)
     return {
         "image": to_uint8((state + 1) / 2),

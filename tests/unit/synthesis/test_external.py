@@ -66,7 +66,8 @@ def test_a_fault_is_one_line(tmp_path, kind, changed, words):
     source = write(tmp_path, kind, **{k: v for k, v in given.items() if v is not None})
     with pytest.raises(InputError, match=words) as error:
         external_images(source, **WANTED)
-    assert str(source) in str(error.value)
+    assert str(error.value).startswith(f"{source}: ")
+    assert ("no npz file" in str(error.value)) == (words == "pickle")
     assert "\n" not in str(error.value)
 
 
