@@ -124,7 +124,7 @@ def test_an_image_of_any_generator_comes_again(files, tmp_path, capsys, name):
 
 
 def test_a_guidance_may_have_networks_of_its_own(files, tmp_path):
-    """The labeler of the labels is then another, and is the one whose word on the label is shown."""
+    """The labeler of the labels is then another, whose word on the label is shown."""
     made = Made(files, tmp_path, "by_labeler")
     mine, other = made.paths["labeler"], made.paths["encoder"]
     before = made.trace(5)
