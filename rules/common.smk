@@ -59,7 +59,7 @@ onstart:
 
 wildcard_constraints:
     dataset="|".join(PLAN.datasets),
-    classifier="labeler|encoder",
+    classifier="|".join(PLAN.classifiers()),
     denoiser="[a-z0-9_]+",
     generator="|".join(PLAN.generators),
     arm="|".join(PLAN.arms),
@@ -70,6 +70,11 @@ wildcard_constraints:
     table="|".join(PLAN.tables),
     paper_table="|".join(PLAN.paper_tables()),
     page="|".join(PAGES.names),
+
+
+def one_of(names):
+    """Wildcard constraint: one of these names, or nothing at all where there is none."""
+    return "|".join(names) or "(?!)"
 
 
 # ---------------------------------------------------------------- inputs

@@ -1,4 +1,4 @@
-# Synthetic images: sampled in shards, labelled, selected, measured, traced.
+# Synthetic images: sampled in shards, or cut from elsewhere; labelled, selected, measured, traced.
 from datetime import datetime
 
 
@@ -55,6 +55,8 @@ rule sample_images:
         PATHS.log("sample_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}"),
     benchmark:
         PATHS.benchmark("sample_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}")
+    wildcard_constraints:
+        generator=one_of(name for name in PLAN.generators if name not in PLAN.external()),
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -78,10 +80,40 @@ rule sample_images:
         "../scripts/sample_images.py"
 
 
+rule import_images:
+    input:
+        source=lambda w: PLAN.generators[w.generator]["images"],
+    output:
+        images=f"{PATHS.samples}/shard{{shard}}.npz",
+        origin=f"{PATHS.samples}/shard{{shard}}.json",
+    log:
+        PATHS.log("import_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}"),
+    benchmark:
+        PATHS.benchmark("import_images", "{dataset}/{generator}/n{real}/seed{seed}/shard{shard}")
+    wildcard_constraints:
+        generator=one_of(PLAN.external()),
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=1000, minutes=30),
+    params:
+        code=code("import_images"),
+        shape=lambda w: [image_shape(w)[k] for k in (1, 2, 0)],
+        classes=setting("classes"),
+        start=edge(setting("sampling", "shard"), 0),
+        stop=edge(setting("sampling", "shard"), 1),
+        needed=lambda w: PLAN.most_candidates(w.dataset, w.generator, int(w.real)),
+    message:
+        "Cuts shard {wildcards.shard} of {wildcards.generator} for {wildcards.dataset} from images from elsewhere"
+    script:
+        "../scripts/import_images.py"
+
+
 rule label_images:
     input:
         images=f"{PATHS.samples}/shard{{shard}}.npz",
-        labeler=PATHS.network("labeler"),
+        labeler=NEEDS.labeler,
     output:
         labelled=f"{PATHS.labelled}/shard{{shard}}.npz",
     log:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from contrastdp.data.images import write_image_blocks
-from contrastdp.errors import InputError
 from contrastdp.jobs.run import logger, run
 from contrastdp.synthesis import selection
 
@@ -30,23 +29,25 @@ def select_images(
 ) -> None:
     """Choose `synthetic` of the first `candidates` images of the labelled shards and write them.
 
-    rule: 'none' takes the first and needs no torch; the others take the top K of each class by a
-    score, for which labeler, encoder and train are read, as score_candidates says.
+    rule: 'none' takes the first and needs no torch; those of scoring.RULES take the top K of each
+    class by a score, for which labeler, encoder and train are read, as score_candidates says.
     """
-    if rule not in selection.RULES:
-        raise InputError(f"selection '{rule}': unknown; known are {', '.join(selection.RULES)}")
     pool = selection.read_candidates(shards, candidates, classes=classes)
     if rule == "none":
         score = np.zeros(candidates, np.float32)
         chosen = selection.first(candidates, synthetic)
     else:
-        from contrastdp.synthesis.scoring import score_candidates
+        from contrastdp.synthesis.scoring import RULES, score_candidates
 
         paths = {"labeler": labeler, "encoder": encoder, "train": train}
         attack = {"eps": eps, "attack_step": attack_step, "attack_steps": attack_steps}
         score = score_candidates(rule, pool, **paths, **attack, real=real, seed=seed, device=device)
         chosen, short = selection.top_per_class(
-            score, pool.label, classes=classes, count=synthetic, largest=selection.LARGEST[rule]
+            score,
+            pool.label,
+            classes=classes,
+            count=synthetic,
+            largest=RULES.about[rule]["largest"],
         )
         for c, missing in short.items():
             logger.info("class %d: %d candidates too few, filled from other classes", c, missing)

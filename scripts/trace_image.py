@@ -28,6 +28,10 @@ def trace_image(
     json: str,
     png: str,
     encoder: str | None = None,
+    guidance_encoder: str | None = None,
+    guidance_labeler: str | None = None,
+    selection_encoder: str | None = None,
+    selection_labeler: str | None = None,
     device: str = "auto",
 ) -> None:
     """Print and write (json) the lineage of one of the images of `selected`, and draw it (png).
@@ -35,8 +39,8 @@ def trace_image(
     identity: scale, dataset, arm, generator, seed, image (its place in `selected`), selection (the
     arm's rule) and own_label (whether the generator was told the class); settings: of
     shard_images, as the image was made; reads: which of encoder, labeler and train the guidance
-    reads. png: the image, and beside it the nearest of the real images that the models were trained
-    on. An image that comes out otherwise is told, and is no error.
+    reads; guidance_encoder, ...: networks of that use alone. png: the image beside the nearest of
+    the real images that the models were trained on. It is no error if the image differs.
     """
     seed, place = identity["seed"], identity["image"]
     images = read_images(selected, classes=settings["classes"])
@@ -44,10 +48,12 @@ def trace_image(
     real = read_images(train, classes=settings["classes"], image_shape=image.shape)
     used = draw_subset(real["label"], settings["real"], derive_seed(seed, "subset"))
     networks = {"encoder": encoder, "labeler": labeler, "train": train}
-    read = {name: path if name in reads else None for name, path in networks.items()}
+    own = {"guidance_encoder": guidance_encoder, "guidance_labeler": guidance_labeler}
+    read = {name: own.get(f"guidance_{name}") or networks[name] for name in reads}
+    own |= {"selection_encoder": selection_encoder, "selection_labeler": selection_labeler}
     part = {"start": record["index"], "stop": record["index"] + 1, "seed": seed, "device": device}
-    again = shard_images(denoiser=denoiser, **read, **part, **settings)
-    files = {"denoiser": denoiser} | {name: path for name, path in networks.items() if path}
+    again = shard_images(denoiser=denoiser, **dict.fromkeys(networks) | read, **part, **settings)
+    files = {"denoiser": denoiser} | {name: path for name, path in (networks | own).items() if path}
     execution = settings.get("execution") or {}
     how = {"device": str(resolve(device)), "precision": execution.get("precision", "float32")}
     found = {

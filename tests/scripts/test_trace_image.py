@@ -123,6 +123,18 @@ def test_an_image_of_any_generator_comes_again(files, tmp_path, capsys, name):
     assert found["record"]["label"] == made.images["label"][17]
 
 
+def test_a_guidance_may_have_networks_of_its_own(files, tmp_path):
+    """The labeler of the labels is then another, whose word on the label is shown."""
+    made = Made(files, tmp_path, "by_labeler")
+    mine, other = made.paths["labeler"], made.paths["encoder"]
+    before = made.trace(5)
+    found = made.trace(5, labeler=other, guidance_labeler=mine)
+    assert found["regenerated"]["identical"]
+    assert list(found["files"]["guidance_labeler"]) == [mine]
+    assert list(found["files"]["labeler"]) == [other]
+    assert found["labeler"] != before["labeler"]
+
+
 def test_a_selected_image_comes_again_wherever_it_was_among_the_candidates(hnm):
     index = hnm.images["index"].tolist()
     assert index != list(range(len(index)))

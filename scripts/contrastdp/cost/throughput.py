@@ -17,7 +17,8 @@ from contrastdp.cost.flops import arguments, basic_passes, build, flops_per_imag
 from contrastdp.cost.workload import Work, canonical
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.diffusion.training import train_denoiser
-from contrastdp.guidance.build import build_guidance
+from contrastdp.guidance.build import build_guidance, kind_of
+from contrastdp.guidance.protocol import GUIDANCES
 from contrastdp.networks.build import frozen
 from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.execution import autocast, training_pass
@@ -148,12 +149,15 @@ def _validation(s: _Subject) -> Timed:
 def _guide(s: _Subject) -> Timed:
     loss = s.options.get("loss", "classifier")
     assert isinstance(s.network, Classifier)
+    fields = GUIDANCES.takes(kind_of(loss))
     s.network.requires_grad_(False)
     settings: dict[str, Any] = {"loss": loss, "lambda": 1.0}
     settings |= {"precision": s.precision, "micro_batch": s.micro_batch}
-    if loss == "classifier":
-        settings |= {"classifier": s.network, "abar": lambda timestep: 0.5}
-    else:
+    if "classifier" in fields:
+        settings["classifier"] = s.network
+    if "abar" in fields:
+        settings["abar"] = lambda timestep: 0.5
+    if "head" in fields:
         settings |= {"tau": 1.0, "head": s.options.get("head", 0)}
     guidance = build_guidance(s.network.features, **settings)
     guidance.start(list(range(s.batch)), [3, 2, 1])

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from contrastdp.attack.versions import VERSIONS
+from contrastdp.guidance.reads import compared
 from contrastdp.plan.experiments import Plan
+from contrastdp.registry import declared
 
 
 @dataclass(frozen=True)
@@ -136,38 +138,39 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     passes = 1 if sampler.get("guidance_scale", 1.0) == 1.0 else 2
     found = [Work("denoise", model, batch, options, shard * len(timesteps) * passes)]
     if guidance:
-        # the first state has no previous one, so no contrastive guidance
-        seen = timesteps if guidance["loss"] == "classifier" else timesteps[1:]
+        # the first state has no previous one, so there are no pairs
+        seen = timesteps[1:] if "now" in compared(guidance) else timesteps
         guided = sum(guidance["window_low"] <= t <= guidance["window_high"] for t in seen)
         options = _options(guidance, "loss", "head", **executed)
-        encoder = _classifier(plan, dataset, "encoder")
-        found.append(Work("guide", encoder, batch, options, shard * guided))
-        unconditional = not settings["denoisers"][denoiser]["conditional"]
-        if guidance.get("pairs") == "class_conditional" and unconditional:
-            # classes of the predicted x_0, at every step
-            labeler = _classifier(plan, dataset, "labeler")
-            found.append(Work("forward", labeler, batch, "{}", shard * len(timesteps)))
+        networks = plan.guidance_networks(dataset, generator)
+        read = {role: _classifier(plan, dataset, name) for role, name in networks.items()}
+        if "encoder" in read:
+            found.append(Work("guide", read["encoder"], batch, options, shard * guided))
+        if "labeler" in read:  # classes of the predicted x_0, at every step
+            found.append(Work("forward", read["labeler"], batch, "{}", shard * len(timesteps)))
     return found
 
 
 def _label_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     images = plan.datasets[w["dataset"]]["sampling"]["shard"]
-    return [Work("forward", _classifier(plan, w["dataset"], "labeler"), 1000, "{}", images)]
+    labeler = _classifier(plan, w["dataset"], plan.labeler(w["dataset"]))
+    return [Work("forward", labeler, 1000, "{}", images)]
 
 
 def _select_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     rule, images = plan.arms[w["arm"]]["selection"], plan.candidates(w["arm"])
-    labeler, encoder = (_classifier(plan, w["dataset"], c) for c in ("labeler", "encoder"))
-    if rule in ("entropy", "confidence"):
-        return [Work("forward", labeler, 1000, "{}", images)]
-    if rule == "separability":
-        return [Work("forward", encoder, 1000, "{}", images)]
-    found = []
-    if rule == "robust_gradient_norm":
+    if rule == "none":
+        return []
+    declaration = declared("synthesis", "RULES")[rule]
+    names = plan.selection_networks(w["dataset"])
+    read = {role: _classifier(plan, w["dataset"], name) for role, name in names.items()}
+    if not declaration.about.get("gradients"):
+        used = (read[role] for role in read if role in declaration.takes)
+        return [Work("forward", model, 1000, "{}", images) for model in used]
+    found = [Work("gradient_norm", read["encoder"], 1000, "{}", images)]
+    if "attack" in declaration.takes:
         steps = plan.datasets[w["dataset"]]["selection"]["attack_steps"]
-        found.append(Work("attack_step", encoder, 1000, "{}", images * steps))
-    if rule.endswith("gradient_norm"):
-        found.append(Work("gradient_norm", encoder, 1000, "{}", images))
+        found.insert(0, Work("attack_step", read["encoder"], 1000, "{}", images * steps))
     return found
 
 

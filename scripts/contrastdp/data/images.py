@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def write_images(path: str | Path, *, image: np.ndarray, label: np.ndarray, **re
     one value an image (index, confidence, score).
     """
     image = np.asarray(image)
-    _check_images(path, {"image": image, "label": np.asarray(label)}, classes=None)
+    check_images(path, {"image": image, "label": np.asarray(label)}, classes=None)
     write_image_blocks(path, [image], shape=image.shape, label=label, **record)
 
 
@@ -37,7 +37,7 @@ def write_image_blocks(
     """
     shape = tuple(int(side) for side in shape)
     records = {name: np.asarray(values) for name, values in ({"label": label} | record).items()}
-    _check_images(path, {"image": _header_only(shape, np.uint8)} | records, classes=None)
+    check_images(path, {"image": header_only(shape, np.uint8)} | records, classes=None)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         with file.open("image.npy", "w", force_zip64=True) as member:
@@ -73,14 +73,14 @@ def read_images(
     """
     with _opened(path) as file:
         arrays = {name: file[name] for name in file.files}
-    _check_images(path, arrays, classes)
+    check_images(path, arrays, classes)
     if image_shape is not None and arrays["image"].shape[1:] != tuple(image_shape):
         raise InputError(
             f"{path}: images are {arrays['image'].shape[1:]}, expected {tuple(image_shape)}; "
             "check the dataset's image_size and channels"
         )
     if labelled:
-        _check_labelled(path, arrays["label"])
+        check_labelled(path, arrays["label"])
     return arrays
 
 
@@ -95,13 +95,11 @@ def read_records(
         arrays = {name: file[name] for name in file.files if name != "image"}
         if "image" in file.files:
             with file.zip.open("image.npy") as member:
-                version = np.lib.format.read_magic(member)
-                kind = "1_0" if version == (1, 0) else "2_0"
-                shape, _, dtype = getattr(np.lib.format, f"read_array_header_{kind}")(member)
-            arrays["image"] = _header_only(shape, dtype)
-    _check_images(path, arrays, classes)
+                shape, _, dtype = read_header(member)
+            arrays["image"] = header_only(shape, dtype)
+    check_images(path, arrays, classes)
     if labelled:
-        _check_labelled(path, arrays["label"])
+        check_labelled(path, arrays["label"])
     return arrays, arrays.pop("image").shape
 
 
@@ -121,17 +119,29 @@ def _opened(path: str | Path) -> Iterator[Any]:
         ) from None
 
 
-def _header_only(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type of the array that an npy stream holds; its data come next."""
+    version = np.lib.format.read_magic(stream)
+    kind = "1_0" if version == (1, 0) else "2_0"
+    return getattr(np.lib.format, f"read_array_header_{kind}")(stream)
+
+
+def header_only(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
     """An array of that shape and kind that takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-def _check_labelled(path: str | Path, label: np.ndarray) -> None:
+def check_labelled(path: str | Path, label: np.ndarray) -> None:
+    """Raise InputError where an image has the label -1."""
     if (label < 0).any():
         raise InputError(f"{path}: has images without a label (-1); label them first")
 
 
-def _check_images(path: str | Path, arrays: Mapping[str, np.ndarray], classes: int | None) -> None:
+def check_images(path: str | Path, arrays: Mapping[str, np.ndarray], classes: int | None) -> None:
+    """Raise InputError where an image file's arrays are not those that this module's head says.
+
+    classes: labels must lie in [-1, classes); no check of them where None.
+    """
     for name in ("image", "label"):
         if name not in arrays:
             raise InputError(
@@ -153,7 +163,7 @@ def _check_images(path: str | Path, arrays: Mapping[str, np.ndarray], classes: i
         if len(values) != len(image):
             raise InputError(
                 f"{path}: {name} has {len(values)} entries for {len(image)} images; "
-                "delete the file and run again"
+                "make the file again"
             )
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             place = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])

@@ -163,11 +163,12 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
             features = features_of(encoder, device)
             if real_images is not None:
                 settings["real"] = _real_features(features, real_images, settings, device)
+            if (tau := TAU.get(loss) if tau is None else tau) is not None:
+                settings["tau"] = tau
             guidance = build_guidance(
                 features,
                 loss=loss,
                 lambda_=lambda_,
-                tau=TAU.get(loss) if tau is None else tau,
                 seed=seed,
                 micro_batch=micro_batch,
                 **settings,

@@ -1,5 +1,10 @@
-"""Guidance from the settings of a generator's row."""
+"""Guidance from the settings of a generator's row.
 
+Contrastive guidance is named by its loss, an entry of contrast.LOSSES; any other by its own name,
+an entry of protocol.GUIDANCES. The modules of all entries are imported here.
+"""
+
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -7,12 +12,20 @@ from typing import Any
 from torch import Tensor
 
 from contrastdp.errors import InputError
-from contrastdp.guidance import contrast
-from contrastdp.guidance.classifier import ClassifierGuidance
-from contrastdp.guidance.contrastive import ContrastiveGuidance, Loss
-from contrastdp.guidance.protocol import EVERY_STEP
+from contrastdp.guidance import classifier, contrastive  # noqa: F401  both enter their guidance
+from contrastdp.guidance.contrast import LOSSES
+from contrastdp.guidance.protocol import EVERY_STEP, GUIDANCES, Guidance
+from contrastdp.guidance.reads import CONTRASTIVE
 
-LOSSES = ("infonce", "hnm", "classifier")
+
+def kind_of(loss: str) -> str:
+    """The guidance that a row's `loss` names; InputError where there is none."""
+    if loss in LOSSES:
+        return CONTRASTIVE
+    if loss == CONTRASTIVE or loss not in GUIDANCES:
+        known = [*LOSSES, *(name for name in GUIDANCES if name != CONTRASTIVE)]
+        raise InputError(f"guidance loss is '{loss}'; choose one of {', '.join(known)}")
+    return loss
 
 
 def build_guidance(
@@ -20,37 +33,31 @@ def build_guidance(
     *,
     loss: str,
     seed: int = 0,
-    tau: float | None = None,
-    tau_plus: float = 0.1,
-    beta: float = 1.0,
-    clamp: bool = False,
     window_low: int = EVERY_STEP[0],
     window_high: int = EVERY_STEP[1],
-    **rest: Any,
-) -> ContrastiveGuidance | ClassifierGuidance:
+    **settings: Any,
+) -> Guidance:
     """Guidance from a row's settings.
 
-    loss: 'infonce' or 'hnm', contrastive, of `features`, with tau (and, for HNM, tau_plus, beta,
-    clamp); or 'classifier', which reads `classifier` and `abar` of rest and no features. rest:
-    further arguments of ContrastiveGuidance or ClassifierGuidance; `lambda` may stand for lambda_.
-    Raises InputError for an unknown loss or setting.
+    loss: of contrast.LOSSES, contrastive, of `features`; or a guidance of another kind. settings:
+    arguments of the loss and of the guidance; `lambda` may stand for lambda_. What a guidance has
+    no field for among features, loss, seed and window is not given to it. Raises InputError for an
+    unknown loss or setting.
     """
-    if loss not in LOSSES:
-        raise InputError(f"guidance loss is '{loss}'; choose one of {', '.join(LOSSES)}")
-    if "lambda" in rest:
-        rest["lambda_"] = rest.pop("lambda")
-    rest["window"] = (window_low, window_high)
+    kind = kind_of(loss)
+    if "lambda" in settings:
+        settings["lambda_"] = settings.pop("lambda")
+    common: dict[str, Any] = {"features": features, "seed": seed}
+    common["window"] = (window_low, window_high)
     try:
-        if loss == "classifier":
-            return ClassifierGuidance(seed=seed, **rest)
-        if tau is None:
-            raise InputError(f"guidance '{loss}' needs a temperature; give tau")
-        assert features is not None
-        value: Loss = partial(contrast.info_nce, tau=tau)
-        if loss == "hnm":
-            value = partial(
-                contrast.hard_negative_mining, tau=tau, tau_plus=tau_plus, beta=beta, clamp=clamp
-            )
-        return ContrastiveGuidance(features, value, seed=seed, **rest)
+        if kind == CONTRASTIVE:
+            named = LOSSES.takes(loss)[1:]  # the first are the pairs
+            own = {name: settings.pop(name) for name in named if name in settings}
+            own = {name: value for name, value in own.items() if value is not None}
+            inspect.signature(LOSSES[loss]).bind(None, **own)  # TypeError where one is missing
+            common["loss"] = partial(LOSSES[loss], **own)
+        takes = GUIDANCES.takes(kind)
+        given = {name: value for name, value in common.items() if name in takes}
+        return GUIDANCES[kind](**given, **settings)
     except TypeError as error:
         raise InputError(f"guidance '{loss}': {error}; correct its settings") from None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from contrastdp.guidance.protocol import (
     EVERY_STEP,
+    GUIDANCES,
     Directions,
     check_finite,
     check_settings,
@@ -16,6 +17,7 @@ from contrastdp.guidance.protocol import (
 from contrastdp.networks.execution import autocast
 
 
+@GUIDANCES.enter("classifier")
 @dataclass
 class ClassifierGuidance:
     """-s sqrt(1 - abar_t) grad_{x_t} log p(y | x_t): the probability of y rises.

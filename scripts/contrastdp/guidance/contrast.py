@@ -2,6 +2,10 @@
 
 Every loss is written on a similarity matrix and two masks, so that a pair strategy is only a way of
 choosing rows, columns and masks. g(a, b) = exp(s_ab / tau) with s_ab = z_a . z_b.
+
+To add a loss, enter a function of `pairs` in LOSSES; its keyword-only arguments are its settings.
+To add a pair strategy, enter a function in PAIRS that names what it compares: features `now` of
+x_t, `before` of x_{t+1}, `real` of real images, and `label`, the classes of the batch.
 """
 
 from dataclasses import dataclass
@@ -9,6 +13,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from contrastdp.registry import Registry
+
+LOSSES = Registry("guidance loss")
+PAIRS = Registry("pairs")
 
 
 @dataclass(frozen=True)
@@ -21,24 +30,30 @@ class Pairs:
 
 
 # ---------------------------------------------------------------- pair strategies (C.1)
-def previous_state_pairs(now: Tensor, before: Tensor, label: Tensor | None = None) -> Pairs:
+@PAIRS.enter("previous", title="own previous state")
+def previous_state_pairs(now: Tensor, before: Tensor) -> Pairs:
     """The paper's vanilla pairs, as 2m anchors: an image's positive is its own previous state.
 
     now, before: (m, D) features of x_t and of x_{t+1}. Rows and columns are [now; before]; the
-    negatives of an anchor are all entries but itself and its positive. label: (m,), makes it the
-    class-conditional strategy: negatives of the anchor's own class are left out.
+    negatives of an anchor are all entries but itself and its positive.
     """
     m = len(now)
     both = torch.cat([now, before])  # (2m, D)
     itself = torch.eye(2 * m, dtype=torch.bool, device=now.device)
     positive = itself.roll(m, dims=1)
-    negative = ~(itself | positive)
-    if label is not None:
-        labels = label.repeat(2)
-        negative &= labels[:, None] != labels[None, :]
-    return Pairs(both @ both.T, positive, negative)
+    return Pairs(both @ both.T, positive, ~(itself | positive))
 
 
+@PAIRS.enter("class_conditional", title="class-conditional")
+def class_conditional_pairs(now: Tensor, before: Tensor, label: Tensor) -> Pairs:
+    """As previous_state_pairs, without the negatives of the anchor's own class, label (m,)."""
+    pairs = previous_state_pairs(now, before)
+    labels = label.repeat(2)
+    other = labels[:, None] != labels[None, :]
+    return Pairs(pairs.similarity, pairs.positive, pairs.negative & other)
+
+
+@PAIRS.enter("real_positive", title="real positives")
 def real_positive_pairs(now: Tensor, real: Tensor) -> Pairs:
     """Real data as positives: m anchors x_t; the negatives are the other images of the batch.
 
@@ -52,6 +67,7 @@ def real_positive_pairs(now: Tensor, real: Tensor) -> Pairs:
     return Pairs(now @ torch.cat([real, now]).T, positive, negative)
 
 
+@PAIRS.enter("real_negative", title="real negatives")
 def real_negative_pairs(now: Tensor, before: Tensor, real: Tensor) -> Pairs:
     """Real data as negatives: m anchors x_t; the positive is the image's own previous state.
 
@@ -65,8 +81,7 @@ def real_negative_pairs(now: Tensor, before: Tensor, real: Tensor) -> Pairs:
 
 
 # ---------------------------------------------------------------- losses
-
-
+@LOSSES.enter("infonce")
 def info_nce(pairs: Pairs, *, tau: float) -> Tensor:
     """-log( g(a, p) / (g(a, p) + sum_n g(a, n)) ), mean over the anchors' positives, then anchors.
 
@@ -77,8 +92,9 @@ def info_nce(pairs: Pairs, *, tau: float) -> Tensor:
     return _mean_over_positives(torch.logaddexp(logits, negatives) - logits, pairs.positive)
 
 
+@LOSSES.enter("hnm")
 def hard_negative_mining(
-    pairs: Pairs, *, tau: float, tau_plus: float, beta: float, clamp: bool = False
+    pairs: Pairs, *, tau: float, tau_plus: float = 0.1, beta: float = 1.0, clamp: bool = False
 ) -> Tensor:
     """Debiased, hardness-weighted InfoNCE (Chuang et al. 2020, Robinson et al. 2021; section 4).
 

@@ -11,6 +11,7 @@ from contrastdp.errors import InputError
 from contrastdp.guidance import contrast
 from contrastdp.guidance.protocol import (
     EVERY_STEP,
+    GUIDANCES,
     Directions,
     check_finite,
     check_settings,
@@ -21,8 +22,6 @@ from contrastdp.streams import derive_seed
 
 Loss = Callable[[contrast.Pairs], Tensor]
 
-PAIRS = ("previous", "real_positive", "real_negative", "class_conditional")
-
 
 class EmbeddingHead(nn.Sequential):
     """The two-layer head on the encoder's features, trained with the same loss during sampling."""
@@ -31,6 +30,7 @@ class EmbeddingHead(nn.Sequential):
         super().__init__(nn.Linear(features, embedding), nn.ReLU(), nn.Linear(embedding, embedding))
 
 
+@GUIDANCES.enter("contrastive")
 @dataclass
 class ContrastiveGuidance:
     """lambda grad_{x_t} loss over a guidance batch of m images; the loss is a mean over the batch.
@@ -44,11 +44,11 @@ class ContrastiveGuidance:
     direction: 'gradient', or 'random' for the control that keeps each image's gradient norm and
     puts a random direction, fixed per image, in the gradient's place. micro_batch: how many images
     pass the encoder at once; the loss couples all m whatever it is. pairs: which entries attract
-    and repel (C.1): 'previous', 'real_positive', 'real_negative', 'class_conditional'; real: (R, D)
-    features of real images for the two that use them; normalise: features to unit length.
-    labeler: (m, C, H, W) in [0, 1] -> logits, gives class-conditional pairs their classes where the
-    batch has no labels. at, clip: as Guidance says. precision: 'bfloat16' runs the encoder in it
-    where that is safe (autocast); the loss stays in float32.
+    and repel (C.1), an entry of contrast.PAIRS; real: (R, D) features of real images for pairs that
+    use them; normalise: features to unit length. labeler: (m, C, H, W) in [0, 1] -> logits, gives
+    pairs that use classes theirs where the batch has no labels. at, clip: as Guidance says.
+    precision: 'bfloat16' runs the encoder in it where that is safe (autocast); the loss stays in
+    float32.
     """
 
     features: Callable[[Tensor], Tensor]
@@ -72,9 +72,8 @@ class ContrastiveGuidance:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.pairs not in PAIRS:
-            raise InputError(f"pairs is '{self.pairs}'; choose one of {', '.join(PAIRS)}")
-        if self.pairs.startswith("real") and self.real is None:
+        self._compared = contrast.PAIRS.takes(self.pairs)
+        if "real" in self._compared and self.real is None:
             raise InputError(f"pairs '{self.pairs}' need features of real images; give real")
 
     def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
@@ -84,8 +83,8 @@ class ContrastiveGuidance:
         self._indices, self._timesteps = indices, timesteps
         self._guided = {t for t in timesteps[1:] if low <= t <= high}
         # PAPER: real positives need no earlier state, so nothing is read ahead of a guided step
-        needs_before = self.pairs != "real_positive"
-        self._read_next = {a for a, b in pairwise(timesteps) if needs_before and b in self._guided}
+        before = "before" in self._compared
+        self._read_next = {a for a, b in pairwise(timesteps) if before and b in self._guided}
         self._before: Tensor | None = None  # features of the previous state
         self._head: EmbeddingHead | None = None
         self._directions = Directions(self.direction, self.seed, indices)
@@ -104,7 +103,7 @@ class ContrastiveGuidance:
     # ---------------------------------------------------------------- classes
     def _start_classes(self, label: Tensor | None) -> None:
         self._label, self.observe, self._classes_seen = label, None, 0
-        if self.pairs != "class_conditional":
+        if "label" not in self._compared:
             return
         if label is not None:
             if len(label.unique()) < 2:
@@ -191,12 +190,13 @@ class ContrastiveGuidance:
             return contrast.normalise(embedded) if self.normalise else embedded
 
         # PAPER: real images enter clean, at every t; the paper does not say whether they are noised
-        if self.pairs == "real_positive":
-            return contrast.real_positive_pairs(embed(now), embed(self.real))
-        if self.pairs == "real_negative":
-            return contrast.real_negative_pairs(embed(now), embed(before), embed(self.real))
-        label = self._label if self.pairs == "class_conditional" else None
-        return contrast.previous_state_pairs(embed(now), embed(before), label)
+        known = {"now": now, "before": before, "real": self.real}
+        given: dict[str, Tensor | None] = {
+            name: embed(known[name]) for name in self._compared if name in known
+        }
+        if "label" in self._compared:
+            given["label"] = self._label
+        return contrast.PAIRS[self.pairs](**given)
 
     def _pull_back(self, piece: Tensor, on_features: Tensor) -> Tensor:
         source = piece.detach().requires_grad_()

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from contrastdp.data.tensors import draw_subset, read_tensors
 from contrastdp.errors import InputError
-from contrastdp.guidance.build import build_guidance
-from contrastdp.guidance.protocol import Guidance, encoder_view
+from contrastdp.guidance.build import build_guidance, kind_of
+from contrastdp.guidance.contrast import PAIRS
+from contrastdp.guidance.protocol import GUIDANCES, Guidance, encoder_view
+from contrastdp.guidance.reads import NAMED
 from contrastdp.networks.checkpoint import load_network
 from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.execution import autocast, faster
@@ -35,27 +37,32 @@ def load_guidance(
 ) -> Guidance | None:
     """The guidance of a generator's row, None where settings is None.
 
-    settings: of build_guidance; encoder: file of the network whose features it reads, or, for
-    'classifier', whose logits; labeler: file of the network that gives classes to class-conditional
-    pairs of an unconditional generator; train: image file, for pairs with real images; real: how
+    settings: of build_guidance, and the names of the classifiers that it reads (reads.NAMED), whose
+    files are given; encoder: file of the network whose features it reads, or its logits where it
+    has a field `classifier`; labeler: file of the network that gives classes to pairs that use them
+    where the generator is unconditional; train: image file, for pairs with real images; real: how
     many of them, those drawn under `seed`, the models were trained on; batch: guidance batch; abar:
     timestep -> abar_t; the rest as ContrastiveGuidance and `faster` say. The networks are frozen.
     Raises InputError where a file that the settings need is not given.
     """
     if settings is None:
         return None
-    stream = derive_seed(seed, "sample")
-    common = {"seed": stream, "micro_batch": micro_batch, "precision": precision, **settings}
-    network = _frozen(encoder, device, "encoder", channels_last)
-    if settings["loss"] == "classifier":
-        return build_guidance(
-            None, classifier=faster(network, compiled=compiled), abar=abar, **common
-        )
-    features = faster(network.features, compiled=compiled)
-    pairs = settings.get("pairs", "previous")
-    if pairs == "class_conditional" and labeler is not None:
+    fields = GUIDANCES.takes(kind_of(settings["loss"]))
+    common: dict[str, Any] = {"micro_batch": micro_batch, "precision": precision, "abar": abar}
+    common = {name: value for name, value in common.items() if name in fields}
+    common |= {name: value for name, value in settings.items() if name not in NAMED}
+    network: Any = None
+    features = None
+    if {"features", "classifier"} & {*fields}:
+        network = _frozen(encoder, device, "encoder", channels_last)
+    if "classifier" in fields:
+        common["classifier"] = faster(network, compiled=compiled)
+    if "features" in fields:
+        features = faster(network.features, compiled=compiled)
+    compared = PAIRS.takes(settings.get("pairs", "previous")) if "pairs" in fields else ()
+    if "label" in compared and labeler is not None:
         common["labeler"] = _frozen(labeler, device, "labeler", channels_last)
-    if pairs.startswith("real"):
+    if "real" in compared:
         view = settings.get("encoder_input", "unit")
         x, y = read_tensors(
             _given(train, "train"), classes=classes, device=device, real=real, seed=seed
@@ -64,7 +71,7 @@ def load_guidance(
             draw_subset(y.cpu().numpy(), min(batch, real), derive_seed(seed, "guidance real"))
         )
         common["real"] = real_features(network.features, x[chosen], view, precision)
-    return build_guidance(features, **common)
+    return build_guidance(features, seed=derive_seed(seed, "sample"), **common)
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 A guidance is called with a coupled batch of states and returns one gradient per image; the sampler
 knows nothing else about it. Contrastive guidance is one such; a classifier's gradient is another.
+To add one, enter a dataclass in GUIDANCES; its fields are its settings, and some are given to it
+(build.py says which).
 """
 
 from typing import Any, Protocol
@@ -10,12 +12,15 @@ from torch import Tensor
 
 from contrastdp.errors import InputError
 from contrastdp.networks.execution import check_precision
+from contrastdp.registry import Registry
 from contrastdp.streams import ImageNoise, derive_seed
 
 ENCODER_INPUTS = ("unit", "raw")
 SEEN = ("state", "clean")
 DIRECTIONS = ("gradient", "random")
 EVERY_STEP = (0, 1_000_000)
+
+GUIDANCES = Registry("guidance loss")
 
 
 class Guidance(Protocol):

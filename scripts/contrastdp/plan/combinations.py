@@ -11,17 +11,11 @@ from typing import Any
 
 from contrastdp.attack.versions import VERSIONS
 from contrastdp.errors import InputError
+from contrastdp.guidance import reads
 from contrastdp.plan.settings import choose, validate
+from contrastdp.registry import declared
 
 Settings = Mapping[str, Any]
-
-# what guidance by each loss needs, and what it may have beside; the rest is of every guidance
-CONTRASTIVE = ("tau", "head", "pairs")
-OF_LOSSES = {
-    "infonce": (*CONTRASTIVE, "normalise"),
-    "hnm": (*CONTRASTIVE, "normalise", "tau_plus", "beta", "clamp"),
-    "classifier": ("target", "noise_factor"),
-}
 
 
 # ---------------------------------------------------------------- a data set
@@ -56,6 +50,10 @@ def check_dataset(settings: Settings, definitions: Settings, where: str) -> None
         check_sampler(own, settings, f"{where}, samplers.{name}")
     for name, own in settings["guidances"].items():
         check_guidance({"loss": name, **own}, settings, f"{where}, guidances.{name}")
+    for section, names in (("selection", ("labeler", "encoder")), ("labelling", ("classifier",))):
+        for name in names:
+            place = f"{where}, {section}.{name}"
+            choose(settings[section][name], settings["classifiers"], "classifier", place)
     quality, test = settings["quality"], settings["sizes"]["test"]
     check_measured(min(quality["images"], test), quality, f"{where}, quality.images")
 
@@ -150,15 +148,17 @@ def check_scale_of_labels(sampler: Settings, denoiser: Settings, where: str) -> 
 
 def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
     """Raise InputError where a guidance's settings are of another loss, missing or out of range."""
-    loss = choose(guidance["loss"], OF_LOSSES, "loss of a guidance", where)
+    loss = choose(guidance["loss"], reads.kinds(), "loss of a guidance", where)
+    known, required = reads.takes(loss)
     for name in guidance:
-        owners = [other for other, names in OF_LOSSES.items() if name in names]
-        if owners and loss not in owners:
-            kind = "contrastive guidance" if len(owners) > 1 else f"the loss {owners[0]}"
-            raise InputError(f"{where}: {name} is of {kind} alone; clear the cell")
-    missing = [name for name in CONTRASTIVE if name in OF_LOSSES[loss] and name not in guidance]
-    if missing:
+        if name not in known:
+            raise InputError(f"{where}: {name} is no setting of the loss {loss}; clear the cell")
+    if missing := sorted(required - guidance.keys()):
         raise InputError(f"{where}: guidance has no {missing[0]}; add it to its defaults")
+    if "pairs" in guidance:
+        choose(guidance["pairs"], declared("guidance", "PAIRS"), "pairs", where)
+    for name in sorted(reads.NAMED.keys() & guidance.keys()):
+        choose(guidance[name], settings["classifiers"], "classifier", where)
     if guidance["window_low"] > guidance["window_high"]:
         raise InputError(f"{where}: window_low is above window_high; exchange them")
     if guidance.get("target", 0) >= settings["classes"]:

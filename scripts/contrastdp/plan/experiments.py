@@ -15,6 +15,7 @@ from typing import Any
 
 from contrastdp.attack.versions import VERSIONS
 from contrastdp.errors import InputError
+from contrastdp.guidance import reads
 from contrastdp.plan import combinations
 from contrastdp.plan.settings import (
     Row,
@@ -27,6 +28,7 @@ from contrastdp.plan.settings import (
 )
 from contrastdp.plan.tables import read_tables
 from contrastdp.plan.twins import with_twins
+from contrastdp.registry import declared
 
 IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
 
@@ -92,19 +94,49 @@ class Plan:
         defaults = self.datasets[dataset]["guidances"][row["guidance"]]
         return {"loss": row["guidance"], **defaults} | self.given(row, "guidance")
 
-    def guidance_files(self, dataset: str, generator: str) -> tuple[str, ...]:
-        """What the generator's guidance reads: 'encoder', 'labeler', 'train' or some of them."""
+    def guidance_networks(self, dataset: str, generator: str) -> dict[str, str]:
+        """Classifiers that the generator's guidance reads: its input ('encoder', ...) -> name."""
         guidance = self.guidance(dataset, generator)
         if guidance is None:
-            return ()
-        pairs = guidance.get("pairs", "previous")
-        if pairs.startswith("real"):
-            return ("encoder", "train")
-        by_labeler = pairs == "class_conditional" and not self.conditional(dataset, generator)
-        return ("encoder", "labeler") if by_labeler else ("encoder",)
+            return {}
+        return reads.networks(guidance, conditional=self.conditional(dataset, generator))
+
+    def guidance_files(self, dataset: str, generator: str) -> tuple[str, ...]:
+        """What the generator's guidance reads: 'encoder', 'labeler', 'train' or some of them."""
+        networks = self.guidance_networks(dataset, generator)
+        guidance = self.guidance(dataset, generator)
+        real = guidance is not None and "real" in reads.compared(guidance)
+        return (*networks, "train") if real else (*networks,)
+
+    def selection_networks(self, dataset: str) -> dict[str, str]:
+        """Classifiers that the selection rules read: 'labeler' and 'encoder' -> name."""
+        chosen = self.datasets[dataset]["selection"]
+        return {role: chosen[role] for role in ("labeler", "encoder")}
+
+    def labeler(self, dataset: str) -> str:
+        """Name of the classifier that labels synthetic images."""
+        return self.datasets[dataset]["labelling"]["classifier"]
+
+    def classifiers(self) -> list[str]:
+        """Names of the classifiers of all data sets."""
+        every = (name for settings in self.datasets.values() for name in settings["classifiers"])
+        return list(dict.fromkeys(every))
+
+    def external(self) -> list[str]:
+        """Generators whose images come from elsewhere."""
+        return [name for name, row in self.generators.items() if row["images"]]
+
+    def most_candidates(self, dataset: str, generator: str, real: int) -> int:
+        """How many images of a generator any arm chooses from."""
+        own = {"dataset": dataset, "generator": generator, "real": real}
+        return max(
+            self.candidates(arm) for arm, row in self.arms.items() if own.items() <= row.items()
+        )
 
     def conditional(self, dataset: str, generator: str) -> bool:
         """Whether a generator's images carry their own label."""
+        if self.generators[generator]["images"]:
+            return True
         denoiser = self.generators[generator]["denoiser"]
         return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
 
@@ -444,8 +476,12 @@ def _check_trace(found: Plan, where: str) -> None:
                 f"{where}: {name} is missing; write "
                 """'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
             )
-    images = {arm: row["synthetic"] for arm, row in found.arms.items() if row["synthetic"]}
-    arm = choose(asked["arm"], images, "arm with synthetic images", where)
+    images = {
+        arm: row["synthetic"]
+        for arm, row in found.arms.items()
+        if row["synthetic"] and row["generator"] not in found.external()
+    }
+    arm = choose(asked["arm"], images, "arm with synthetic images of our own", where)
     if asked["image"] >= images[arm]:
         raise InputError(
             f"{where}: image is {asked['image']}; arm '{arm}' has images 0 to {images[arm] - 1}"
@@ -486,6 +522,13 @@ def _check_generators(found: Plan, definitions: Mapping[str, Any]) -> None:
     """Each generator's resolved settings in every data set of the scale."""
     for name, row in found.generators.items():
         place = found.places["generator"][name]
+        if row["images"]:
+            for cell in row.keys() - {"generator", "title", "images"}:
+                if row[cell] is not None:
+                    raise InputError(
+                        f"{place}: {cell} is set, and images are given; clear one of the cells"
+                    )
+            continue
         for dataset, settings in found.datasets.items():
             for kind in ("denoiser", "sampler"):
                 choose(str(row[kind]), settings[f"{kind}s"], kind, place)
@@ -513,6 +556,12 @@ def _check_arms(found: Plan) -> None:
         mixed = row["synthetic"] > 0 and row["train_on"] is None
         combinations.check_training(found.training(name), mixed=mixed, where=place)
         combinations.check_step(found.attack(name), place)
+        external = row["generator"] in found.external()
+        if external and "guidance" in row["tables"]:
+            raise InputError(
+                f"{place}: table 'guidance' shows how large the guidance is, which images from "
+                "elsewhere do not say; take the arm out of it"
+            )
         if row["synthetic"]:
             sampled = len(found.sample_shards(name)) * settings["sampling"]["shard"]
             measured = min(settings["quality"]["images"], sampled)
@@ -601,3 +650,4 @@ def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
     for column in ("selection", "candidates"):
         if row[column] is None:
             raise InputError(f"{place}: {column} is empty; fill it in, such as none and 1")
+    choose(row["selection"], ("none", *declared("synthesis", "RULES")), "selection", place)

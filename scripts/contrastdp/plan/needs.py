@@ -42,18 +42,23 @@ class Needs:
     def generator(self, dataset: str, generator: str, **names: Any) -> Files:
         """Files of a generator by name; names: real and seed."""
         row = self.plan.generators[generator]
-        places = {name: self.paths.network(name) for name in ("encoder", "labeler")}
-        places["train"] = self.paths.split_of("train")
         model = self.paths.diffusion.replace("{denoiser}", row["denoiser"])
         inputs = {"denoiser": f"{model}/model"}
-        for name in self.plan.guidance_files(dataset, generator):
-            inputs[name] = places[name]
+        for role, name in self.plan.guidance_networks(dataset, generator).items():
+            inputs[role] = self.paths.network(name)
+        if "train" in self.plan.guidance_files(dataset, generator):
+            inputs["train"] = self.paths.split_of("train")
         return {name: path.format(dataset=dataset, **names) for name, path in inputs.items()}
 
     def of_arm(self, wildcards: Any, name: str) -> str:
         """A classifier trained on the arm's real images."""
         real = self.plan.arms[wildcards.arm]["real"]
         return self.paths.network(name).format(real=real, **wildcards)
+
+    def labeler(self, wildcards: Any) -> str:
+        """label_images: the classifier that labels the data set's synthetic images."""
+        name = self.plan.labeler(wildcards.dataset)
+        return self.paths.network(name).format(**wildcards)
 
     def shards(self, pattern: str, arm: str, seed: Any) -> list[str]:
         """Files of the arm's generator, one a shard, that hold its candidates."""
@@ -69,20 +74,24 @@ class Needs:
     def _judges(self, wildcards: Any) -> Files:
         if self.plan.arms[wildcards.arm]["selection"] == "none":
             return {}
-        networks = {name: self.of_arm(wildcards, name) for name in ("labeler", "encoder")}
+        named = self.plan.selection_networks(wildcards.dataset)
+        networks = {role: self.of_arm(wildcards, name) for role, name in named.items()}
         return networks | {"train": self.paths.split_of("train").format(**wildcards)}
 
     def tracing(self, wildcards: Any) -> Files:
         """trace_image: the arm's images, and whatever they were made, labelled and chosen by."""
         row = self.plan.arms[wildcards.arm]
         names = {name: row[name] for name in ("dataset", "generator", "real")}
-        return {
+        found = {
             "selected": f"{self.paths.selected}/images.npz".format(**wildcards),
             "train": self.paths.split_of("train").format(**wildcards),
-            "labeler": self.of_arm(wildcards, "labeler"),
-            **self.generator(**names, seed=wildcards.seed),
-            **self._judges(wildcards),
+            "labeler": self.of_arm(wildcards, self.plan.labeler(wildcards.dataset)),
         }
+        made_by = self.generator(**names, seed=wildcards.seed)
+        for use, files in (("guidance", made_by), ("selection", self._judges(wildcards))):
+            for role, path in files.items():
+                found[role if found.setdefault(role, path) == path else f"{use}_{role}"] = path
+        return found
 
     def measuring(self, wildcards: Any) -> Files:
         """measure_samples: the generator's first shards, real images, and networks to see both."""
@@ -205,9 +214,13 @@ class Needs:
             generator = self.plan.generators[row["generator"]]
             for seed in self.plan.seeds(arm, table):
                 names = {"dataset": row["dataset"], "real": row["real"], "seed": seed}
-                networks = ("labeler", "encoder") if generator["guidance"] else ("labeler",)
-                models = [self.paths.classifier.format(classifier=n, **names) for n in networks]
-                models += [self.paths.diffusion.format(denoiser=generator["denoiser"], **names)]
+                used = {self.plan.labeler(row["dataset"])}
+                used |= {*self.plan.guidance_networks(row["dataset"], row["generator"]).values()}
+                models = [self.paths.classifier.format(classifier=name, **names) for name in used]
+                if row["generator"] in self.plan.external():
+                    found.add(f"{self.paths.samples}/shard0.json".format(**row | names))
+                else:
+                    models += [self.paths.diffusion.format(denoiser=generator["denoiser"], **names)]
                 found |= {f"{model}/metrics.json" for model in models}
         return sorted(found)
 

@@ -12,6 +12,7 @@ import numpy as np
 from contrastdp.data.images import read_records
 from contrastdp.errors import InputError
 from contrastdp.evidence.statistics import mean_interval
+from contrastdp.registry import declared
 from contrastdp.report.tables import read_typed
 
 SETTINGS = (
@@ -30,12 +31,6 @@ TEXT = (
     *("arm", "title", "dataset", "generator"),
     *("loss", "pairs", "at", "encoder_input", "direction", "clamp"),
 )
-PAIRS = {
-    "previous": "own previous state",
-    "real_positive": "real positives",
-    "real_negative": "real negatives",
-    "class_conditional": "class-conditional",
-}
 
 
 def measure_shards(paths: Sequence[str]) -> dict[str, float]:
@@ -114,13 +109,14 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "[95% t interval over paired seeds]."
     )
     header = ("Images", "Pairs", "Head", "lambda", "Batch", "Size", "Robust", "Difference")
+    pairs = {name: entry.about["title"] for name, entry in declared("guidance", "PAIRS").items()}
     lines = [caption, "", "| " + " | ".join(header) + " |"]
     lines.append("| --- | --- " + "| ---: " * 6 + "|")
     for row in rows:
         contrastive = row["pairs"] is not None
         cells = (
             row["title"],
-            PAIRS.get(row["pairs"], ""),
+            pairs[row["pairs"]] if contrastive else "",
             ("" if not contrastive else str(row["head"] or "none")),
             "" if row["lambda"] is None else f"{row['lambda']:g}",
             "" if row["loss"] is None else str(row["batch"]),

@@ -1,4 +1,10 @@
-"""Scores by which synthetic images are chosen (paper, appendix E.3)."""
+"""Scores by which synthetic images are chosen (paper, appendix E.3).
+
+To add a selection rule, enter a function in RULES whose keyword-only arguments name what it reads
+(labeler, encoder, real, attack, stream: scorer says what they are). It returns the score of images
+x (N, C, H, W) in [0, 1] and labels y (N,): (N,). largest: whether the largest scores are kept;
+gradients: whether it takes the gradient of each image by the encoder's weights.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +23,13 @@ from contrastdp.jobs.device import device as resolve
 from contrastdp.networks.checkpoint import load_network
 from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.predict import predict
+from contrastdp.registry import Registry
 from contrastdp.streams import generator
 from contrastdp.synthesis.labelling import label_with
 from contrastdp.synthesis.selection import BLOCK, Candidates
 
+Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+RULES = Registry("selection")
 CHUNK = 2**25  # per-sample gradients held at once, in numbers
 
 
@@ -44,6 +53,7 @@ def score_candidates(
     are those that the networks were trained on; eps, attack_step (fractions of the pixel range)
     and attack_steps are of the robust gradient norm.
     """
+    RULES.find(rule)  # before anything is read
     place = resolve(device)
     networks = {"labeler": load_network(labeler, place), "encoder": load_network(encoder, place)}
     drawn = read_tensors(
@@ -67,7 +77,7 @@ def score_candidates(
     )
     # Whole pieces of gradient_norm: rounding then does not tell one block from another.
     piece = _piece(networks["encoder"])
-    block = piece * max(1, BLOCK // piece) if "gradient" in rule else BLOCK
+    block = piece * max(1, BLOCK // piece) if RULES.about[rule].get("gradients") else BLOCK
     images = pool.images(np.arange(len(pool)), block)
     scores = [
         score(to_tensor(image).to(place), label.to(place)).detach().cpu().numpy()
@@ -84,28 +94,50 @@ def scorer(
     real: tuple[torch.Tensor, torch.Tensor],
     attack: dict[str, Any],
     stream: torch.Generator,
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The score of `rule` as a function of images x (N, C, H, W) in [0, 1] and labels y (N,): (N,).
+) -> Score:
+    """The score of `rule`, an entry of RULES, as a function of images and labels.
 
-    entropy and confidence are of the labeler's prediction; the others take the encoder, the
-    separability with the centroids of the `real` images. attack: eps, step_size and steps of
-    robust_gradient_norm, which draws from `stream`. Raises InputError for an unknown rule.
+    labeler, encoder: in evaluation mode; real: images (R, C, H, W) in [0, 1] and labels (R,);
+    attack: eps, step_size and steps; stream: what random numbers are drawn from. Raises InputError
+    for an unknown rule.
     """
-    if rule == "confidence":
-        return lambda x, y: label_with(labeler, x, y)[1]
-    if rule == "entropy":
-        return lambda x, y: entropy(predict(labeler, x))
-    if rule == "separability":
-        classes = encoder.settings["classes"]
-        centroid = centroids(_features(encoder, real[0]), real[1], classes)
-        return lambda x, y: separability(_features(encoder, x), centroid)
-    if rule == "gradient_norm":
-        return lambda x, y: gradient_norm(encoder, x, y)
-    if rule == "robust_gradient_norm":
-        return lambda x, y: robust_gradient_norm(encoder, x, y, generator=stream, **attack)
-    raise InputError(f"selection '{rule}': unknown")
+    known = {"labeler": labeler, "encoder": encoder, "real": real}
+    known |= {"attack": attack, "stream": stream}
+    return RULES.find(rule)(**{name: known[name] for name in RULES.takes(rule)})
 
 
+# ---------------------------------------------------------------- the rules
+@RULES.enter("separability", largest=False)
+def _by_separability(*, encoder: Classifier, real: tuple[torch.Tensor, torch.Tensor]) -> Score:
+    centroid = centroids(_features(encoder, real[0]), real[1], encoder.settings["classes"])
+    return lambda x, y: separability(_features(encoder, x), centroid)
+
+
+@RULES.enter("gradient_norm", largest=True, gradients=True)
+def _by_gradient_norm(*, encoder: nn.Module) -> Score:
+    return lambda x, y: gradient_norm(encoder, x, y)
+
+
+@RULES.enter("robust_gradient_norm", largest=True, gradients=True)
+def _by_robust_gradient_norm(
+    *, encoder: nn.Module, attack: dict[str, Any], stream: torch.Generator
+) -> Score:
+    return lambda x, y: robust_gradient_norm(encoder, x, y, generator=stream, **attack)
+
+
+@RULES.enter("entropy", largest=False)
+def _by_entropy(*, labeler: nn.Module) -> Score:
+    return lambda x, y: entropy(predict(labeler, x))
+
+
+# None of the paper's: what the labeler thinks of an image's label, so that a label which a
+# class-conditional generator was given and the labeler does not see goes last.
+@RULES.enter("confidence", largest=True)
+def _by_confidence(*, labeler: nn.Module) -> Score:
+    return lambda x, y: label_with(labeler, x, y)[1]
+
+
+# ---------------------------------------------------------------- the scores
 @torch.no_grad()
 def _features(network: Classifier, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([network.features(x[piece]) for piece in batches(len(x), 1000)])

@@ -13,18 +13,6 @@ from contrastdp.errors import InputError
 
 BLOCK = 1000  # images in memory at once
 
-# rule -> whether the largest scores are kept; the paper minimises entropy and separability.
-# confidence is none of the paper's: what the labeler thinks of an image's label, so that a label
-# which a class-conditional generator was given and the labeler does not see goes last.
-LARGEST = {
-    "separability": False,
-    "gradient_norm": True,
-    "robust_gradient_norm": True,
-    "entropy": False,
-    "confidence": True,
-}
-RULES = ("none", *LARGEST)
-
 
 @dataclass(frozen=True)
 class Candidates:
@@ -60,6 +48,7 @@ class Candidates:
                 if shard != held:
                     image = None
                     held, image = shard, read_images(self.paths[shard])["image"]
+                assert image is not None
                 here = self.shard[places] == shard
                 assert image is not None
                 found[here] = image[self.row[places[here]]]

@@ -14,7 +14,7 @@ from contrastdp.errors import InputError
 from contrastdp.jobs.device import device as resolve
 from contrastdp.networks.checkpoint import load_network
 from contrastdp.synthesis.labelling import label_with
-from contrastdp.synthesis.selection import LARGEST
+from contrastdp.synthesis.scoring import RULES
 
 BLOCK = 1000  # training images in memory at once as wide integers
 
@@ -39,11 +39,13 @@ def rank(images: Mapping[str, np.ndarray], place: int, rule: str) -> dict[str, i
     None where the arm takes the first images. As the best of each class are chosen, with ties to
     the earlier, the rank among the chosen is that among all candidates of the class.
     """
-    if rule not in LARGEST:
+    if rule not in RULES:
         return None
     label, score = images["label"], images["score"]
     own = np.flatnonzero(label == label[place])
-    order = own[np.argsort(-score[own] if LARGEST[rule] else score[own], kind="stable")]
+    order = own[
+        np.argsort(-score[own] if RULES.about[rule]["largest"] else score[own], kind="stable")
+    ]
     return {"rank": int(np.flatnonzero(order == place)[0]) + 1, "of": len(own)}
 
 

@@ -89,7 +89,7 @@ def test_class_conditional_negatives_leave_the_own_class_out():
         p = math.exp(dot(row, rows[partner[a]]) / 0.5)
         others = [o for o, c in zip(rows, labels, strict=True) if c != labels[a]]
         total -= math.log(p / (p + sum(math.exp(dot(row, o) / 0.5) for o in others)))
-    got = contrast.info_nce(contrast.previous_state_pairs(now, before, label), tau=0.5)
+    got = contrast.info_nce(contrast.class_conditional_pairs(now, before, label), tau=0.5)
     assert float(got) == pytest.approx(total / len(rows), rel=1e-10)
 
 
@@ -119,7 +119,7 @@ def test_real_negatives_against_the_loop():
 def test_a_batch_of_one_class_has_no_class_conditional_loss(loss):
     now, before = features(3)
     z = now.clone().requires_grad_()
-    pairs = contrast.previous_state_pairs(z, before, torch.zeros(3, dtype=torch.int64))
+    pairs = contrast.class_conditional_pairs(z, before, torch.zeros(3, dtype=torch.int64))
     settings = {"tau": 0.5} if loss == "info_nce" else {"tau": 0.5, "tau_plus": 0.1, "beta": 1.0}
     value = getattr(contrast, loss)(pairs, **settings)
     assert value.item() == 0

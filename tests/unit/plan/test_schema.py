@@ -2,25 +2,23 @@
 
 import inspect
 import re
+from dataclasses import fields
 
 import pytest
 from diffusers import UNet2DModel
 from resolved_plans import resolved
 
 from contrastdp.attack import autoattack, versions
-from contrastdp.diffusion import denoisers, schedulers
+from contrastdp.diffusion import denoisers, initialisation, schedulers, terms
 from contrastdp.diffusion import training as diffusion_training
-from contrastdp.guidance import build, contrastive, protocol
-from contrastdp.guidance.classifier import ClassifierGuidance
-from contrastdp.guidance.contrastive import ContrastiveGuidance
+from contrastdp.guidance import protocol, reads
 from contrastdp.networks import averaging, execution
 from contrastdp.networks.build import ARCHITECTURES
 from contrastdp.networks.preact_resnet import ACTIVATIONS
-from contrastdp.plan import combinations, origins, settings_page
+from contrastdp.plan import origins, settings_page
 from contrastdp.plan.settings import described
 from contrastdp.plan.yaml_files import read_yaml
-from contrastdp.synthesis import selection
-from contrastdp.training import optimisation, robust
+from contrastdp.training import losses, optimisation, recipe
 from contrastdp.training.classifier import train_classifier_network
 
 
@@ -43,22 +41,20 @@ ENUMERATIONS = {
     "precision": tuple(execution.PRECISIONS),
     "sampler.spacing": schedulers.SPACINGS,
     "sampler.variance_type": schedulers.VARIANCES,
-    "guidance.loss": build.LOSSES,
-    "guidance.pairs": contrastive.PAIRS,
     "guidance.at": protocol.SEEN,
     "guidance.encoder_input": protocol.ENCODER_INPUTS,
     "guidance.direction": protocol.DIRECTIONS,
     "denoiser.training.optimiser": tuple(diffusion_training.OPTIMISERS),
     "denoiser.training.decay": diffusion_training.DECAYS,
-    "denoiser.training.weighting": diffusion_training.WEIGHTINGS,
+    "denoiser.training.weighting": terms.WEIGHTINGS,
     "sections.noise_schedule.beta_schedule": denoisers.BETA_SCHEDULES,
     "sections.training.schedule": optimisation.SCHEDULES,
     "sections.training.undecayed": optimisation.UNDECAYED,
     "sections.training.averaged_statistics": averaging.STATISTICS,
     "sections.attack.version": tuple(versions.VERSIONS),
     "sections.attack.ablations": tuple(versions.VERSIONS),
-    "trainer.loss": ("trades", "pgd"),  # robust training has no registry yet
-    "arm.selection": selection.RULES,
+    "trainer.loss": tuple(losses.LOSSES),
+    "sampler.initialisation": tuple(initialisation.INITIALISATIONS),
     "networks.preact_resnet.activation": tuple(ACTIVATIONS),
     "networks.wide_resnet.activation": tuple(ACTIVATIONS),
 }
@@ -137,28 +133,21 @@ def test_trainings_take_every_setting_of_theirs(definitions):
 
 
 def test_robust_training_takes_every_setting_of_its(definitions):
-    given = ("real", "synthetic", "validation", "classes", "eps", "step_size", *OF_THE_JOB)
-    wanted = arguments(robust.train_robust_network, without=(*given, "architecture"))
+    wanted = {field.name for group in recipe.GROUPS.values() for field in fields(group)}
+    wanted |= {name for loss in losses.LOSSES.values() for name in loss.settings()}
+    wanted |= {"loss"}
+    wanted -= {"eps", "step_size"}  # of the attack
     training = entry(definitions, "sections.training")["properties"].keys()
     trainer = entry(definitions, "trainer")["properties"].keys()
     # epochs are counted out in steps by the plan
     counted = {"network", "epochs", "epoch_images"}
-    assert (training - counted) | trainer | {"epoch_steps"} == wanted.keys()
+    assert (training - counted) | trainer | {"epoch_steps"} == wanted
 
 
-def test_each_guidance_loss_takes_its_settings_and_no_others(definitions):
-    common = {"seed", "micro_batch", "precision", "window", "lambda_"}
-    built = arguments(build.build_guidance, without=("features", "rest", "loss")).keys()
-    every = {"lambda", "at", "encoder_input", "direction", "clip", "window_low", "window_high"}
-    for loss, own in combinations.OF_LOSSES.items():
-        kind = ClassifierGuidance if loss == "classifier" else ContrastiveGuidance
-        taken = set(arguments(kind)) - common | set(built) | {"lambda"}
-        assert set(own) | every <= taken, loss
-        foreign = {name for names in combinations.OF_LOSSES.values() for name in names} - {*own}
-        silent = {"tau", "tau_plus", "beta", "clamp"}  # which build_guidance takes for any loss
-        assert not (foreign - silent) & taken, loss
-    named = {name for names in combinations.OF_LOSSES.values() for name in names}
-    assert named | every | {"loss"} == entry(definitions, "guidance")["properties"].keys()
+def test_guidances_take_the_settings_that_the_schema_describes_and_no_others(definitions):
+    taken = set().union(*(reads.takes(loss)[0] for loss in reads.kinds()))
+    # classes of pairs come from a labeler, which is no argument of a loss
+    assert taken | {"labeler"} == entry(definitions, "guidance")["properties"].keys()
 
 
 # ---------------------------------------------------------------- the page of settings

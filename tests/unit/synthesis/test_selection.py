@@ -11,6 +11,7 @@ from contrastdp.data.images import read_images, write_image_blocks, write_images
 from contrastdp.errors import InputError
 from contrastdp.networks.build import build_network
 from contrastdp.synthesis.scoring import (
+    RULES,
     centroids,
     entropy,
     gradient_norm,
@@ -18,7 +19,7 @@ from contrastdp.synthesis.scoring import (
     scorer,
     separability,
 )
-from contrastdp.synthesis.selection import LARGEST, first, read_candidates, top_per_class
+from contrastdp.synthesis.selection import first, read_candidates, top_per_class
 
 SCORE = np.array([0.9, 0.1, 0.5, 0.7, 0.3, 0.2, 0.8, 0.4])
 LABEL = np.array([0, 0, 0, 1, 1, 1, 1, 2])
@@ -276,7 +277,7 @@ def test_each_rule_scores_what_it_says(network, images):
             "separability": separability(network.features(x), centroid),
         }
     expected["gradient_norm"] = slow_norms(network, x, y)
-    for rule in LARGEST:
+    for rule in RULES:
         stream = torch.Generator().manual_seed(0)
         score = scorer(rule, stream=stream, **options)(x, y).detach()
         assert score.shape == (7,)

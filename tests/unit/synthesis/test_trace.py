@@ -7,7 +7,8 @@ import pytest
 
 from contrastdp.errors import InputError
 from contrastdp.synthesis import trace
-from contrastdp.synthesis.selection import LARGEST, top_per_class
+from contrastdp.synthesis.scoring import RULES
+from contrastdp.synthesis.selection import top_per_class
 
 RNG = np.random.default_rng(0)
 REAL = RNG.integers(0, 256, (23, 4, 4, 3), dtype=np.uint8)
@@ -55,15 +56,16 @@ def test_the_nearest_used_is_among_those_used():
 
 
 # ---------------------------------------------------------------- rank
-@pytest.mark.parametrize("rule", LARGEST)
+@pytest.mark.parametrize("rule", RULES)
 def test_rank_among_the_chosen_is_that_among_all_candidates(rule):
     """Also where a class falls short and others make up for it, and where scores tie."""
     label = np.array([0] * 12 + [1] * 3 + [2] * 9)
     score = RNG.integers(0, 5, len(label)).astype(np.float32)
-    chosen, short = top_per_class(score, label, classes=3, count=15, largest=LARGEST[rule])
+    largest = RULES.about[rule]["largest"]
+    chosen, short = top_per_class(score, label, classes=3, count=15, largest=largest)
     assert short == {1: 2}
     images = {"label": label[chosen], "score": score[chosen]}
-    sign = -1 if LARGEST[rule] else 1
+    sign = -1 if largest else 1
     for place, candidate in enumerate(chosen.tolist()):
         alike = [i for i in range(len(label)) if label[i] == label[candidate]]
         alike.sort(key=lambda i: (sign * score[i], i))
