@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp.files import replacing, write_csv
+from contrastdp.files import replacing
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import audit_table
 
@@ -15,10 +16,10 @@ def make_audit_table(
     audits: files of audit_network; titles: arm -> title, in the order of the rows.
     """
     found = audit_table.read_audits(audits)
-    rows = audit_table.audit_rows(found, titles)
-    write_csv(csv, rows, audit_table.COLUMNS)
+    table = audit_table.audit_table(found, titles)
+    write_table(csv, table)
     with replacing(markdown) as temporary:
-        text = audit_table.markdown_table(rows, audit_table.caption(rows, found))
+        text = audit_table.markdown_table(table, audit_table.caption(table, found))
         temporary.write_text(text, encoding="utf-8")
 
 

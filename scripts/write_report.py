@@ -40,7 +40,7 @@ def write_report(
         summary=[
             {"title": table["title"], "parts": report.summarise(table["summary"])}
             for table in shown
-            if table["summary"]
+            if table["summary"] is not None
         ],
         caution=report.CAUTION,
         runs=report.describe_runs(found),
@@ -48,8 +48,8 @@ def write_report(
         figures=[report.show_figure(figure) for figure in figures],
         evaluations=report.list_evaluations(found, evaluations, folder),
         records=report.list_records(records, folder),
-        times=report.show_times(times),
-        total=f"{sum(rule['seconds'] for rule in times):,.0f}",
+        times=report.show_times(times).to_numpy().tolist(),
+        total=f"{times['seconds'].sum():,.0f}",
         settings=report.lay_out_settings(settings),
         tags=report.gather_tags(sources),
         claims=report.show_claims(claims, folder) if claims else None,
