@@ -30,7 +30,7 @@ def interval(low: pd.Series, high: pd.Series, pattern: str) -> pd.Series:
 
 def spread(mean: pd.Series, std: pd.Series, pattern: str) -> pd.Series:
     """'mean ± std' of each row, the mean alone where there is no spread, empty without a mean."""
-    return shown(mean, pattern) + (" ± " + shown(std, pattern)).fillna("")
+    return shown(mean, pattern) + (" ± " + shown(std, pattern.replace("+", ""))).fillna("")
 
 
 # ---------------------------------------------------------------- tables

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tokenize
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from contrastdp.errors import InputError
+from contrastdp.evidence.claims import COLUMNS
 from contrastdp.files import read_csv
 from contrastdp.frames import read_table
 from contrastdp.report import markup, tables
@@ -295,33 +296,32 @@ def show_table(table: Mapping[str, str], folder: Path) -> dict[str, Any]:
     else:
         summary, cells = None, raw.map(_short)
         right = [name for name in cells if cells[name].map(_number).notna().all()]
-    return shown | {
-        "header": list(cells),
-        "rows": cells.to_numpy().tolist(),
-        "right": [name in right for name in cells],
-        "summary": summary,
-    }
+    return shown | _grid(cells, right) | {"summary": summary}
 
 
 def show_claims(path: str, folder: Path) -> dict[str, Any]:
     """The claims that judge_claims decided: statement, source, effect with interval, verdict."""
-    kept = ("statement", "source", "effect", "low", "high", "unit", "threshold", "verdict")
-    rows = []
-    for number, row in enumerate(read_csv(path), 2):
-        missing = [key for key in (*kept, "evidence") if key not in row]
-        if missing:
-            raise InputError(f"{path}, line {number}: lacks '{missing[0]}'; judge the claims again")
-        effect = f"{_short(row['effect'])} [{_short(row['low'])}, {_short(row['high'])}]"
-        effect = "–" if row["effect"] == "nan" else f"{effect} {row['unit']}"
-        rows.append(
-            (
-                *(row["statement"], row["source"], row["verdict"], effect),
-                *(_short(row["threshold"]), row["evidence"]),
-            )
-        )
-    header = ["Claim", "Source", "Verdict", "Effect [interval]", "Threshold", "Compared"]
-    right = [name == "Threshold" for name in header]
-    return {"header": header, "rows": rows, "right": right, "link": _relative(path, folder)}
+    judged = read_table(path, COLUMNS)
+    numbers = ("effect", "low", "high", "threshold")
+    effect, low, high, threshold = (
+        judged[name].astype("str").map(_short, na_action="ignore") for name in numbers
+    )
+    interval = effect + " [" + low + ", " + high + "] " + judged["unit"]
+    cells = {
+        "Claim": judged["statement"],
+        "Source": judged["source"],
+        "Verdict": judged["verdict"],
+        "Effect [interval]": interval.fillna(markup.NONE),
+        "Threshold": threshold,
+        "Compared": judged["evidence"],
+    }
+    return _grid(pd.DataFrame(cells), ["Threshold"]) | {"link": _relative(path, folder)}
+
+
+def _grid(cells: pd.DataFrame, right: Collection[str]) -> dict[str, Any]:
+    """What the template's grid shows: the header, rows, and whether a column is set right."""
+    rows = cells.to_numpy().tolist()
+    return {"header": list(cells), "rows": rows, "right": [name in right for name in cells]}
 
 
 def _short(text: str) -> str:

@@ -157,8 +157,7 @@ def run_cells(table: pd.DataFrame) -> Cells:
     cells = table.dropna(subset="arm").drop_duplicates("arm")
     ids = table.dropna(subset=["arm", "id"]).groupby("arm")["id"].agg(", ".join)
     lines = as_rows(cells)
-    thousands = "{:,}".format
-    shown = {
+    columns = {
         "Arm": cells["title"],
         "In the paper": cells["arm"].map(ids).fillna(OURS_ONLY),
         "Data": [cell["data"] + _mark([cell]) for cell in lines],
@@ -167,7 +166,7 @@ def run_cells(table: pd.DataFrame) -> Cells:
             + (f" ({cell['real']:,} for the generator)" if cell["train_on"] == "synthetic" else "")
             for cell in lines
         ],
-        "Synthetic": cells["synthetic_used"].map(thousands),
+        "Synthetic": shown(cells["synthetic_used"], "{:,}"),
         "Trainer": cells["trainer"],
         "eps": cells["eps"].astype("str"),
         "Test images": [
@@ -177,9 +176,9 @@ def run_cells(table: pd.DataFrame) -> Cells:
         ],
         "Seeds": cells["seeds"],
         "Network": cells["network"],
-        "Parameters": cells["parameters"].map(thousands, na_action="ignore").fillna(NOT_RECORDED),
+        "Parameters": shown(cells["parameters"], "{:,}").fillna(NOT_RECORDED),
     }
-    return pd.DataFrame(shown), ["Real", "Synthetic", "Test images", "Seeds", "Parameters"]
+    return pd.DataFrame(columns), ["Real", "Synthetic", "Test images", "Seeds", "Parameters"]
 
 
 # ---------------------------------------------------------------- captions and files
@@ -221,7 +220,7 @@ def caption(
     networks = run.loc[run["network"] != NOT_RECORDED, ["network", "parameters"]]
     networks = networks.drop_duplicates()
     if len(networks):
-        sizes = networks["parameters"].map(" ({:,} parameters)".format, na_action="ignore")
+        sizes = " (" + shown(networks["parameters"], "{:,}") + " parameters)"
         words = networks["network"] + sizes.fillna("")
         sentences.append(f"Network: {' or '.join(words)}.")
     sentences += tables.describe_attacks(evaluations.values())
