@@ -156,8 +156,10 @@ def _parameters(parameters: Row) -> str:
 
 
 def _made_of(runs: pd.DataFrame | None) -> dict[str, str]:
-    if runs is None:
+    if runs is None or runs.empty:
         return {"data": SIMULATED}
+    if missing := [key for key in ("data", "subset") if runs[key].isna().all()]:
+        raise InputError(f"runs: have no column '{missing[0]}'; make the table again")
     texts = {key: _or(runs[key].dropna().unique()) for key in ("data", "subset", "n_test")}
     return texts | {"seeds": _or(sorted(runs.groupby("arm").size().unique()))}
 
