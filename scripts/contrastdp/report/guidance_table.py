@@ -107,7 +107,7 @@ def markdown_table(table: pd.DataFrame) -> str:
         "guidance batch. Difference: robust accuracy against the reference, percentage points "
         "[95% t interval over paired seeds]."
     )
-    head = table["head"].map(lambda size: str(size or "none"), na_action="ignore")
+    head = table["head"].map(lambda size: str(size or "none"), na_action="ignore").astype("str")
     size = table["size_low"], table["size_high"], "{:.3f}"
     difference = table["difference_low"], table["difference_high"], "{:+.2f}"
     cells = {

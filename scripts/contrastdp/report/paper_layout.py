@@ -159,7 +159,7 @@ def run_cells(table: pd.DataFrame) -> Cells:
     lines = as_rows(cells)
     columns = {
         "Arm": cells["title"],
-        "In the paper": cells["arm"].map(ids).fillna(OURS_ONLY),
+        "In the paper": cells["arm"].map(ids).astype("str").fillna(OURS_ONLY),
         "Data": [cell["data"] + _mark([cell]) for cell in lines],
         "Real": [
             _real(cell)
