@@ -79,7 +79,8 @@ def compare(
                 f"arms {names[0]} and {names[1]}, seed {seed}: were attacked on different test "
                 "images; run one of them again"
             )
-        results[seed] = mcnemar_test(*([_right(image, kind) for image in part] for part in pair))
+        ours, theirs = ([_right(image, kind) for image in part] for part in pair)
+        results[seed] = mcnemar_test(ours, theirs)
     return found | {
         "images_won": sum(result.won for result in results.values()),
         "images_lost": sum(result.lost for result in results.values()),

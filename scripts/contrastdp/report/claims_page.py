@@ -29,8 +29,10 @@ COLUMNS = (
 )
 VERDICTS = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, NOT_RUN)
 NOT_GIVEN, SIMULATED = "not given", "simulated data"
-PRINTED_FROM = ("dataset", "arm", "generator", "real", "synthetic", "selection", "trainer")
-PRINTED_FROM += ("train_on", "eps", "baseline")
+PRINTED_FROM = (
+    *("dataset", "arm", "generator", "real", "synthetic", "selection", "trainer"),
+    *("train_on", "eps", "baseline"),
+)
 Row = Mapping[str, Any]
 
 

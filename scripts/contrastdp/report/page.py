@@ -238,7 +238,7 @@ def gather_tags(sources: Iterable[str]) -> list[dict[str, Any]]:
     (a guess); the comment lines that follow it directly belong to it. In Python files only
     comments count, not strings.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for source in sources:
         try:
             text = Path(source).read_text(encoding="utf-8")

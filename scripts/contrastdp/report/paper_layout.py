@@ -13,13 +13,13 @@ from contrastdp.report import markup, tables
 from contrastdp.report.markup import NONE, interval, shown, spread
 from contrastdp.report.paper_tables import (
     COMPARED,
-    MEASURES,
     NOT_GIVEN,
     NOT_RECORDED,
     NOT_RUN,
     OURS_ONLY,
     images_of,
 )
+from contrastdp.report.tables import MEASURES
 
 LAST = "ours, last checkpoint"
 Row = Mapping[str, Any]
@@ -38,7 +38,7 @@ def lay_out(table: pd.DataFrame) -> Cells:
     cells = as_rows(table)
     printed = [cell for cell in cells if cell["id"] is not None]
     own = [cell for cell in cells if cell["id"] is None]
-    sizes = sorted({cell["synthetic"] for cell in printed}, key=images_of)
+    sizes = sorted({cell["synthetic"] for cell in printed}, key=lambda size: images_of(size) or 0)
     header = ["Method", "Run"]
     for size in sizes:
         header += [f"{kind}, {'none' if size == '0' else size}" for kind in ("Clean", "Robust")]

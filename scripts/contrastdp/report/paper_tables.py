@@ -19,6 +19,7 @@ from contrastdp.evidence.statistics import (
 )
 from contrastdp.frames import as_rows, as_table, given, number, read_table, text, whole
 from contrastdp.report import markup, tables
+from contrastdp.report.tables import MEASURES, percent, rounded
 
 REPORTED_COLUMNS = (
     text("id", "table", "dataset", "arm", "synthetic")
@@ -26,7 +27,6 @@ REPORTED_COLUMNS = (
     | text("text_version", "note")
 )
 ROW_KEYS = (*tables.ARM_KEYS, "baseline", "reported")
-MEASURES = ("clean", "robust")
 NOT_RUN, OURS_ONLY, NOT_GIVEN, NOT_RECORDED = "not run", "ours only", "not given", "not recorded"
 USED = text("data", "subset") | whole("train", "test") | text("network") | whole("parameters")
 CELL_COLUMNS = (
@@ -270,7 +270,9 @@ def cell_table(
     check_plan(rows, reported, layout)
     owner = {name: row for row in rows for name in row["reported"]}
     shown = {owner[name]["arm"] for name in layout if name in owner}
-    pairs = [(reported[name], owner.get(name)) for name in layout]
+    pairs: list[tuple[Row | None, Row | None]] = [
+        (reported[name], owner.get(name)) for name in layout
+    ]
     pairs += [(None, row) for row in rows if row["arm"] not in shown]
     cells = (_cell(evaluations, paper, row, comparable, nearest or {}) for paper, row in pairs)
     return as_table(cells, CELL_COLUMNS)
@@ -283,7 +285,7 @@ def _cell(
     comparable: bool,
     nearest: memorisation.Nearest,
 ) -> dict[str, Any]:
-    cell: dict[str, Any] = dict.fromkeys(CELL_COLUMNS)
+    cell: dict[str, Any] = {}
     if paper is not None:
         cell |= {key: paper[key] for key in ("id", "synthetic", "text_version", "dataset")}
         cell["method"] = paper["arm"]
@@ -301,12 +303,12 @@ def _cell(
     cell |= {"eps": contents[0]["attack"].get("eps"), "seeds": len(contents), "n_test": n_test}
     reasons = [] if paper is None else _reductions(cell, paper, comparable)
     beside = tables.last_means(evaluations, row) | memorisation.nearest_cells(nearest, row)
-    cell |= {key: _rounded(value) for key, value in beside.items()}
+    cell |= {key: rounded(value) for key, value in beside.items()}
     for kind in MEASURES:
-        values = [100 * content[f"{kind}_accuracy"] for content in contents]
-        ours, low, high = accuracy_interval(values, n_test)
-        numbers = {"mean": ours.mean, "std": ours.std, "low": low, "high": high}
-        cell |= {f"{kind}_{key}": _rounded(value) for key, value in numbers.items()}
+        values = percent(evaluations, row, kind).values()
+        ours, low, high = accuracy_interval(list(values), n_test)
+        numbers = tables.parts(ours) | {"low": low, "high": high}
+        cell |= {f"{kind}_{key}": rounded(value) for key, value in numbers.items()}
         cell[f"{kind}_verdict"] = (
             OURS_ONLY if paper is None else _absolute(cell, kind, reasons, len(contents))
         )
@@ -368,16 +370,18 @@ def comparison_table(
         if row["baseline"] is None:
             continue
         base = by_name[row["baseline"]]
-        cells = [name for name in layout if name in row["reported"]] or [None]
+        printed = [name for name in layout if name in row["reported"]]
         tested = {
             kind: comparisons.compare(row, base, kind, evaluations, outcomes or {})
             for kind in MEASURES
         }
-        for name in cells:
+        for name in printed or [None]:
             twin = _twin(name, base, reported)
             for kind in MEASURES:
                 paper, spread = _paper_difference(reported, name, twin, kind)
-                ours = paired_difference(*(_percent(evaluations, r, kind) for r in (row, base)))
+                ours = paired_difference(
+                    percent(evaluations, row, kind), percent(evaluations, base, kind)
+                )
                 found.append(
                     {
                         "id": name,
@@ -387,11 +391,11 @@ def comparison_table(
                         "title": row["title"],
                         "baseline_title": base["title"],
                         "measure": kind,
-                        "paper_difference": _rounded(paper),
-                        "paper_std": _rounded(spread),
-                        "difference": _rounded(ours.mean if ours else None),
-                        "low": _rounded(ours.low if ours else None),
-                        "high": _rounded(ours.high if ours else None),
+                        "paper_difference": rounded(paper),
+                        "paper_std": rounded(spread),
+                        "difference": rounded(ours.mean if ours else None),
+                        "low": rounded(ours.low if ours else None),
+                        "high": rounded(ours.high if ours else None),
                         "pairs": ours.count if ours else 0,
                         "subset": used(evaluations, row)["subset"],
                         "settings": "the paper's" if comparable else "reduced",
@@ -429,23 +433,13 @@ def _paper_difference(
     return values[0] - values[1], None if None in spreads else math.hypot(*spreads)
 
 
-def _percent(evaluations: tables.Evaluations, row: Row, kind: str) -> dict[int, float]:
-    return {seed: 100 * evaluations[row["arm"], seed][f"{kind}_accuracy"] for seed in row["seeds"]}
-
-
 def _relative(paper: float | None, ours: Estimate | None) -> str:
+    low, high = (None, None) if ours is None else (ours.low, ours.high)
     # Differences that are alike in every seed are luck, not certainty.
-    open_ = ours is None or ours.low is None or ours.high - ours.low < 1e-9
+    if low is None or high is None or high - low < 1e-9:
+        return INCONCLUSIVE if paper is not None else f"{OURS_ONLY}: {INCONCLUSIVE}"
     if paper is not None:
-        rounded = round(paper, 6)
-        if open_ or rounded == 0:
-            return INCONCLUSIVE
-        return decide(ours.low, ours.high, 0.0, above=rounded > 0)
-    if open_ or ours.low <= 0 <= ours.high:
-        return f"{OURS_ONLY}: {INCONCLUSIVE}"
-    return f"{OURS_ONLY}: {'higher' if ours.low > 0 else 'lower'}"
-
-
-def _rounded(value: float | None) -> float | None:
-    # Four decimals: far below 1 / n_test, and free of the last bits of a float.
-    return None if value is None else round(value, 4)
+        sign = round(paper, 6)
+        return decide(low, high, 0.0, above=sign > 0) if sign else INCONCLUSIVE
+    found = INCONCLUSIVE if low <= 0 <= high else "higher" if low > 0 else "lower"
+    return f"{OURS_ONLY}: {found}"

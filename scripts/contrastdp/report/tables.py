@@ -12,6 +12,7 @@ from contrastdp.errors import InputError
 from contrastdp.evidence import comparisons, memorisation
 from contrastdp.evidence.outcomes import as_version, difference
 from contrastdp.evidence.statistics import (
+    Estimate,
     mean_interval,
     paired_difference,
     standard_errors,
@@ -28,6 +29,7 @@ EVALUATION_KEYS = (
     *("arm", "seed", *SHARED),
     *("n_test", "clean_accuracy", "robust_accuracy", "attack"),
 )
+MEASURES = ("clean", "robust")
 LAST = number("last_clean_mean", "last_robust_mean")
 COLUMNS = (
     text("arm")
@@ -58,13 +60,13 @@ Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
 # ---------------------------------------------------------------- reading
 def read_evaluations(
     paths: Iterable[str], version: str | None = None
-) -> dict[tuple[str, int], dict[str, Any]]:
+) -> dict[tuple[str, int], Mapping[str, Any]]:
     """Read evaluation files, by (arm, seed); version: of the attack, as outcomes.as_version says.
 
     Raises InputError in one line for a file that lacks a key, an accuracy outside [0, 1], an
     empty test split, or a second file for the same arm and seed.
     """
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    found: dict[tuple[str, int], Mapping[str, Any]] = {}
     origin: dict[tuple[str, int], str] = {}
     for path in paths:
         content = read_json(path)
@@ -213,72 +215,64 @@ def robustness_table(
     against, by_name = _references(arms, reference), {arm["arm"]: arm for arm in arms}
     rows = []
     for arm in arms:
-        percent = {
-            kind: {seed: 100 * evaluations[arm["arm"], seed][kind] for seed in arm["seeds"]}
-            for kind in ("clean_accuracy", "robust_accuracy")
-        }
-        clean = mean_interval(list(percent["clean_accuracy"].values()))
-        robust = mean_interval(list(percent["robust_accuracy"].values()))
+        values = {kind: percent(evaluations, arm, kind) for kind in MEASURES}
+        estimates = {kind: mean_interval(list(values[kind].values())) for kind in MEASURES}
         n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
-        wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
+        low, high = wilson_interval(min(estimates["robust"].mean / 100, 1.0), n_test)
+        over_seeds, over_images = standard_errors(
+            [v / 100 for v in values["robust"].values()], n_test
+        )
+        row = {key: arm[key] for key in ("arm", *SHARED, "title")} | {
+            "seeds": len(arm["seeds"]),
+            "n_test": n_test,
+            **{f"{k}_{part}": v for k, e in estimates.items() for part, v in parts(e).items()},
+            "robust_wilson_low": 100 * low,
+            "robust_wilson_high": 100 * high,
+            "robust_error_seeds": None if over_seeds is None else 100 * over_seeds,
+            "robust_error_images": 100 * over_images,
+            **last_means(evaluations, arm),
+            **memorisation.nearest_cells(nearest or {}, arm),
+        }
         own = arm.get("baseline")
         if own and own not in by_name:
             raise InputError(
                 f"arm {arm['arm']}: its baseline {own} is no arm of this table; add it"
             )
-        other = by_name[own] if own else against.get(group(arm))
-        errors = standard_errors([v / 100 for v in percent["robust_accuracy"].values()], n_test)
-        gain, tested = None, dict.fromkeys(comparisons.COLUMNS)
+        other, tested = by_name[own] if own else against.get(group(arm)), {}
         if other is not None and other["arm"] != arm["arm"]:
-            gain = paired_difference(
-                percent["robust_accuracy"],
-                {
-                    seed: 100 * evaluations[other["arm"], seed]["robust_accuracy"]
-                    for seed in other["seeds"]
-                },
-            )
+            gain = paired_difference(values["robust"], percent(evaluations, other, "robust"))
+            if gain is not None:
+                row |= {"difference": gain.mean, "pairs": gain.count, "reference": other["arm"]}
+                row |= {"difference_low": gain.low, "difference_high": gain.high}
             tested = comparisons.compare(arm, other, "robust", evaluations, outcomes or {})
-        row = {key: arm[key] for key in ("arm", *SHARED, "title")} | {
-            "seeds": len(arm["seeds"]),
-            "clean_mean": clean.mean,
-            "clean_std": clean.std,
-            "robust_mean": robust.mean,
-            "robust_std": robust.std,
-            "n_test": n_test,
-            "clean_low": clean.low,
-            "clean_high": clean.high,
-            "robust_low": robust.low,
-            "robust_high": robust.high,
-            "robust_wilson_low": 100 * wilson[0],
-            "robust_wilson_high": 100 * wilson[1],
-            "difference": gain.mean if gain else None,
-            "difference_low": gain.low if gain else None,
-            "difference_high": gain.high if gain else None,
-            "pairs": gain.count if gain else None,
-            "reference": other["arm"] if gain else None,
-            "robust_error_seeds": None if errors[0] is None else 100 * errors[0],
-            "robust_error_images": 100 * errors[1],
-            **last_means(evaluations, arm),
-            **memorisation.nearest_cells(nearest or {}, arm),
-        }
-        # Four decimals: far below 1 / n_test, and free of the last bits of a float.
-        rounded = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
-        rows.append(rounded | tested)
+        rows.append({key: rounded(value) for key, value in row.items()} | tested)
     return comparisons.adjusted(as_table(rows, COLUMNS), COMPARED)
 
 
-def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, float | None]:
+def percent(evaluations: Evaluations, arm: Mapping[str, Any], kind: str) -> dict[int, float]:
+    """An arm's accuracy by seed in percent; kind: clean or robust."""
+    return {seed: 100 * evaluations[arm["arm"], seed][f"{kind}_accuracy"] for seed in arm["seeds"]}
+
+
+def parts(estimate: Estimate) -> dict[str, float | None]:
+    """Mean, std, low and high of an estimate, by these names."""
+    return {key: getattr(estimate, key) for key in ("mean", "std", "low", "high")}
+
+
+def rounded(value: Any) -> Any:
+    """A number to four decimals: far below 1 / n_test, and free of the last bits of a float."""
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, float]:
     """Accuracies of the last checkpoint, keys LAST: mean over seeds in percent.
 
-    None unless it was attacked in every seed of the arm.
+    Nothing unless it was attacked in every seed of the arm.
     """
     contents = [evaluations[arm["arm"], seed].get("last") for seed in arm["seeds"]]
-    if None in contents:
-        return dict.fromkeys(LAST)
-    kinds = ("clean_accuracy", "robust_accuracy")
     return {
-        column: mean_interval([100 * content[kind] for content in contents]).mean
-        for column, kind in zip(LAST, kinds, strict=True)
+        f"last_{kind}_mean": mean_interval([100 * c[f"{kind}_accuracy"] for c in contents]).mean
+        for kind in (MEASURES if all(contents) else ())
     }
 
 
@@ -339,7 +333,7 @@ def attack_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list
     titles: of the arms by name; other arms are left out. Evaluations that were recorded without
     these warnings say nothing.
     """
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str | None, str, str], list[str]] = {}
     for (arm, seed), content in sorted(evaluations.items()):
         title = titles.get(arm)
         networks = {title: content, f"{title} (last checkpoint)": content.get("last", {})}
