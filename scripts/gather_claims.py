@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from contrastdp.evidence import claims, image_claims
-from contrastdp.files import read_csv, replacing
+from contrastdp.files import read_csv, write_text
 from contrastdp.frames import read_table, write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import claims_page
@@ -56,9 +56,7 @@ def gather_claims(
         scale=scale,
     )
     write_table(csv, found)
-    with replacing(md) as temporary:
-        text = claims_page.markdown(found, Path(md).parent, tests)
-        temporary.write_text(text, encoding="utf-8")
+    write_text(md, claims_page.markdown(found, Path(md).parent, tests))
 
 
 if "snakemake" in globals():

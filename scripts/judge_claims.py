@@ -8,7 +8,7 @@ import yaml
 from contrastdp.errors import InputError
 from contrastdp.evidence import image_claims
 from contrastdp.evidence.claims import judge
-from contrastdp.files import read_csv, read_json, replacing
+from contrastdp.files import read_csv, read_json, write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report.claims_page import judged_markdown
@@ -43,8 +43,7 @@ def judge_claims(
         raise InputError(f"{claims}: holds no list 'claims' ({reason}); restore it") from None
     judged = judge(listed, content, scopes=scopes, tests=image_claims.TESTS | theory_claims.TESTS)
     write_table(csv, judged)
-    with replacing(md) as temporary:
-        temporary.write_text(judged_markdown(judged), encoding="utf-8")
+    write_text(md, judged_markdown(judged))
 
 
 if "snakemake" in globals():

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp.files import replacing
+from contrastdp.files import write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import audit_table
@@ -18,9 +18,7 @@ def make_audit_table(
     found = audit_table.read_audits(audits)
     table = audit_table.audit_table(found, titles)
     write_table(csv, table)
-    with replacing(markdown) as temporary:
-        text = audit_table.markdown_table(table, audit_table.caption(table, found))
-        temporary.write_text(text, encoding="utf-8")
+    write_text(markdown, audit_table.markdown_table(table, audit_table.caption(table, found)))
 
 
 if "snakemake" in globals():

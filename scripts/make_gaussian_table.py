@@ -1,10 +1,9 @@
 """Set the simulated Gaussian tables beside the printed ones: table, verdicts and misfits."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from contrastdp.files import read_csv, replacing
+from contrastdp.files import read_csv, write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.theory import gaussian_table
@@ -49,10 +48,9 @@ def make_gaussian_table(
     write_table(verdicts_csv, verdicts)
     write_table(misfits, odd)
     markdown, latex = gaussian_table.documents(table)
-    verdict_text = gaussian_table.verdict_document(verdicts, odd)
-    for path, text in ((md, markdown), (tex, latex), (verdicts_md, verdict_text)):
-        with replacing(path) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+    write_text(md, markdown)
+    write_text(tex, latex)
+    write_text(verdicts_md, gaussian_table.verdict_document(verdicts, odd))
 
 
 if "snakemake" in globals():

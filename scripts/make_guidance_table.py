@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp.files import replacing
+from contrastdp.files import write_text
 from contrastdp.frames import read_table, write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import guidance_table
@@ -30,8 +30,7 @@ def make_guidance_table(
         found.setdefault((arm, seed), []).append(path)
     table = guidance_table.size_table(arms, found, read_table(robustness, COLUMNS))
     write_table(csv, table)
-    with replacing(markdown) as temporary:
-        temporary.write_text(guidance_table.markdown_table(table), encoding="utf-8")
+    write_text(markdown, guidance_table.markdown_table(table))
 
 
 if "snakemake" in globals():

@@ -6,7 +6,7 @@ from typing import Any
 
 from contrastdp.evidence import comparisons as compared
 from contrastdp.evidence import memorisation
-from contrastdp.files import replacing
+from contrastdp.files import write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import paper_layout, paper_tables, tables
@@ -53,12 +53,8 @@ def make_paper_table(
     write_table(csv, paper_layout.lay_out(laid)[0])
     given = (found, laid, pairs)
     shown = {"comparable": comparable, "notes": tables.mixtures(found, arms)}
-    for path, text in (
-        (markdown, paper_layout.markdown(*given, **shown)),
-        (latex, paper_layout.latex(*given, **shown, label=Path(latex).stem)),
-    ):
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(markdown, paper_layout.markdown(*given, **shown))
+    write_text(latex, paper_layout.latex(*given, **shown, label=Path(latex).stem))
 
 
 if "snakemake" in globals():

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp.files import replacing
+from contrastdp.files import write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import quality_table
@@ -19,8 +19,7 @@ def make_quality_table(
     table = quality_table.quality_table(found, titles)
     text = quality_table.caption(table, next(iter(found.values())))
     write_table(csv, table)
-    with replacing(markdown) as temporary:
-        temporary.write_text(quality_table.markdown_table(table, text), encoding="utf-8")
+    write_text(markdown, quality_table.markdown_table(table, text))
 
 
 if "snakemake" in globals():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastdp.evidence import comparisons, memorisation
-from contrastdp.files import replacing
+from contrastdp.files import write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import paper_tables, tables
@@ -46,12 +46,8 @@ def make_table(
     caption = tables.caption(found, table, tables.mixtures(found, arms))
     write_table(csv, table)
     write_table(runs, paper_tables.run_table(found, arms, mixed_attacks=mixed_attacks))
-    for path, text in (
-        (markdown, tables.markdown_table(table, caption)),
-        (latex, tables.latex_table(table, caption, label=Path(latex).stem)),
-    ):
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(markdown, tables.markdown_table(table, caption))
+    write_text(latex, tables.latex_table(table, caption, label=Path(latex).stem))
 
 
 if "snakemake" in globals():

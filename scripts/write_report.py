@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp.files import replacing
+from contrastdp.files import write_text
 from contrastdp.jobs.run import run
 from contrastdp.report import page as report
 from contrastdp.report.tables import read_evaluations
@@ -35,7 +35,7 @@ def write_report(
     found = read_evaluations(evaluations)
     shown = [report.show_table(table, folder) for table in tables]
     times = report.sum_benchmarks(report.find_benchmarks(benchmarks))
-    html = report.render(
+    page = report.render(
         title=title,
         summary=[
             {"title": table["title"], "parts": report.summarise(table["summary"])}
@@ -54,8 +54,7 @@ def write_report(
         tags=report.gather_tags(sources),
         claims=report.show_claims(claims, folder) if claims else None,
     )
-    with replacing(output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(output, page)
 
 
 if "snakemake" in globals():
