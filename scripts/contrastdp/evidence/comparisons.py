@@ -19,10 +19,10 @@ COLUMNS = (
 HEADER = "p (Holm)"
 Row = Mapping[str, Any]
 Key = tuple[str, int]  # arm and seed
-Outcomes = Mapping[Key, Sequence[Row]]
+Outcomes = Mapping[Key, pd.DataFrame]
 
 
-def read_outcomes(paths: Sequence[str], evaluations: Mapping[Key, Row]) -> dict[Key, list[Row]]:
+def read_outcomes(paths: Sequence[str], evaluations: Mapping[Key, Row]) -> dict[Key, pd.DataFrame]:
     """Read outcomes.csv files by (arm, seed), in the order of `evaluations`, whose files they join.
 
     Raises InputError in one line for another number of files than evaluations, and for one whose
@@ -34,7 +34,7 @@ def read_outcomes(paths: Sequence[str], evaluations: Mapping[Key, Row]) -> dict[
             f"{len(paths)} outcome files for {len(evaluations)} evaluations; give one for each, in "
             "the same order"
         )
-    found: dict[Key, list[Row]] = {}
+    found: dict[Key, pd.DataFrame] = {}
     for path, (name, content) in zip(paths, evaluations.items(), strict=True):
         images = images_as_version(read_images(path), content["attack"]["version"])
         clean, robust, _ = count_outcomes(images, ())
@@ -73,13 +73,13 @@ def compare(
     results = {}
     for seed in seeds:
         pair = [outcomes[name, seed] for name in names]
-        shown = [[(image["index"], image["label"]) for image in images] for images in pair]
+        shown = [images[["index", "label"]].to_numpy().tolist() for images in pair]
         if shown[0] != shown[1]:
             raise InputError(
                 f"arms {names[0]} and {names[1]}, seed {seed}: were attacked on different test "
                 "images; run one of them again"
             )
-        ours, theirs = ([_right(image, kind) for image in part] for part in pair)
+        ours, theirs = (list(_right(images, kind)) for images in pair)
         results[seed] = mcnemar_test(ours, theirs)
     return found | {
         "images_won": sum(result.won for result in results.values()),
@@ -92,8 +92,9 @@ def compare(
     }
 
 
-def _right(image: Row, kind: str) -> bool:
-    return image["broken_by"] == ROBUST if kind == "robust" else image["broken_by"] != MISCLASSIFIED
+def _right(images: pd.DataFrame, kind: str) -> pd.Series:
+    by = images["broken_by"]
+    return by == ROBUST if kind == "robust" else by != MISCLASSIFIED
 
 
 def adjusted(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from scipy.stats import binomtest
 from contrastdp.errors import InputError
 from contrastdp.evidence import comparisons
 from contrastdp.evidence.comparisons import adjusted, compare, p_text, read_outcomes, sentence
-from contrastdp.evidence.outcomes import IMAGE_FIELDS, read_images
-from contrastdp.files import write_csv
+from contrastdp.evidence.outcomes import read_images
+from contrastdp.frames import as_rows, write_table
 
 # One letter an image: robust, broken by an attack, misclassified unattacked.
 BROKEN_BY = {"r": "", "b": "square", "m": "clean"}
@@ -22,15 +22,14 @@ SHOWN = {
 
 
 def images(letters):
-    return [
+    return pd.DataFrame(
         {
-            "index": i,
+            "index": range(len(letters)),
             "label": 3,
-            "clean_prediction": 4 if by == "m" else 3,
-            "broken_by": BROKEN_BY[by],
+            "clean_prediction": [4 if by == "m" else 3 for by in letters],
+            "broken_by": [BROKEN_BY[by] for by in letters],
         }
-        for i, by in enumerate(letters)
-    ]
+    )
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_without_outcomes_or_shared_seeds_the_cells_are_empty(study):
 
 @pytest.mark.parametrize("key", ["index", "label"])
 def test_other_images_are_not_compared(study, key):
-    study[1]["base", 1][2][key] = 5
+    study[1]["base", 1].loc[2, key] = 5
     with pytest.raises(InputError, match="ours and base, seed 1: were attacked on different test"):
         compare(OURS, BASE, "robust", *study)
 
@@ -89,15 +88,18 @@ def test_outcomes_are_read_back_and_belong_to_their_evaluation(study, tmp_path):
     paths = []
     for number, rows in enumerate(outcomes.values()):
         paths.append(str(tmp_path / f"{number}.csv"))
-        write_csv(paths[-1], rows, IMAGE_FIELDS)
-    assert read_outcomes(paths, evaluations) == outcomes
+        write_table(paths[-1], rows)
+    found = read_outcomes(paths, evaluations)
+    assert list(found) == list(outcomes)
+    for name, rows in outcomes.items():
+        assert as_rows(found[name]) == as_rows(rows)
     with pytest.raises(InputError, match=r"as evaluated for arm ours, seed 0; give its own"):
         read_outcomes([paths[1], paths[0], *paths[2:]], evaluations)
     # as many right in all, but other images: clean accuracy alone tells
     for number, letters in ((0, "rrrrrrmm"), (1, "rrbbbbrb"), (0, "rrrrrrbmm")):
         odd = [*paths]
         odd[number] = str(tmp_path / "odd.csv")
-        write_csv(odd[number], images(letters), IMAGE_FIELDS)
+        write_table(odd[number], images(letters))
         with pytest.raises(InputError, match=rf"odd.csv: {len(letters)} images with "):
             read_outcomes(odd, evaluations)
     with pytest.raises(InputError, match="4 outcome files for 5 evaluations"):
@@ -158,9 +160,9 @@ def test_an_attack_beyond_the_evaluations_version_is_left_out(study, tmp_path):
     evaluations, outcomes = study
     name = "base", 7
     path = str(tmp_path / "worst.csv")
-    write_csv(path, [image | {"broken_by": "mt"} for image in outcomes[name]], IMAGE_FIELDS)
+    write_table(path, outcomes[name].assign(broken_by="mt"))
     (found,) = read_outcomes([path], {name: evaluations[name]}).values()
-    assert {image["broken_by"] for image in found} == {""}
+    assert set(found["broken_by"]) == {""}
 
 
 def test_few_seeds_are_said_to_prove_nothing():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from contrastdp.errors import InputError
@@ -413,14 +414,15 @@ def test_an_accuracy_is_a_fraction_ends_included(tmp_path, accuracy, fine):
 def test_images_won_are_the_arms_own_and_holm_counts_all_comparisons():
     found, arms = make_study()
     images = {
-        name: [
+        name: pd.DataFrame(
             {
-                "index": i,
+                "index": range(100),
                 "label": 0,
-                "broken_by": "" if i < round(100 * e["robust_accuracy"]) else "b",
+                "broken_by": [
+                    "" if i < round(100 * e["robust_accuracy"]) else "b" for i in range(100)
+                ],
             }
-            for i in range(100)
-        ]
+        )
         for name, e in found.items()
     }
     rows = {r["arm"]: r for r in make_rows(found, arms, "ddim", outcomes=images)}
