@@ -211,7 +211,9 @@ def join_warnings(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[
         re.sub(r"\d+(\.\d+)?%?", "some", text).removesuffix(" See flags_doc.md for details.")
         for text in said
     )
-    joined = [{"name": "autoattack", "says": text, "images": None, "of": None} for text in texts]
+    joined: list[dict[str, Any]] = [
+        {"name": "autoattack", "says": text, "images": None, "of": None} for text in texts
+    ]
     broken = Counter(by for _, shard in shards for by in shard["images"]["broken_by"])["square"]
     images = sum(len(shard["images"]["index"]) for _, shard in shards)
     if broken > SQUARE_MAY * images:

@@ -167,7 +167,7 @@ def _newcombe(both: int, won: int, lost: int, none: int, level: float) -> tuple[
     right = (both + won) / images, (both + lost) / images
     (low1, high1), (low2, high2) = (wilson_interval(share, images, level) for share in right)
     spread = math.sqrt((both + won) * (lost + none) * (both + lost) * (won + none))
-    product = both * none - won * lost
+    product = float(both * none - won * lost)
     # Newcombe's correction for continuity of a positive correlation.
     product = max(product - images / 2, 0) if product > 0 else product
     phi = product / spread if spread else 0.0

@@ -24,7 +24,7 @@ COLOURS = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 SINGLE, DOUBLE = 3.3, 6.9  # widths of one and two columns, inches
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -373,7 +373,9 @@ def _size_line(
     axes.plot([n + shift for n in joined], [np.mean(values[n]) for n in joined], color=color, lw=1)
     for n, seeds in values.items():
         middle = mean_interval(seeds)
-        bars = [[middle.mean - middle.low], [middle.high - middle.mean]] if len(seeds) > 2 else None
+        low, high, bars = middle.low, middle.high, None
+        if len(seeds) > 2 and low is not None and high is not None:
+            bars = [[middle.mean - low], [high - middle.mean]]
         axes.errorbar(
             n + shift,
             middle.mean,
@@ -407,7 +409,7 @@ def _real_size_legend(
     if any(name == alone and total in line for name, line in lines):
         handles.append(Line2D([], [], color="0.35", lw=1, ls="--", label=f"{total:,} real images"))
     if any(name != alone and total in line for name, line in lines):
-        hollow = {"color": "0.2", "marker": "o", "mfc": "white", "ms": 4, "lw": 0}
+        hollow: dict[str, Any] = {"color": "0.2", "marker": "o", "mfc": "white", "ms": 4, "lw": 0}
         handles.append(Line2D([], [], label=f"{total:,} synthetic images alone", **hollow))
     seeds = f"{' or '.join(map(str, sorted(counts)))} seed{'s' if max(counts) > 1 else ''}"
     what = f"small points: {seeds}" if max(counts) > 1 else seeds

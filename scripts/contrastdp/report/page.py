@@ -190,7 +190,7 @@ def lay_out_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     A list of mappings becomes a table with a line each; other nesting becomes dotted keys.
     """
     general = {k: v for k, v in settings.items() if not isinstance(v, Mapping) and not _records(v)}
-    sections = [("general", general)] if general else []
+    sections: list[tuple[str, Any]] = [("general", general)] if general else []
     sections += [(key, value) for key, value in settings.items() if key not in general]
     laid = []
     for title, value in sections:

@@ -370,7 +370,7 @@ def comparison_table(
         if row["baseline"] is None:
             continue
         base = by_name[row["baseline"]]
-        printed = [name for name in layout if name in row["reported"]]
+        printed: list[str | None] = [name for name in layout if name in row["reported"]]
         tested = {
             kind: comparisons.compare(row, base, kind, evaluations, outcomes or {})
             for kind in MEASURES

@@ -269,7 +269,7 @@ def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, fl
 
     Nothing unless it was attacked in every seed of the arm.
     """
-    contents = [evaluations[arm["arm"], seed].get("last") for seed in arm["seeds"]]
+    contents = [evaluations[arm["arm"], seed].get("last", {}) for seed in arm["seeds"]]
     return {
         f"last_{kind}_mean": mean_interval([100 * c[f"{kind}_accuracy"] for c in contents]).mean
         for kind in (MEASURES if all(contents) else ())
