@@ -61,7 +61,13 @@ def gains_everywhere(
     1 - (1 - level) / k, so that many contests do not make a loss by chance; else inconclusive, and
     not run where there is no such contest.
     """
-    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where, "against": against}
+    chosen: dict[str, Any] = {
+        "real": real,
+        "eps": eps,
+        "train_on": train_on,
+        "where": where,
+        "against": against,
+    }
     contests = _contests(evidence, generators, rivals, **chosen)
     found = _everywhere(contests, measures, threshold, level)
     return found or _not_run(generators, rivals, threshold)
@@ -113,7 +119,7 @@ def gains_in_most(
     Its low counts only contests whose t intervals at `level` are all above 0, its high all but
     those where one interval is below 0. Reproduced where even the low is above `threshold`.
     """
-    chosen = {"real": real, "eps": eps, "train_on": train_on, "where": where}
+    chosen: dict[str, Any] = {"real": real, "eps": eps, "train_on": train_on, "where": where}
     contests = _contests(evidence, generators, rivals, **chosen)
     mixed = _mixed(contests, measures)
     gains = [[_gain(a, b, kind, level)[0] for kind in measures] for a, b in contests]
@@ -248,8 +254,8 @@ def _rival(one: Run, other: Run, rivals: Sequence[str | None], real: int | None)
 def _gain(
     one: Sequence[Run], other: Sequence[Run], kind: str, level: float
 ) -> tuple[Estimate, int]:
-    values = ({run["seed"]: float(run[kind]) for run in runs} for runs in (one, other))
-    gain = paired_difference(*values, level)
+    ours, theirs = ({run["seed"]: float(run[kind]) for run in runs} for runs in (one, other))
+    gain = paired_difference(ours, theirs, level)
     if gain is None:
         raise InputError(
             f"image claim: arms {_name(one)} and {_name(other)} share no seed; run one more"
@@ -259,7 +265,7 @@ def _gain(
 
 def _bounds(gain: Estimate, inside: float) -> tuple[float, float]:
     """The interval; where one pair, or pairs that are all alike, give none, it holds `inside`."""
-    if gain.low is None or gain.high - gain.low < 1e-9:
+    if gain.low is None or gain.high is None or gain.high - gain.low < 1e-9:
         return min(gain.mean, inside), max(gain.mean, inside)
     return gain.low, gain.high
 
