@@ -5,7 +5,8 @@ from typing import Any
 
 from contrastdp.errors import InputError
 from contrastdp.evidence import outcomes as attacked
-from contrastdp.files import read_json, write_csv, write_json
+from contrastdp.files import read_json, write_json
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 
 IDENTITY = (
@@ -43,8 +44,8 @@ def gather_attacks(
         attacked.check_alike(last_parts, parts)
     trained, data = read_json(training), read_json(origin)
     network = trained["provenance"]["settings"]["network"] | {"parameters": trained["parameters"]}
-    write_csv(outcomes, images, attacked.IMAGE_FIELDS)
-    write_csv(outcomes_last, attacked.join_images(last_parts), attacked.IMAGE_FIELDS)
+    write_table(outcomes, images)
+    write_table(outcomes_last, attacked.join_images(last_parts))
     write_json(
         evaluation,
         {name: identity[name] for name in IDENTITY}

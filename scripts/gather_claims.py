@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp.evidence import image_claims
-from contrastdp.files import read_csv, replacing, write_csv
+import pandas as pd
+
+from contrastdp.evidence import claims, image_claims
+from contrastdp.files import read_csv, write_text
+from contrastdp.frames import read_table, write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import claims_page
-from contrastdp.report.paper_tables import read_reported
+from contrastdp.report.paper_tables import RUN_COLUMNS, read_reported
 from contrastdp.theory import claims as theory_claims
 
 
@@ -37,7 +40,7 @@ def gather_claims(
     claims_page.gather does.
     """
     tests = image_claims.TESTS | theory_claims.TESTS
-    rows = [row for path in judged for row in read_csv(path)]
+    verdicts = pd.concat([read_table(path, claims.COLUMNS) for path in judged])
     at_paper = [row for row in read_csv(arms, delimiter="\t") if row["scale"] == "paper"]
     known, tables = read_reported(reported), read_csv(gaussian)
     variants = {claim["parameters"].get("variant") for claim in listed} - {None}
@@ -45,17 +48,15 @@ def gather_claims(
     evidence |= {"reported": tables, "cells": claims_page.printed_cells(tables, sorted(variants))}
     found = claims_page.gather(
         listed,
-        rows,
+        verdicts,
         claims_page.judge_printed(listed, evidence, tests),
-        runs={name: read_csv(path) for name, path in zip(names, runs, strict=True)},
+        runs={name: read_table(path, RUN_COLUMNS) for name, path in zip(names, runs, strict=True)},
         links=links,
         optional=optional,
         scale=scale,
     )
-    write_csv(csv, found, claims_page.COLUMNS)
-    with replacing(md) as temporary:
-        text = claims_page.markdown(found, Path(md).parent, tests)
-        temporary.write_text(text, encoding="utf-8")
+    write_table(csv, found)
+    write_text(md, claims_page.markdown(found, Path(md).parent, tests))
 
 
 if "snakemake" in globals():

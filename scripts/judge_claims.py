@@ -7,9 +7,11 @@ import yaml
 
 from contrastdp.errors import InputError
 from contrastdp.evidence import image_claims
-from contrastdp.evidence.claims import COLUMNS, judge, markdown
-from contrastdp.files import read_csv, read_json, replacing, write_csv
+from contrastdp.evidence.claims import judge
+from contrastdp.files import read_csv, read_json, write_text
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
+from contrastdp.report.claims_page import judged_markdown
 from contrastdp.theory import claims as theory_claims
 
 
@@ -39,10 +41,9 @@ def judge_claims(
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{claims}: holds no list 'claims' ({reason}); restore it") from None
-    rows = judge(listed, content, scopes=scopes, tests=image_claims.TESTS | theory_claims.TESTS)
-    write_csv(csv, rows, COLUMNS)
-    with replacing(md) as temporary:
-        temporary.write_text(markdown(rows), encoding="utf-8")
+    judged = judge(listed, content, scopes=scopes, tests=image_claims.TESTS | theory_claims.TESTS)
+    write_table(csv, judged)
+    write_text(md, judged_markdown(judged))
 
 
 if "snakemake" in globals():

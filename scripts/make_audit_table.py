@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp.files import replacing, write_csv
+from contrastdp.files import write_text
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import audit_table
 
@@ -15,11 +16,9 @@ def make_audit_table(
     audits: files of audit_network; titles: arm -> title, in the order of the rows.
     """
     found = audit_table.read_audits(audits)
-    rows = audit_table.audit_rows(found, titles)
-    write_csv(csv, rows, audit_table.COLUMNS)
-    with replacing(markdown) as temporary:
-        text = audit_table.markdown_table(rows, audit_table.caption(rows, found))
-        temporary.write_text(text, encoding="utf-8")
+    table = audit_table.audit_table(found, titles)
+    write_table(csv, table)
+    write_text(markdown, audit_table.markdown_table(table, audit_table.caption(table, found)))
 
 
 if "snakemake" in globals():

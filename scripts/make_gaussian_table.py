@@ -1,10 +1,10 @@
 """Set the simulated Gaussian tables beside the printed ones: table, verdicts and misfits."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from contrastdp.files import read_csv, replacing, write_csv
+from contrastdp.files import read_csv, write_text
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.theory import gaussian_table
 
@@ -33,9 +33,9 @@ def make_gaussian_table(
     as a misfit; fitted: the variant whose misfits are listed.
     """
     comparison = gaussian_table.Comparison(read_csv(cells), read_csv(reported))
-    rows = gaussian_table.table_rows(comparison, trials)
-    verdicts = gaussian_table.verdict_rows(comparison, trials=trials, level=level)
-    odd = gaussian_table.misfit_rows(
+    table = gaussian_table.gaussian_table(comparison, trials)
+    verdicts = gaussian_table.verdict_table(comparison, trials=trials, level=level)
+    odd = gaussian_table.misfit_table(
         comparison,
         geometry,
         read_csv(version1),
@@ -44,14 +44,13 @@ def make_gaussian_table(
         level=level,
         test_points=test_points,
     )
-    write_csv(csv, rows, gaussian_table.COLUMNS)
-    write_csv(verdicts_csv, verdicts, gaussian_table.VERDICT_COLUMNS)
-    write_csv(misfits, odd, gaussian_table.MISFIT_COLUMNS)
-    markdown, latex = gaussian_table.documents(rows)
-    verdict_text = gaussian_table.verdict_document(verdicts, odd)
-    for path, text in ((md, markdown), (tex, latex), (verdicts_md, verdict_text)):
-        with replacing(path) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+    write_table(csv, table)
+    write_table(verdicts_csv, verdicts)
+    write_table(misfits, odd)
+    markdown, latex = gaussian_table.documents(table)
+    write_text(md, markdown)
+    write_text(tex, latex)
+    write_text(verdicts_md, gaussian_table.verdict_document(verdicts, odd))
 
 
 if "snakemake" in globals():

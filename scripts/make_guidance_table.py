@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp.files import replacing, write_csv
+from contrastdp.files import write_text
+from contrastdp.frames import read_table, write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import guidance_table
-from contrastdp.report.tables import read_table
+from contrastdp.report.tables import COLUMNS
 
 
 def make_guidance_table(
@@ -27,10 +28,9 @@ def make_guidance_table(
     found: dict[tuple[str, int], list[str]] = {}
     for path, (arm, seed) in zip(shards, owners, strict=True):
         found.setdefault((arm, seed), []).append(path)
-    rows = guidance_table.size_rows(arms, found, read_table(robustness))
-    write_csv(csv, rows, guidance_table.COLUMNS)
-    with replacing(markdown) as temporary:
-        temporary.write_text(guidance_table.markdown_table(rows), encoding="utf-8")
+    table = guidance_table.size_table(arms, found, read_table(robustness, COLUMNS))
+    write_table(csv, table)
+    write_text(markdown, guidance_table.markdown_table(table))
 
 
 if "snakemake" in globals():

@@ -6,7 +6,8 @@ from typing import Any
 
 from contrastdp.evidence import comparisons as compared
 from contrastdp.evidence import memorisation
-from contrastdp.files import replacing, write_csv
+from contrastdp.files import write_text
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import paper_layout, paper_tables, tables
 
@@ -44,22 +45,16 @@ def make_paper_table(
     images = compared.read_outcomes(outcomes, found) if outcomes else {}
     how = {"comparable": comparable, "mixed_attacks": mixed_attacks}
     near = memorisation.read_nearest(measures)
-    rows = paper_tables.cell_rows(found, arms, known, layout, nearest=near, **how)
-    pairs = paper_tables.comparison_rows(found, arms, known, layout, outcomes=images, **how)
-    write_csv(cells, rows, paper_tables.CELL_COLUMNS)
-    write_csv(comparisons, pairs, paper_tables.COMPARISON_COLUMNS)
-    each = paper_tables.run_rows(found, arms, known, mixed_attacks=mixed_attacks)
-    write_csv(runs, each, paper_tables.RUN_COLUMNS)
-    header, lines, _ = paper_layout.lay_out(rows)
-    write_csv(csv, [dict(zip(header, line, strict=True)) for line in lines], header)
-    given = (found, rows, pairs)
+    laid = paper_tables.cell_table(found, arms, known, layout, nearest=near, **how)
+    pairs = paper_tables.comparison_table(found, arms, known, layout, outcomes=images, **how)
+    write_table(cells, laid)
+    write_table(comparisons, pairs)
+    write_table(runs, paper_tables.run_table(found, arms, known, mixed_attacks=mixed_attacks))
+    write_table(csv, paper_layout.lay_out(laid)[0])
+    given = (found, laid, pairs)
     shown = {"comparable": comparable, "notes": tables.mixtures(found, arms)}
-    for path, text in (
-        (markdown, paper_layout.markdown(*given, **shown)),
-        (latex, paper_layout.latex(*given, **shown, label=Path(latex).stem)),
-    ):
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(markdown, paper_layout.markdown(*given, **shown))
+    write_text(latex, paper_layout.latex(*given, **shown, label=Path(latex).stem))
 
 
 if "snakemake" in globals():

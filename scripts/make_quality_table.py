@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp.files import replacing, write_csv
+from contrastdp.files import write_text
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import quality_table
 
@@ -15,11 +16,10 @@ def make_quality_table(
     measures: files of measure_samples; titles: generator -> title, in the order of the rows.
     """
     found = quality_table.read_measures(measures)
-    rows = quality_table.quality_rows(found, titles)
-    text = quality_table.caption(rows, next(iter(found.values())))
-    write_csv(csv, rows, quality_table.COLUMNS)
-    with replacing(markdown) as temporary:
-        temporary.write_text(quality_table.markdown_table(rows, text), encoding="utf-8")
+    table = quality_table.quality_table(found, titles)
+    text = quality_table.caption(table, next(iter(found.values())))
+    write_table(csv, table)
+    write_text(markdown, quality_table.markdown_table(table, text))
 
 
 if "snakemake" in globals():

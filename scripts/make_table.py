@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from contrastdp.evidence import comparisons, memorisation
-from contrastdp.files import replacing, write_csv
+from contrastdp.files import write_text
+from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report import paper_tables, tables
 
@@ -39,19 +40,14 @@ def make_table(
     found = tables.read_evaluations(evaluations)
     images = comparisons.read_outcomes(outcomes, found) if outcomes else {}
     near = memorisation.read_nearest(measures)
-    rows = tables.robustness_rows(
+    table = tables.robustness_table(
         found, arms, reference, outcomes=images, nearest=near, mixed_attacks=mixed_attacks
     )
-    caption = tables.caption(found, rows, tables.mixtures(found, arms))
-    write_csv(csv, rows, tables.COLUMNS)
-    each = paper_tables.run_rows(found, arms, mixed_attacks=mixed_attacks)
-    write_csv(runs, each, paper_tables.RUN_COLUMNS)
-    for path, text in (
-        (markdown, tables.markdown_table(rows, caption)),
-        (latex, tables.latex_table(rows, caption, label=Path(latex).stem)),
-    ):
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    caption = tables.caption(found, table, tables.mixtures(found, arms))
+    write_table(csv, table)
+    write_table(runs, paper_tables.run_table(found, arms, mixed_attacks=mixed_attacks))
+    write_text(markdown, tables.markdown_table(table, caption))
+    write_text(latex, tables.latex_table(table, caption, label=Path(latex).stem))
 
 
 if "snakemake" in globals():

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from contrastdp.errors import InputError
+from contrastdp.frames import read_table
 from contrastdp.jobs.run import run
 from contrastdp.report import figures
 from contrastdp.report.guidance_figure import guidance_figure
-from contrastdp.report.guidance_table import read_sizes
+from contrastdp.report.guidance_table import COLUMNS
 
 
 def plot_guidance(
@@ -17,8 +18,8 @@ def plot_guidance(
     swept: arms that differ by lambda alone, a list a loss, joined by lines. Raises InputError where
     no row is guided.
     """
-    rows = [row for row in read_sizes(table) if row["dataset"] == dataset]
-    if not any(row["loss"] for row in rows):
+    rows = read_table(table, COLUMNS).query("dataset == @dataset")
+    if rows["loss"].isna().all():
         raise InputError(f"{table}: no guided row of {dataset}; put an arm into the table")
     figures.save(guidance_figure(rows, swept), png=png, pdf=pdf)
 

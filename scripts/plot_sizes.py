@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from contrastdp.errors import InputError
+from contrastdp.frames import read_table
 from contrastdp.jobs.run import run
 from contrastdp.report import figures
-from contrastdp.report.tables import read_table
+from contrastdp.report.tables import COLUMNS
 
 
 def plot_sizes(
@@ -28,29 +31,24 @@ def plot_sizes(
     0 synthetic images is the dashed line.
     Raises InputError where a generator has no row, or two rows of one size.
     """
-    rows = {row["arm"]: row for path in tables for row in read_table(path)}
-    alike = [
-        row
-        for row in rows.values()
-        if (row["dataset"], row["real"], row["trainer"]) == (dataset, real, trainer)
-    ]
-    baselines = [row for row in alike if row["synthetic"] == 0]
-    if len(baselines) > 1:
-        names = " and ".join(row["arm"] for row in baselines)
+    rows = pd.concat([read_table(path, COLUMNS) for path in tables])
+    rows = rows.drop_duplicates("arm", keep="last")
+    alike = rows.query("dataset == @dataset and real == @real and trainer == @trainer")
+    baseline = alike.query("synthetic == 0")
+    if len(baseline) > 1:
+        names = " and ".join(baseline["arm"])
         raise InputError(f"arms {names} both have no synthetic data; leave one out of the tables")
     curves = {}
     for name, title in generators.items():
-        found = {}
-        for row in alike:
-            if (row["generator"], row["selection"]) == (name, selection) and row["synthetic"] > 0:
-                if row["synthetic"] in found:
-                    names = f"{found[row['synthetic']]['arm']} and {row['arm']}"
-                    raise InputError(f"arms {names} have one generator and size; choose one")
-                found[row["synthetic"]] = row
-        if not found:
+        curve = alike.query("generator == @name and selection == @selection and synthetic > 0")
+        if curve.empty:
             raise InputError(f"generator {name}: no row of {', '.join(tables)} matches it")
-        curves[title] = list(found.values())
-    baseline = baselines[0] if baselines else None
+        twice = curve[curve.duplicated("synthetic")]
+        if len(twice):
+            same = curve["synthetic"] == twice["synthetic"].iloc[0]
+            names = " and ".join(curve.loc[same, "arm"])
+            raise InputError(f"arms {names} have one generator and size; choose one")
+        curves[title] = curve.sort_values("synthetic")
     figures.save(figures.size_curves(curves, baseline=baseline, bars=bars), png=png, pdf=pdf)
 
 

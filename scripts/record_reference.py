@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from contrastdp.files import read_json, replacing, write_csv, write_json
+from contrastdp.files import read_json, write_json, write_text
+from contrastdp.frames import write_table
 from contrastdp.jobs.machine import describe_machine
 from contrastdp.jobs.run import run
 from contrastdp.report import page as report
@@ -29,12 +30,10 @@ def record_reference(
     Path(folder).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(table, f"{folder}/robustness.csv")
     write_json(f"{folder}/evaluations.json", [read_json(path) for path in evaluations])
-    write_csv(f"{folder}/times.csv", times, list(times[0]))
+    write_table(f"{folder}/times.csv", times)
     write_json(f"{folder}/machine.json", describe_machine())
     text = Path(readme).read_text(encoding="utf-8")
-    shown = reference.between_marks(text, reference.render_record(folder), readme)
-    with replacing(readme) as temporary:
-        temporary.write_text(shown, encoding="utf-8")
+    write_text(readme, reference.between_marks(text, reference.render_record(folder), readme))
 
 
 if "snakemake" in globals():

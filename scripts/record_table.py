@@ -4,7 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from contrastdp.files import read_json, replacing_folder, write_csv, write_json
+import pandas as pd
+
+from contrastdp.files import read_json, replacing_folder, write_json
+from contrastdp.frames import write_table
 from contrastdp.jobs.machine import describe_machine
 from contrastdp.jobs.run import run
 from contrastdp.report import page as report
@@ -27,8 +30,8 @@ def record_table(
         for path in tables:
             shutil.copyfile(path, temporary / Path(path).name)
         write_json(temporary / "shared.json", shared)
-        write_csv(temporary / "runs.csv", runs, list(runs[0]))
-        write_csv(temporary / "times.csv", times, list(times[0]))
+        write_table(temporary / "runs.csv", pd.DataFrame(runs, dtype=object))
+        write_table(temporary / "times.csv", times)
         write_json(temporary / "machine.json", describe_machine())
 
 

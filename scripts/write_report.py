@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastdp.files import replacing
+from contrastdp.files import write_text
 from contrastdp.jobs.run import run
 from contrastdp.report import page as report
 from contrastdp.report.tables import read_evaluations
@@ -35,12 +35,12 @@ def write_report(
     found = read_evaluations(evaluations)
     shown = [report.show_table(table, folder) for table in tables]
     times = report.sum_benchmarks(report.find_benchmarks(benchmarks))
-    html = report.render(
+    page = report.render(
         title=title,
         summary=[
             {"title": table["title"], "parts": report.summarise(table["summary"])}
             for table in shown
-            if table["summary"]
+            if table["summary"] is not None
         ],
         caution=report.CAUTION,
         runs=report.describe_runs(found),
@@ -48,14 +48,13 @@ def write_report(
         figures=[report.show_figure(figure) for figure in figures],
         evaluations=report.list_evaluations(found, evaluations, folder),
         records=report.list_records(records, folder),
-        times=report.show_times(times),
-        total=f"{sum(rule['seconds'] for rule in times):,.0f}",
+        times=report.show_times(times).to_numpy().tolist(),
+        total=f"{times['seconds'].sum():,.0f}",
         settings=report.lay_out_settings(settings),
         tags=report.gather_tags(sources),
         claims=report.show_claims(claims, folder) if claims else None,
     )
-    with replacing(output) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(output, page)
 
 
 if "snakemake" in globals():

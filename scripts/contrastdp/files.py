@@ -61,8 +61,13 @@ def write_json(path: str | Path, content: Any) -> None:
         text = json.dumps(content, indent=2, allow_nan=False, default=_plain)
     except ValueError as error:
         raise InputError(f"{path}: refuses a non-finite number ({error})") from None
+    write_text(path, text + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text in UTF-8."""
     with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -100,7 +100,7 @@ def test_what_was_run_stands_beside_what_was_not(study):
     assert "[robustness.md](tables/robustness.md)" in text
     assert text.count("**not run**") == len(shown) - 3
     assert {row["scale"] for row in rows.values()} == {"demo"}
-    assert tuple(guided) == claims_page.COLUMNS
+    assert list(guided) == list(claims_page.COLUMNS)
 
 
 def test_claims_judged_by_an_older_list_are_refused(study, tmp_path):

@@ -7,9 +7,9 @@ import pytest
 
 from contrastdp.data.images import write_images
 from contrastdp.errors import InputError
-from contrastdp.files import write_csv
+from contrastdp.frames import as_rows, as_table, read_table, write_table
 from contrastdp.report import figures
-from contrastdp.report.guidance_table import COLUMNS, markdown_table, measure_shards, read_sizes
+from contrastdp.report.guidance_table import COLUMNS, markdown_table, measure_shards
 from contrastdp.report.tables import COLUMNS as ROBUSTNESS
 from make_guidance_table import make_guidance_table
 from plot_guidance import plot_guidance
@@ -44,18 +44,13 @@ def made(tmp_path):
                 )
                 shards.append(str(path))
                 owners.append([arm, seed])
-    robust = dict.fromkeys(ROBUSTNESS, "")
-    write_csv(
-        tmp_path / "guidance.csv",
-        [
-            robust
-            | {"arm": arm, "seeds": 2, "clean_mean": 90, "robust_mean": 70 + k}
-            | {"robust_low": 69 + k, "robust_high": 71 + k}
-            | ({"difference": k, "difference_low": k - 1, "difference_high": k + 1} if k else {})
-            for k, arm in enumerate(SIZES)
-        ],
-        ROBUSTNESS,
-    )
+    robust = [
+        {"arm": arm, "seeds": 2, "clean_mean": 90, "robust_mean": 70 + k}
+        | {"robust_low": 69 + k, "robust_high": 71 + k}
+        | ({"difference": k, "difference_low": k - 1, "difference_high": k + 1} if k else {})
+        for k, arm in enumerate(SIZES)
+    ]
+    write_table(tmp_path / "guidance.csv", as_table(robust, ROBUSTNESS))
     make_guidance_table(
         shards=shards,
         owners=owners,
@@ -68,7 +63,7 @@ def made(tmp_path):
 
 
 def test_sizes_are_means_over_images_then_seeds(made):
-    rows = {row["arm"]: row for row in read_sizes(made / "size.csv")}
+    rows = {row["arm"]: row for row in as_rows(read_table(made / "size.csv", COLUMNS))}
     assert list(rows) == list(SIZES)
     for k, (arm, size) in enumerate(SIZES.items()):
         assert rows[arm]["size_mean"] == pytest.approx(1.05 * size, rel=1e-5)
@@ -77,7 +72,7 @@ def test_sizes_are_means_over_images_then_seeds(made):
         assert rows[arm]["robust_mean"] == 70 + k
         assert (rows[arm]["confidence"], rows[arm]["rarest_class"]) == (0.5, 0.25)
     assert rows["plain"]["loss"] is None
-    assert rows["hnm"]["lambda"] == 20.0
+    assert float(rows["hnm"]["lambda"]) == 20.0
 
 
 def test_the_table_for_people(made):
@@ -110,8 +105,8 @@ def test_an_arm_that_the_robustness_table_lacks_is_named(made, tmp_path):
 
 
 def test_one_seed_has_no_interval(made):
-    row = dict.fromkeys(COLUMNS) | {"title": "A", "size_mean": 0.5, "robust_mean": 1.0}
-    assert "| A |  |  |  |  | 0.500 | 1.00 |  |" in markdown_table([row])
+    table = as_table([{"title": "A", "size_mean": 0.5, "robust_mean": 1.0}], COLUMNS)
+    assert "| A |  |  |  |  | 0.500 | 1.00 |  |" in markdown_table(table)
 
 
 def test_the_figure_shows_every_guided_arm_and_joins_the_swept(made, monkeypatch):

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from contrastdp.data.images import write_images
 from contrastdp.errors import InputError
-from contrastdp.files import write_csv
+from contrastdp.frames import as_table, write_table
 from contrastdp.report import figures
 from contrastdp.report.tables import COLUMNS
 from plot_samples import plot_samples
@@ -128,7 +128,7 @@ def write_tables(folder, *groups):
     paths = []
     for number, rows in enumerate(groups):
         paths.append(str(folder / f"table{number}.csv"))
-        write_csv(paths[-1], rows, COLUMNS)
+        write_table(paths[-1], as_table(rows, COLUMNS))
     return paths
 
 

@@ -9,7 +9,7 @@ from contrastdp.errors import InputError
 from contrastdp.files import read_json
 from contrastdp.networks.build import build_network
 from contrastdp.networks.checkpoint import load_network, save_network
-from contrastdp.report.tables import caption, read_evaluations, robustness_rows
+from contrastdp.report.tables import caption, read_evaluations, robustness_table
 from validate_network import validate_network
 
 ATTACK = {"norm": "Linf", "eps": "1/10", "step": "1/40", "seed": 3, "batch": 7}
@@ -75,9 +75,9 @@ def test_a_table_names_images_and_attack(inputs, tmp_path):
         run(inputs, tmp_path, seed=seed, images=20)
     paths = [str(tmp_path / f"evaluation{seed}.json") for seed in (7, 8)]
     found = read_evaluations(paths)
-    rows = robustness_rows(found, [ROW | {"seeds": [7, 8], "title": "Plain"}])
-    assert rows[0]["n_test"] == 20
-    said = caption(found, rows)
+    table = robustness_table(found, [ROW | {"seeds": [7, 8], "title": "Plain"}])
+    assert list(table["n_test"]) == [20]
+    said = caption(found, table)
     assert "20 held-out training images; PGD on the margin (pgd 5), Linf ball of eps = 1/10" in said
 
 

@@ -62,6 +62,14 @@ def test_json_refuses_numbers_that_are_not_finite(tmp_path):
     assert files.read_json(path) == {"n": 3, "x": 0.5, "v": [0, 1]}
 
 
+def test_text_is_written_in_utf8_over_what_was_there(tmp_path):
+    path = tmp_path / "folder" / "t.md"
+    for said in ("older and longer", "± 1"):
+        files.write_text(path, said)
+    assert path.read_bytes() == "± 1".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_damaged_json_is_named(tmp_path):
     path = tmp_path / "m.json"
     path.write_text('{"a": ')

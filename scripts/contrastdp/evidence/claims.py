@@ -11,13 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.errors import InputError
+from contrastdp.frames import as_table, given, number, text
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 NOT_RUN = "not run"
 COLUMNS = (
-    *("id", "scope", "statement", "source", "test"),
-    *("effect", "low", "high", "unit", "threshold", "verdict", "evidence"),
+    text("id", "scope", "statement", "source", "test")
+    | number("effect", "low", "high")
+    | text("unit")
+    | given("threshold")
+    | text("verdict", "evidence")
 )
 KEYS = {"id", "scope", "statement", "source", "test", "evidence", "parameters"}
 
@@ -73,8 +79,8 @@ def judge(
     *,
     scopes: Sequence[str],
     tests: Mapping[str, Callable[..., Verdict]] = TESTS,
-) -> list[dict[str, Any]]:
-    """Decide every claim whose scope is in `scopes`; rows in COLUMNS, in the order of the claims.
+) -> pd.DataFrame:
+    """Decide every claim whose scope is in `scopes`; in COLUMNS, in the order of the claims.
 
     claims: as in config/claims.yaml. InputError for a claim with missing or unknown keys, a
     repeated id, an unknown test, parameters the test does not take, or evidence not at hand, and
@@ -101,7 +107,7 @@ def judge(
             | {name: _short(getattr(found, name)) for name in ("effect", "low", "high")}
             | {name: getattr(found, name) for name in ("unit", "threshold", "verdict", "evidence")}
         )
-    return rows
+    return as_table(rows, COLUMNS)
 
 
 def _check(
@@ -130,30 +136,3 @@ def _check(
 
 def _short(value: float) -> float:
     return float(f"{value:.4g}")
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The judged claims as Markdown: a count of the verdicts, then one row a claim."""
-    counts = [
-        f"{sum(row['verdict'] == verdict for row in rows)} {verdict}"
-        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)
-        if verdict != NOT_RUN or any(row["verdict"] == NOT_RUN for row in rows)
-    ]
-    lines = [
-        f"Of {len(rows)} claims: {', '.join(counts)}.",
-        "",
-        "| claim | source | verdict | effect [interval] | against | evidence |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        effect = f"{row['effect']:g} [{row['low']:g}, {row['high']:g}] {row['unit']}"
-        cells = [
-            row["statement"],
-            row["source"],
-            f"**{row['verdict']}**",
-            "–" if row["verdict"] == NOT_RUN else effect,
-            f"{row['threshold']:g}",
-            row["evidence"],
-        ]
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"

@@ -1,21 +1,28 @@
 """One arm against another: over their seeds, image by image, and among a table's comparisons."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from contrastdp.attack.versions import MISCLASSIFIED, ROBUST
 from contrastdp.errors import InputError
 from contrastdp.evidence.outcomes import count_outcomes, images_as_version, read_images
 from contrastdp.evidence.statistics import holm, mcnemar_test, sign_flip_test
+from contrastdp.frames import number, text, whole
 
-COLUMNS = ("sign_flip_p", "holm_p", "images_won", "images_lost", "mcnemar_p", "image_difference")
+COLUMNS = (
+    number("sign_flip_p", "holm_p")
+    | whole("images_won", "images_lost")
+    | text("mcnemar_p", "image_difference")
+)
 HEADER = "p (Holm)"
 Row = Mapping[str, Any]
 Key = tuple[str, int]  # arm and seed
-Outcomes = Mapping[Key, Sequence[Row]]
+Outcomes = Mapping[Key, pd.DataFrame]
 
 
-def read_outcomes(paths: Sequence[str], evaluations: Mapping[Key, Row]) -> dict[Key, list[Row]]:
+def read_outcomes(paths: Sequence[str], evaluations: Mapping[Key, Row]) -> dict[Key, pd.DataFrame]:
     """Read outcomes.csv files by (arm, seed), in the order of `evaluations`, whose files they join.
 
     Raises InputError in one line for another number of files than evaluations, and for one whose
@@ -27,7 +34,7 @@ def read_outcomes(paths: Sequence[str], evaluations: Mapping[Key, Row]) -> dict[
             f"{len(paths)} outcome files for {len(evaluations)} evaluations; give one for each, in "
             "the same order"
         )
-    found: dict[Key, list[Row]] = {}
+    found: dict[Key, pd.DataFrame] = {}
     for path, (name, content) in zip(paths, evaluations.items(), strict=True):
         images = images_as_version(read_images(path), content["attack"]["version"])
         clean, robust, _ = count_outcomes(images, ())
@@ -66,14 +73,14 @@ def compare(
     results = {}
     for seed in seeds:
         pair = [outcomes[name, seed] for name in names]
-        shown = [[(image["index"], image["label"]) for image in images] for images in pair]
+        shown = [images[["index", "label"]].to_numpy().tolist() for images in pair]
         if shown[0] != shown[1]:
             raise InputError(
                 f"arms {names[0]} and {names[1]}, seed {seed}: were attacked on different test "
                 "images; run one of them again"
             )
-        won, lost = ([_right(image, kind) for image in part] for part in pair)
-        results[seed] = mcnemar_test(won, lost)
+        ours, theirs = (list(_right(images, kind)) for images in pair)
+        results[seed] = mcnemar_test(ours, theirs)
     return found | {
         "images_won": sum(result.won for result in results.values()),
         "images_lost": sum(result.lost for result in results.values()),
@@ -85,51 +92,42 @@ def compare(
     }
 
 
-def _right(image: Row, kind: str) -> bool:
-    return image["broken_by"] == ROBUST if kind == "robust" else image["broken_by"] != MISCLASSIFIED
+def _right(images: pd.DataFrame, kind: str) -> pd.Series:
+    by = images["broken_by"]
+    return by == ROBUST if kind == "robust" else by != MISCLASSIFIED
 
 
-def adjusted(rows: Iterable[Row], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows with holm_p: their sign_flip_p among all of the table; alike in `names` count once.
+def adjusted(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The table with holm_p: its sign_flip_p among all of it; rows alike in `names` count once.
 
     A row without sign_flip_p is no comparison.
     """
-    rows = list(rows)
-    seen = {_named(row, names): row["sign_flip_p"] for row in rows}
-    seen = {name: p for name, p in seen.items() if p is not None}
-    least = dict(zip(seen, holm(list(seen.values())), strict=True))
-    return [
-        dict(row) | {"holm_p": round(p, 6) if (p := least.get(_named(row, names))) else None}
-        for row in rows
-    ]
+    tested = table.dropna(subset="sign_flip_p").drop_duplicates(list(names))
+    least = [round(p, 6) for p in holm(list(tested["sign_flip_p"]))]
+    found = table[list(names)].merge(tested[list(names)].assign(holm_p=least), how="left")
+    return table.assign(holm_p=found["holm_p"].to_numpy(dtype=float))
 
 
-def _named(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in names)
-
-
-def p_text(p: float | None) -> str:
-    """A p for people: three decimals, '<0.001' below, an en dash for None."""
-    if p is None:
-        return "–"
+def p_text(p: float) -> str:
+    """A p for people: three decimals, '<0.001' below."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def sentence(rows: Iterable[Row], names: Sequence[str]) -> str:
+def sentence(table: pd.DataFrame, names: Sequence[str]) -> str:
     """What the column HEADER is, and the least p that this table can hold; '' without any p.
 
-    rows: with `pairs` and the keys of COLUMNS; names: as in adjusted.
+    table: with `pairs` and COLUMNS; names: as in adjusted.
     """
-    tested = {_named(row, names): row for row in rows if row["holm_p"] is not None}
-    if not tested:
+    tested = table.dropna(subset="holm_p").drop_duplicates(list(names))
+    if tested.empty:
         return ""
-    pairs = max(row["pairs"] for row in tested.values())
+    pairs = int(tested["pairs"].max())
     least = min(1.0, len(tested) * 2.0 ** (1 - pairs))
-    text = (
+    said = (
         f"{HEADER}: exact sign-flip test over seeds, adjusted for the "
         f"{len(tested)} comparison{'s' if len(tested) > 1 else ''} of this table; {pairs} "
         f"pair{'s' if pairs > 1 else ''} of seeds cannot give less than {p_text(least)}."
     )
-    if any(row["mcnemar_p"] for row in tested.values()):
-        text += " McNemar's test of each seed on the shared test images is in the CSV."
-    return text
+    if tested["mcnemar_p"].notna().any():
+        said += " McNemar's test of each seed on the shared test images is in the CSV."
+    return said

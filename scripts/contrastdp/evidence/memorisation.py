@@ -1,14 +1,17 @@
 """How near generators come to their training images: cells and captions beside their accuracy."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import pandas as pd
 
 from contrastdp.errors import InputError
 from contrastdp.evidence.statistics import mean_interval
 from contrastdp.files import read_json
+from contrastdp.frames import number
 
 DISTANCES = ("nearest", "nearest_heldout")
-COLUMNS = ("nearest_mean", "nearest_heldout_mean")
+COLUMNS = number("nearest_mean", "nearest_heldout_mean")
 HEADER = "Nearest training image"
 Key = tuple[str, str, int, int]  # data set, generator, real images, seed
 Nearest = Mapping[Key, Mapping[str, Any]]
@@ -71,27 +74,19 @@ def nearest_cells(nearest: Nearest, arm: Mapping[str, Any]) -> dict[str, float |
     return cells
 
 
-def text(row: Mapping[str, Any]) -> str:
-    """A row's distance for people; an en dash where there is none."""
-    return "–" if row[COLUMNS[0]] is None else f"{row[COLUMNS[0]]:.2f}"
-
-
-def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+def sentence(table: pd.DataFrame) -> str:
     """What the column HEADER is, and the distance of test images; '' where no row has it.
 
-    rows: with dataset, real and COLUMNS.
+    table: with dataset, real and COLUMNS.
     """
-    if not any(row[COLUMNS[0]] is not None for row in rows):
+    if table["nearest_mean"].isna().all():
         return ""
-    of_test: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
-        if row[COLUMNS[1]] is not None:
-            of_test.setdefault((row["dataset"], row["real"]), []).append(row[COLUMNS[1]])
+    measured = table.dropna(subset="nearest_heldout_mean")
     said = []
-    for (dataset, real), values in of_test.items():
-        low, high = f"{min(values):.2f}", f"{max(values):.2f}"
-        over = low if low == high else f"{low} to {high}"
-        said.append(f"{over} ({dataset}, {real:,} real images)")
+    for (dataset, real), of in measured.groupby(["dataset", "real"], sort=False):
+        values = of["nearest_heldout_mean"]
+        ends = dict.fromkeys(f"{value:.2f}" for value in (values.min(), values.max()))
+        said.append(f"{' to '.join(ends)} ({dataset}, {real:,} real images)")
     return (
         f"{HEADER}: mean Euclidean distance, pixels in [0, 1], of the generator's first images to "
         "the nearest real image that its models were trained on, mean over seeds; test images, "

@@ -5,11 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.attack.versions import MISCLASSIFIED, ROBUST, VERSIONS
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv, read_json
+from contrastdp.files import read_json
+from contrastdp.frames import as_rows, as_table, read_table, text, whole
 
-IMAGE_FIELDS = ("index", "label", "clean_prediction", "broken_by")
+IMAGE_FIELDS = whole("index", "label", "clean_prediction") | text("broken_by")
 SHARD_FIELDS = (
     *("start", "stop", "n_test", "attack", "images", "gate"),
     *("seconds", "warnings", "provenance"),
@@ -58,45 +61,35 @@ def read_shards(paths: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     return shards
 
 
-def join_images(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One row a test image (index, label, clean_prediction, broken_by), in the order of index."""
-    return [
-        dict(zip(IMAGE_FIELDS, values, strict=True))
-        for _, shard in shards
-        for values in zip(*(shard["images"][field] for field in IMAGE_FIELDS), strict=True)
-    ]
+def join_images(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:
+    """One row a test image, in IMAGE_FIELDS and in the order of index."""
+    parts = ({field: shard["images"][field] for field in IMAGE_FIELDS} for _, shard in shards)
+    return pd.concat([as_table([], IMAGE_FIELDS), *map(pd.DataFrame, parts)], ignore_index=True)
 
 
-def read_images(path: str) -> list[dict[str, Any]]:
+def read_images(path: str) -> pd.DataFrame:
     """Read what join_images gave and gather_attacks wrote as CSV: one row a test image.
 
     Raises InputError in one line for other columns, no images, an index that is not 0, 1, ... in
     order, or a class that is no whole number.
     """
-    rows = read_csv(path)
-    if not rows or set(rows[0]) != set(IMAGE_FIELDS):
+    images = read_table(path, IMAGE_FIELDS)
+    if images.empty or images.drop(columns="broken_by").isna().any(axis=None):
         raise InputError(f"{path}: expected images with {', '.join(IMAGE_FIELDS)}; gather it again")
-    try:
-        images = [{key: int(row[key]) for key in IMAGE_FIELDS[:3]} for row in rows]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {error}; gather it again") from None
-    if [image["index"] for image in images] != list(range(len(images))):
+    if list(images["index"]) != list(range(len(images))):
         raise InputError(f"{path}: index is not 0 to {len(images) - 1} in order; gather it again")
-    return [
-        image | {"broken_by": row["broken_by"] or ROBUST}
-        for image, row in zip(images, rows, strict=True)
-    ]
+    return images.fillna({"broken_by": ROBUST})
 
 
 def count_outcomes(
-    images: Sequence[Mapping[str, Any]], attacks: Sequence[str]
+    images: pd.DataFrame, attacks: Sequence[str]
 ) -> tuple[float, float, dict[str, float]]:
     """Clean accuracy, robust accuracy, and accuracy after each attack in turn (fractions).
 
     An image counts as robust when no attack of the sequence broke it: the worst case over
     attacks, as AutoAttack reports (Croce & Hein 2020). `attacks` is in the order they ran.
     """
-    broken = Counter(image["broken_by"] for image in images)
+    broken = Counter(images["broken_by"])
     left = len(images) - broken[MISCLASSIFIED]
     clean, after = left / len(images), {}
     for attack in attacks:
@@ -129,7 +122,7 @@ def check_alike(
                 f"{path}: {difference(field, one[field], two[field])} in {other_path}; best and "
                 "last need one attack, so delete the older shards and run again"
             )
-    labels = [[image["label"] for image in join_images(parts)] for parts in (shards, other)]
+    labels = [list(join_images(parts)["label"]) for parts in (shards, other)]
     if labels[0] != labels[1]:
         raise InputError(
             f"{path}: has other test images than {other_path}; delete the older shards and run "
@@ -174,13 +167,10 @@ def _first_attacks(network: Mapping[str, Any], wanted: Sequence[str]) -> dict[st
     }
 
 
-def images_as_version(images: Iterable[Mapping[str, Any]], version: str) -> list[Mapping[str, Any]]:
-    """Rows of outcomes as as_version: an image broken by a later attack counts as robust."""
-    possible = {ROBUST, MISCLASSIFIED, *VERSIONS[version]}
-    return [
-        image if image["broken_by"] in possible else {**image, "broken_by": ROBUST}
-        for image in images
-    ]
+def images_as_version(images: pd.DataFrame, version: str) -> pd.DataFrame:
+    """Outcomes as as_version: an image broken by a later attack counts as robust."""
+    possible = images["broken_by"].isin([ROBUST, MISCLASSIFIED, *VERSIONS[version]])
+    return images.assign(broken_by=images["broken_by"].where(possible, ROBUST))
 
 
 def sum_seconds(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, float]:
@@ -221,8 +211,9 @@ def join_warnings(shards: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[
         re.sub(r"\d+(\.\d+)?%?", "some", text).removesuffix(" See flags_doc.md for details.")
         for text in said
     )
-    joined: list[dict[str, Any]]
-    joined = [{"name": "autoattack", "says": text, "images": None, "of": None} for text in texts]
+    joined: list[dict[str, Any]] = [
+        {"name": "autoattack", "says": text, "images": None, "of": None} for text in texts
+    ]
     broken = Counter(by for _, shard in shards for by in shard["images"]["broken_by"])["square"]
     images = sum(len(shard["images"]["index"]) for _, shard in shards)
     if broken > SQUARE_MAY * images:
@@ -271,7 +262,7 @@ def _check_shard(path: str, shard: Any) -> None:
     if list(images["index"]) != list(range(start, stop)):
         raise InputError(f"{path}: images.index is not {start} to {stop - 1} in order; {again}")
     possible = {ROBUST, MISCLASSIFIED, *shard["attack"].get("attacks", ())}
-    for image in join_images([(path, shard)]):
+    for image in as_rows(join_images([(path, shard)])):
         if image["broken_by"] not in possible:
             raise InputError(
                 f"{path}: image {image['index']} is broken by {image['broken_by']!r}, none of the "

@@ -28,23 +28,21 @@ class Estimate:
 def wilson_interval(accuracy: float, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion seen on `trials` test images.
 
-    accuracy: in [0, 1]; need not be a multiple of 1 / trials, for a mean over seeds is none (which
-    is why this is not scipy's binomtest, with which it agrees on counts). level: coverage.
+    accuracy: in [0, 1]; need not be a multiple of 1 / trials, for a mean over seeds is none. level:
+    coverage.
     Returns (low, high) in [0, 1]. It tells how far another test set of the same size may move the
     accuracy of one trained network, not how far another seed may.
     Raises InputError for an accuracy outside [0, 1], no trials, or a level outside (0, 1).
     """
-    from scipy.stats import norm
+    from statsmodels.stats.proportion import proportion_confint
 
     if not 0 <= accuracy <= 1:
         raise InputError(f"accuracy is {accuracy}, expected a fraction in [0, 1]")
     if trials < 1:
         raise InputError(f"an accuracy over {trials} test images has no interval; give at least 1")
-    z = float(norm.ppf(0.5 + _level(level) / 2))
-    shrink = 1 + z**2 / trials
-    centre = (accuracy + z**2 / (2 * trials)) / shrink
-    half = z / shrink * math.sqrt(accuracy * (1 - accuracy) / trials + (z / (2 * trials)) ** 2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    alpha = 1 - _level(level)
+    low, high = proportion_confint(accuracy * trials, trials, alpha, method="wilson")
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
@@ -169,7 +167,7 @@ def _newcombe(both: int, won: int, lost: int, none: int, level: float) -> tuple[
     right = (both + won) / images, (both + lost) / images
     (low1, high1), (low2, high2) = (wilson_interval(share, images, level) for share in right)
     spread = math.sqrt((both + won) * (lost + none) * (both + lost) * (won + none))
-    product: float = both * none - won * lost
+    product = float(both * none - won * lost)
     # Newcombe's correction for continuity of a positive correlation.
     product = max(product - images / 2, 0) if product > 0 else product
     phi = product / spread if spread else 0.0

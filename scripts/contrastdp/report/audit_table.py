@@ -4,10 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.errors import InputError
 from contrastdp.evidence.outcomes import difference
 from contrastdp.evidence.statistics import wilson_interval
 from contrastdp.files import read_json
+from contrastdp.frames import as_table, given, number, text, whole
+from contrastdp.report import markup
 
 KEYS = ("dataset", "arm", "seed", "other", "attack", "n", "images")
 FLAGS = ("clean", "at_zero", "zero_gradient", "saturated", "apgd_ce", "apgd_dlr", "square")
@@ -24,9 +28,16 @@ COUNTS = (
     *("transfer_alone", "own_alone", "rises"),
 )
 COLUMNS = (
-    *("dataset", "arm", "title", "seed", "other", "eps", "n", "verdict"),
-    *(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")),
-    *("saturated", *COUNTS, "by_eps"),
+    text("dataset", "arm", "title")
+    | whole("seed")
+    | text("other")
+    | given("eps")
+    | whole("n")
+    | text("verdict")
+    | number(*(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")))
+    | number("saturated")
+    | whole(*COUNTS)
+    | text("by_eps")
 )
 NO_SIGN = "no sign of masking"
 VERDICTS = {
@@ -171,7 +182,7 @@ def _percent(count: int, total: int) -> float | None:
     return round(100 * count / total, 2) if total else None
 
 
-def audit_rows(audits: Audits, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+def audit_table(audits: Audits, titles: Mapping[str, str]) -> pd.DataFrame:
     """Rows of audit_row, arms in the order of `titles` (arm -> title), then seeds.
 
     Raises InputError for an arm without a title.
@@ -181,17 +192,17 @@ def audit_rows(audits: Audits, titles: Mapping[str, str]) -> list[dict[str, Any]
             raise InputError(f"arm {arm}: has no title; add it to arms.tsv")
     order = {arm: place for place, arm in enumerate(titles)}
     names = sorted(audits, key=lambda name: (order[name[0]], name[1]))
-    return [audit_row(audits[name], titles[name[0]]) for name in names]
+    return as_table((audit_row(audits[name], titles[name[0]]) for name in names), COLUMNS)
 
 
 # ---------------------------------------------------------------- for people
-def caption(rows: Sequence[Mapping[str, Any]], audits: Audits) -> str:
+def caption(table: pd.DataFrame, audits: Audits) -> str:
     """What the audit did, at which budget, how its columns read, and how many rows show a sign."""
-    shown = sum(row["verdict"] != NO_SIGN for row in rows)
+    shown = (table["verdict"] != NO_SIGN).sum()
     spent = next(iter(audits.values()))["attack"]
-    n = " or ".join(str(count) for count in sorted({row["n"] for row in rows}))
+    n = " or ".join(map(str, sorted(table["n"].unique())))
     sentences = (
-        f"{shown} of {len(rows)} networks show a sign of masked gradients.",
+        f"{shown} of {len(table)} networks show a sign of masked gradients.",
         f"On the first {n} images of the validation split, in percent with 95% Wilson intervals; "
         f"AutoPGD with {spent['steps']} steps, Square with {spent['queries']} queries, one run "
         "each, so these are no robust accuracies.",
@@ -210,41 +221,34 @@ def caption(rows: Sequence[Mapping[str, Any]], audits: Audits) -> str:
     return " ".join(sentences)
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]], text: str) -> str:
+def markdown_table(table: pd.DataFrame, text: str) -> str:
     """The table as GitHub Markdown, its caption above; text: the caption."""
-    header = ["Arm", "Seed", "Verdict", "Clean", "At 0", "Zero gradient", "Saturated"]
-    header += ["APGD-CE", "APGD-DLR", "Square", "Square of left", "Transfer", "From", "By eps"]
-    left = ("Arm", "Verdict", "From", "By eps")
-    rule = "".join("| :-- " if name in left else "| --: " for name in header)
-    lines = [text, "", "| " + " | ".join(header) + " |", rule + "|"]
-    titles = [row["title"] for row in rows if row["seed"] == rows[0]["seed"]]
-    for row in rows:
-        name = row["title"] if titles.count(row["title"]) < 2 else row["arm"]
-        square, transfer = (
-            _with_interval(row, name) + _pair(row[alone], row[other])
-            for name, alone, other in (
-                ("square", "square_alone", "apgd_ce_alone"),
-                ("transfer", "transfer_alone", "own_alone"),
-            )
-        )
-        cells = [name, str(row["seed"]), row["verdict"], _with_interval(row, "clean")]
-        cells += [str(row["changed_at_zero"]), _with_interval(row, "zero_gradient")]
-        cells += [_number(row["saturated"]), _with_interval(row, "apgd_ce")]
-        cells += [_with_interval(row, "apgd_dlr"), square, _with_interval(row, "square_of_left")]
-        cells += [transfer, row["other"] or "–", row["by_eps"]]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    titles = table.loc[table["seed"] == table["seed"].iloc[0], "title"]
+    cells = {
+        "Arm": table["title"].mask(table["title"].isin(titles[titles.duplicated()]), table["arm"]),
+        "Seed": table["seed"],
+        "Verdict": table["verdict"],
+        "Clean": _share_text(table, "clean"),
+        "At 0": table["changed_at_zero"],
+        "Zero gradient": _share_text(table, "zero_gradient"),
+        "Saturated": markup.shown(table["saturated"], "{:.1f}"),
+        "APGD-CE": _share_text(table, "apgd_ce"),
+        "APGD-DLR": _share_text(table, "apgd_dlr"),
+        "Square": _share_text(table, "square") + _alone(table, "square_alone", "apgd_ce_alone"),
+        "Square of left": _share_text(table, "square_of_left"),
+        "Transfer": _share_text(table, "transfer") + _alone(table, "transfer_alone", "own_alone"),
+        "From": table["other"],
+        "By eps": table["by_eps"],
+    }
+    right = cells.keys() - {"Arm", "Verdict", "From", "By eps"}
+    return f"{text}\n\n" + markup.markdown(pd.DataFrame(cells), right)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+def _share_text(table: pd.DataFrame, name: str) -> pd.Series:
+    bounds = table[f"{name}_low"], table[f"{name}_high"], "{:.1f}"
+    return markup.shown(table[name], "{:.1f}") + markup.interval(*bounds)
 
 
-def _with_interval(row: Mapping[str, Any], name: str) -> str:
-    if row[name] is None:
-        return "–"
-    return f"{row[name]:.1f} [{row[f'{name}_low']:.1f}, {row[f'{name}_high']:.1f}]"
-
-
-def _pair(alone: int | None, other: int | None) -> str:
-    return "" if alone is None else f" ({alone} / {other})"
+def _alone(table: pd.DataFrame, one: str, other: str) -> pd.Series:
+    """Images that one attack breaks alone, and the other."""
+    return (" (" + table[one].astype("str") + " / " + table[other].astype("str") + ")").fillna("")

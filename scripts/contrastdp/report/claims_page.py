@@ -4,32 +4,35 @@ The paper's figures come from its printed values by the test that decides the cl
 is typed twice.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.errors import InputError
 from contrastdp.evidence import claims
 from contrastdp.evidence.claims import NOT_RUN, Verdict
-from contrastdp.report.markup import markdown_cells, signed
+from contrastdp.frames import as_rows, as_table, given, number, text
+from contrastdp.report import markup
+from contrastdp.report.markup import signed
 
-COLUMNS: tuple[str, ...] = (
-    *("id", "scope", "statement", "source", "test", "parameters"),
-    *("paper_effect", "paper_words", "effect", "low", "high", "unit", "threshold"),
-    *("verdict", "words", "scale", "data", "subset", "seeds", "n_test", "links"),
+COLUMNS = (
+    text("id", "scope", "statement", "source", "test", "parameters")
+    | number("paper_effect")
+    | text("paper_words")
+    | number("effect", "low", "high")
+    | text("unit")
+    | given("threshold")
+    | text("verdict", "words", "scale", "data", "subset", "seeds", "n_test", "links")
 )
+VERDICTS = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, NOT_RUN)
 NOT_GIVEN, SIMULATED = "not given", "simulated data"
-PRINTED_FROM: tuple[str, ...] = (
-    "dataset",
-    "arm",
-    "generator",
-    "real",
-    "synthetic",
-    "selection",
-    "trainer",
+PRINTED_FROM = (
+    *("dataset", "arm", "generator", "real", "synthetic", "selection", "trainer"),
+    *("train_on", "eps", "baseline"),
 )
-PRINTED_FROM += ("train_on", "eps", "baseline")
 Row = Mapping[str, Any]
 
 
@@ -83,30 +86,30 @@ def judge_printed(
     chosen = [claim for claim in listed if set(claim["evidence"]) <= printed.keys()]
     scopes = list(dict.fromkeys(claim["scope"] for claim in chosen))
     rows = claims.judge(chosen, printed, scopes=scopes, tests=tests)
-    return {row["id"]: row for row in rows if row["verdict"] != NOT_RUN}
+    return {row["id"]: row for row in as_rows(rows) if row["verdict"] != NOT_RUN}
 
 
 # ---------------------------------------------------------------- gathering
 def gather(
     listed: Sequence[Row],
-    judged: Sequence[Mapping[str, str]],
+    judged: pd.DataFrame,
     printed: Mapping[str, Row],
     *,
-    runs: Mapping[str, Sequence[Mapping[str, str]]],
+    runs: Mapping[str, pd.DataFrame],
     links: Mapping[str, Sequence[str]],
     optional: Sequence[str],
     scale: str,
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     """One row a claim in COLUMNS, in the order of `listed`.
 
-    judged: rows of judge_claims, of all scopes that were run; printed: of judge_printed; runs: by
-    scope, rows of RUN_COLUMNS (none for simulations); links: by scope, paths of what shows the
+    judged: of claims.judge, of all scopes that were run; printed: of judge_printed; runs: by
+    scope, in RUN_COLUMNS (none for simulations); links: by scope, paths of what shows the
     evidence; optional: scopes that are no claims of the paper itself, left out where they were not
     run. A claim of another scope that was not run is 'not run'. InputError for a judged scope that
     lacks one of its claims, or has one that is not listed.
     """
-    found = {row["id"]: row for row in judged}
-    scopes = {row["scope"] for row in judged}
+    found = {row["id"]: row for row in as_rows(judged)}
+    scopes = set(judged["scope"])
     _check_complete(listed, found, scopes)
     rows = []
     for claim in listed:
@@ -120,14 +123,14 @@ def gather(
         if name in found:
             kept = ("effect", "low", "high", "unit", "threshold", "verdict")
             row |= {key: found[name][key] for key in kept} | {"words": found[name]["evidence"]}
-            row |= _made_of(runs.get(scope, ())) | {"links": " ".join(links.get(scope, ()))}
+            row |= _made_of(runs.get(scope)) | {"links": " ".join(links.get(scope, ()))}
         elif scope in optional:
             continue
         else:
             row |= {"verdict": NOT_RUN, "words": f"{scope} is not part of the scale '{scale}'"}
             row |= {"threshold": claim["parameters"].get("threshold")}
-        rows.append({key: row.get(key) for key in COLUMNS})
-    return rows
+        rows.append(row)
+    return as_table(rows, COLUMNS)
 
 
 def _check_complete(listed: Sequence[Row], found: Row, scopes: set[str]) -> None:
@@ -154,30 +157,53 @@ def _parameters(parameters: Row) -> str:
     return "; ".join(f"{key}: {said(value)}" for key, value in parameters.items())
 
 
-def _made_of(runs: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    if not runs:
+def _made_of(runs: pd.DataFrame | None) -> dict[str, str]:
+    if runs is None or runs.empty:
         return {"data": SIMULATED}
-    missing = [key for key in ("data", "subset") if key not in runs[0]]
-    if missing:
+    if missing := [key for key in ("data", "subset") if runs[key].isna().all()]:
         raise InputError(f"runs: have no column '{missing[0]}'; make the table again")
-    seeds: dict[str, int] = {}
-    for run in runs:
-        seeds[run["arm"]] = seeds.get(run["arm"], 0) + 1
-    columns = {key: dict.fromkeys(run[key] for run in runs) for key in ("data", "subset", "n_test")}
-    texts = {key: " or ".join(values) for key, values in columns.items()}
-    return texts | {"seeds": " or ".join(map(str, sorted(set(seeds.values()))))}
+    texts = {key: _or(runs[key].dropna().unique()) for key in ("data", "subset", "n_test")}
+    return texts | {"seeds": _or(sorted(runs.groupby("arm").size().unique()))}
+
+
+def _or(values: Iterable[Any]) -> str:
+    return " or ".join(map(str, values))
 
 
 # ---------------------------------------------------------------- for people
+def judged_markdown(judged: pd.DataFrame) -> str:
+    """Claims of some scopes as Markdown: a count of the verdicts, then one row a claim."""
+    kept = [
+        verdict for verdict in VERDICTS if verdict != NOT_RUN or NOT_RUN in set(judged["verdict"])
+    ]
+    effect = judged["effect"].map("{:g}".format, na_action="ignore")
+    bounds = (
+        " [" + judged["low"].map("{:g}".format) + ", " + judged["high"].map("{:g}".format) + "] "
+    )
+    cells = {
+        "claim": judged["statement"],
+        "source": judged["source"],
+        "verdict": "**" + judged["verdict"] + "**",
+        "effect [interval]": effect + bounds + judged["unit"],
+        "against": judged["threshold"].map("{:g}".format),
+        "evidence": judged["evidence"],
+    }
+    counts = f"Of {len(judged)} claims: {_counts(judged, kept)}."
+    return f"{counts}\n\n{markup.markdown(pd.DataFrame(cells))}"
+
+
+def _counts(judged: pd.DataFrame, verdicts: Iterable[str]) -> str:
+    return ", ".join(f"{(judged['verdict'] == verdict).sum()} {verdict}" for verdict in verdicts)
+
+
 def markdown(
-    rows: Sequence[Row], folder: str | Path, tests: Mapping[str, Callable[..., Verdict]]
+    table: pd.DataFrame, folder: str | Path, tests: Mapping[str, Callable[..., Verdict]]
 ) -> str:
     """The page as Markdown: a count of the verdicts, the claims, and what each test does.
 
     folder: where the page will stand, for its links.
     """
-    verdicts = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.INCONCLUSIVE, NOT_RUN)
-    counts = [f"{sum(row['verdict'] == verdict for row in rows)} {verdict}" for verdict in verdicts]
+    rows = as_rows(table)
     scale = rows[0]["scale"] if rows else "?"
     header = ["Claim", "Paper's figures", "Ours [interval]", "Held against", "Verdict"]
     header += ["What was found", "Test", "Run on", "Evidence"]
@@ -186,7 +212,7 @@ def markdown(
             f"{row['statement']} ({row['source']})",
             _paper(row),
             _ours(row),
-            "–" if row["threshold"] in (None, "") else f"{float(row['threshold']):g}",
+            markup.NONE if row["threshold"] is None else f"{float(row['threshold']):g}",
             f"**{row['verdict']}**",
             row["words"],
             f"`{row['test']}` ({row['parameters']})",
@@ -203,12 +229,12 @@ def markdown(
     lines = [
         f"# The paper's claims, at scale `{scale}`",
         "",
-        f"Of {len(rows)} claims: {', '.join(counts)}. A claim is reproduced where the whole "
+        f"Of {len(rows)} claims: {_counts(table, VERDICTS)}. A claim is reproduced where the whole "
         "interval of its effect lies on the claimed side of what it is held against, not "
         "reproduced where none of it does, inconclusive in between. The paper's figures are what "
         "the same test makes of its printed values, which come without seeds.",
         "",
-        markdown_cells(header, cells, [False] * len(header)),
+        markup.markdown(pd.DataFrame(cells, columns=header)),
         "The tests:",
         "",
         *(f"- `{name}`: {(tests[name].__doc__ or '?').splitlines()[0]}" for name in used),
@@ -218,15 +244,15 @@ def markdown(
 
 
 def _paper(row: Row) -> str:
-    if row["paper_effect"] in (None, ""):
+    if row["paper_effect"] is None:
         return NOT_GIVEN
-    return f"{signed(float(row['paper_effect']), '{:g}')} {row['unit']} ({row['paper_words']})"
+    return f"{signed(row['paper_effect'], '{:g}')} {row['unit']} ({row['paper_words']})"
 
 
 def _ours(row: Row) -> str:
     if row["verdict"] == NOT_RUN:
         return "–"
-    effect, low, high = (signed(float(row[key]), "{:g}") for key in ("effect", "low", "high"))
+    effect, low, high = (signed(row[key], "{:g}") for key in ("effect", "low", "high"))
     # One seed has no spread: what stands as its bounds is the verdict's caution, not an interval.
     interval = "no interval: one seed" if row["seeds"] == "1" else f"{low}, {high}"
     return f"{effect} [{interval}] {row['unit']}"

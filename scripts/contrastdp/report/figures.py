@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -147,20 +148,21 @@ def _thumbnail(axes: Any, image: np.ndarray, x: float, top: float) -> None:
 
 # ---------------------------------------------------------------- sizes
 def size_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, pd.DataFrame],
     *,
-    baseline: Mapping[str, Any] | None,
+    baseline: pd.DataFrame,
     bars: str = "interval",
 ) -> Figure:
     """Clean and robust accuracy against the number of synthetic images, a line a generator.
 
-    curves: title -> table rows of one generator (see tables.COLUMNS); baseline: the row without
-    synthetic data, drawn dashed with its band; bars: "interval" (95% t interval over seeds) or
-    "std" (standard deviation over seeds).
+    curves: title -> table rows of one generator (see tables.COLUMNS), by size; baseline: the row
+    without synthetic data, drawn dashed with its band, or none; bars: "interval" (95% t interval
+    over seeds) or "std" (standard deviation over seeds).
     """
     if bars not in ("interval", "std"):
         raise InputError(f"bars: is '{bars}', expected interval or std")
-    sizes = sorted({row["synthetic"] for rows in curves.values() for row in rows})
+    rows = pd.concat(curves.values())
+    sizes = sorted(rows["synthetic"].unique())
     ratio = sizes[-1] / sizes[0]
     # Lines are set apart sideways, so that their bars do not hide each other.
     step = (ratio**0.02 if ratio > 1 else 1.02) if len(curves) > 1 else 1.0
@@ -168,18 +170,16 @@ def size_curves(
         figure = Figure(figsize=(DOUBLE, 2.9), layout="constrained")
         panels = figure.subplots(1, 2)
         for axes, kind in zip(panels, ("clean", "robust"), strict=True):
-            if baseline is not None:
-                middle, low, high = _bar(baseline, kind, bars)
-                axes.axhspan(low, high, color="0.88", lw=0)
+            for middle, below, above in zip(*_bars(baseline, kind, bars), strict=True):
+                axes.axhspan(middle - below, middle + above, color="0.88", lw=0)
                 axes.axhline(middle, color="0.35", lw=1, ls="--", label="no synthetic data")
-            for n, (title, rows) in enumerate(curves.items()):
-                rows = sorted(rows, key=lambda row: row["synthetic"])
-                points = np.array([_bar(row, kind, bars) for row in rows])  # (sizes, 3)
+            for n, (title, curve) in enumerate(curves.items()):
+                middle, *ends = _bars(curve, kind, bars)
                 shift = step ** (n - (len(curves) - 1) / 2)
                 axes.errorbar(
-                    [row["synthetic"] * shift for row in rows],
-                    points[:, 0],
-                    yerr=[points[:, 0] - points[:, 1], points[:, 2] - points[:, 0]],
+                    curve["synthetic"].astype(float) * shift,
+                    middle,
+                    yerr=ends,
                     color=COLOURS[n % len(COLOURS)],
                     marker=MARKERS[n % len(MARKERS)],
                     ms=4,
@@ -197,9 +197,7 @@ def size_curves(
             axes.set_ylabel(f"{kind} accuracy (%)")
             axes.grid(axis="y", color="0.92", lw=0.6)
             axes.set_axisbelow(True)
-        rows = [row for group in curves.values() for row in group]
-        rows += [baseline] if baseline else []
-        seeds = sorted({row["seeds"] for row in rows})
+        seeds = sorted(pd.concat([rows, baseline])["seeds"].unique())
         what = "95% t interval" if bars == "interval" else "± standard deviation"
         over = f"{' or '.join(map(str, seeds))} seed{'s' if seeds[-1] > 1 else ''}"
         handles, labels = panels[0].get_legend_handles_labels()
@@ -214,13 +212,12 @@ def size_curves(
     return figure
 
 
-def _bar(row: Mapping[str, Any], kind: str, bars: str) -> tuple[float, float, float]:
-    mean = row[f"{kind}_mean"]
-    if row[f"{kind}_std"] is None:  # one seed
-        return mean, mean, mean
-    if bars == "std":
-        return mean, mean - row[f"{kind}_std"], mean + row[f"{kind}_std"]
-    return mean, row[f"{kind}_low"], row[f"{kind}_high"]
+def _bars(table: pd.DataFrame, kind: str, bars: str) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Means, and the lengths of their bars below and above: 0 where one seed has none."""
+    mean, std = table[f"{kind}_mean"], table[f"{kind}_std"]
+    low, high = table[f"{kind}_low"], table[f"{kind}_high"]
+    below, above = (std, std) if bars == "std" else (mean - low, high - mean)
+    return mean, below.fillna(0), above.fillna(0)
 
 
 # ---------------------------------------------------------------- t-SNE
@@ -376,10 +373,9 @@ def _size_line(
     axes.plot([n + shift for n in joined], [np.mean(values[n]) for n in joined], color=color, lw=1)
     for n, seeds in values.items():
         middle = mean_interval(seeds)
-        bars = None
-        if len(seeds) > 2:
-            assert middle.low is not None and middle.high is not None
-            bars = [[middle.mean - middle.low], [middle.high - middle.mean]]
+        low, high, bars = middle.low, middle.high, None
+        if len(seeds) > 2 and low is not None and high is not None:
+            bars = [[middle.mean - low], [high - middle.mean]]
         axes.errorbar(
             n + shift,
             middle.mean,

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from contrastdp.frames import as_rows
 from contrastdp.report.figures import COLOURS, DOUBLE, MARKERS, style
 from contrastdp.report.guidance_table import SETTINGS
 
@@ -20,15 +22,16 @@ Row = Mapping[str, Any]
 ASIDE = 0.3  # how far below its arm a twin's marker lies, in rows
 
 
-def guidance_figure(rows: Sequence[Row], swept: Sequence[Sequence[str]]) -> Figure:
+def guidance_figure(table: pd.DataFrame, swept: Sequence[Sequence[str]]) -> Figure:
     """Left: robust accuracy against the guidance's size; right: each variant's gain.
 
-    rows: of guidance_table.read_sizes, one data set's; swept: arms that differ by lambda alone,
+    table: of guidance_table.size_table, one data set's; swept: arms that differ by lambda alone,
     joined by a line, a list a loss. The gain is against the table's reference; an arm that differs
     from another in its random direction alone shares its line on the right. Bars: 95% t intervals
     over seeds, on the right over paired seeds; the dashed line on the left is the unguided row,
     where there is one.
     """
+    rows = as_rows(table)
     by_arm = {row["arm"]: row for row in rows}
     plain = next((row for row in rows if row["loss"] is None), None)
     guided = [row for row in rows if row["loss"] is not None]

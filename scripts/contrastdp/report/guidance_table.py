@@ -4,16 +4,17 @@ Reads records and tables alone, never pixels or a model.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from contrastdp.data.images import read_records
 from contrastdp.errors import InputError
 from contrastdp.evidence.statistics import mean_interval
+from contrastdp.frames import as_table, given, number, text, whole
 from contrastdp.registry import declared
-from contrastdp.report.tables import read_typed
+from contrastdp.report import markup
 
 SETTINGS = (
     *("loss", "pairs", "head", "at", "encoder_input", "direction", "tau", "lambda"),
@@ -24,12 +25,10 @@ RESULTS = (
     *("difference", "difference_low", "difference_high"),
 )
 COLUMNS = (
-    *("arm", "title", "dataset", "generator", *SETTINGS, "seeds"),
-    *("size_mean", "size_low", "size_high", "confidence", "rarest_class", *RESULTS),
-)
-TEXT = (
-    *("arm", "title", "dataset", "generator"),
-    *("loss", "pairs", "at", "encoder_input", "direction", "clamp"),
+    text("arm", "title", "dataset", "generator")
+    | given(*SETTINGS)
+    | whole("seeds")
+    | number("size_mean", "size_low", "size_high", "confidence", "rarest_class", *RESULTS)
 )
 
 
@@ -58,22 +57,22 @@ def measure_shards(paths: Sequence[str]) -> dict[str, float]:
     }
 
 
-def size_rows(
+def size_table(
     arms: Sequence[Mapping[str, Any]],
     shards: Mapping[tuple[str, int], Sequence[str]],
-    robustness: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """One row an arm with the keys of COLUMNS; what does not apply to an arm is None.
+    robustness: pd.DataFrame,
+) -> pd.DataFrame:
+    """One row an arm in COLUMNS; what does not apply to an arm is empty.
 
     arms: arm, title, dataset, generator, seeds (a list) and the settings of its guidance; shards:
-    labelled shards by (arm, seed); robustness: rows of the arms' robustness table. Means over
+    labelled shards by (arm, seed); robustness: a robustness table with these arms. Means over
     seeds, with 95% t intervals; percent of images, and percentage points of accuracy. Raises
     InputError for an arm that the robustness table lacks.
     """
-    known = {row["arm"]: row for row in robustness}
+    known = robustness.set_index("arm")[list(RESULTS)]
     rows = []
     for arm in arms:
-        if arm["arm"] not in known:
+        if arm["arm"] not in known.index:
             raise InputError(f"arm {arm['arm']}: is in no row of the robustness table; add it")
         found = [measure_shards(shards[arm["arm"], seed]) for seed in arm["seeds"]]
         size = mean_interval([seed["size"] for seed in found])
@@ -85,22 +84,17 @@ def size_rows(
             "confidence": mean_interval([seed["confidence"] for seed in found]).mean,
             "rarest_class": mean_interval([seed["rarest"] for seed in found]).mean,
         }
-        row |= {name: known[arm["arm"]][name] for name in RESULTS}
+        row |= known.loc[arm["arm"]]
         rows.append({key: _rounded(value) for key, value in row.items()})
-    return rows
+    return as_table(rows, COLUMNS)
 
 
 def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def read_sizes(path: str | Path) -> list[dict[str, Any]]:
-    """Read the CSV of make_guidance_table: numbers as float, an empty cell as None."""
-    return read_typed(path, columns=COLUMNS, text=TEXT)
-
-
 # ---------------------------------------------------------------- for people
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown_table(table: pd.DataFrame) -> str:
     """The table as Markdown: caption, then variant, pairs, head, lambda, size, difference."""
     caption = (
         "Size: norm of what the guidance adds to the predicted noise over the norm of that noise, "
@@ -108,29 +102,19 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "guidance batch. Difference: robust accuracy against the reference, percentage points "
         "[95% t interval over paired seeds]."
     )
-    header = ("Images", "Pairs", "Head", "lambda", "Batch", "Size", "Robust", "Difference")
     pairs = {name: entry.about["title"] for name, entry in declared("guidance", "PAIRS").items()}
-    lines = [caption, "", "| " + " | ".join(header) + " |"]
-    lines.append("| --- | --- " + "| ---: " * 6 + "|")
-    for row in rows:
-        contrastive = row["pairs"] is not None
-        cells = (
-            row["title"],
-            pairs[row["pairs"]] if contrastive else "",
-            ("" if not contrastive else str(row["head"] or "none")),
-            "" if row["lambda"] is None else f"{row['lambda']:g}",
-            "" if row["loss"] is None else str(row["batch"]),
-            _interval(row, "size_mean", "size_low", "size_high", ".3f"),
-            f"{row['robust_mean']:.2f}",
-            _interval(row, "difference", "difference_low", "difference_high", "+.2f"),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _interval(row: Mapping[str, Any], mean: str, low: str, high: str, form: str) -> str:
-    if row[mean] is None:
-        return ""
-    if row[low] is None:
-        return f"{row[mean]:{form}}"
-    return f"{row[mean]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
+    head = table["head"].map(lambda size: str(size or "none"), na_action="ignore").astype("str")
+    size = table["size_low"], table["size_high"], "{:.3f}"
+    difference = table["difference_low"], table["difference_high"], "{:+.2f}"
+    cells = {
+        "Images": table["title"],
+        "Pairs": table["pairs"].map(pairs),
+        "Head": head.fillna("none").where(table["pairs"].notna()),
+        "lambda": table["lambda"].map("{:g}".format, na_action="ignore"),
+        "Batch": table["batch"].where(table["loss"].notna()),
+        "Size": markup.shown(table["size_mean"], "{:.3f}") + markup.interval(*size),
+        "Robust": markup.shown(table["robust_mean"], "{:.2f}"),
+        "Difference": markup.shown(table["difference"], "{:+.2f}") + markup.interval(*difference),
+    }
+    shown = pd.DataFrame(cells).astype("str").fillna("")
+    return f"{caption}\n\n" + markup.markdown(shown, list(shown)[2:])

@@ -6,14 +6,17 @@ import json
 import os
 import re
 import tokenize
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from contrastdp.errors import InputError
+from contrastdp.evidence.claims import COLUMNS
 from contrastdp.files import read_csv
+from contrastdp.frames import read_table
 from contrastdp.report import markup, tables
 
 TEMPLATE = "page.html.j2"
@@ -34,8 +37,8 @@ CAUTION = (
 )
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Say which arms differ from their reference, from the rows of a robustness table.
+def summarise(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Say which arms differ from their reference, from a robustness table.
 
     Returns for each reference a `sentence` and `verdicts`, pairs of a phrase and the arms it is
     true of. An arm counts as higher or lower only where its 95% interval leaves out 0. Where the
@@ -43,31 +46,26 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     interval, and one without width (as many images in each seed) is luck, not certainty.
     """
     found = []
-    by_name = {row["arm"]: row for row in rows}
-    for reference in dict.fromkeys(row["reference"] for row in rows if row["reference"]):
-        base = by_name[reference]
-        compared = [row for row in rows if row["reference"] == reference]
-        groups: dict[str, list[str]] = {}
-        for row in compared:
-            low, high = row["difference_low"], row["difference_high"]
-            said = f"{row['title']} {markup.signed(row['difference'])}"
-            if low is None:
-                verdict = "one"
-            elif low == high:
-                verdict = "same"
-            else:
-                verdict = "higher" if low > 0 else "lower" if high < 0 else "open"
-                said += f" [{markup.signed(low)}, {markup.signed(high)}]"
-            groups.setdefault(verdict, []).append(said)
+    by_name = table.set_index("arm")
+    for reference, compared in table.groupby("reference", sort=False):
+        base, low, high = (
+            by_name.loc[reference],
+            compared["difference_low"],
+            compared["difference_high"],
+        )
+        said = compared["title"] + " " + markup.shown(compared["difference"], "{:+.2f}")
+        said += markup.interval(low, high, "{:+.2f}").mask(low == high, "")
+        verdict = pd.Series("open", compared.index).mask(low > 0, "higher").mask(high < 0, "lower")
+        verdict = verdict.mask(low == high, "same").mask(low.isna(), "one")
         sentence = (
             f"Robust accuracy against {base['title']} ({base['robust_mean']:.1f}% of "
             f"{base['n_test']} test images of {base['dataset']}), in percentage points"
         )
-        pairs = sorted({row["pairs"] for row in compared})
+        pairs = sorted(compared["pairs"].unique())
         if pairs != [1]:
             sentence += f" with 95% t intervals over {_or(pairs)} paired seeds"
-        verdicts = [(phrase, groups[key]) for key, phrase in VERDICTS.items() if key in groups]
-        found.append({"sentence": sentence + ":", "verdicts": verdicts})
+        groups = [(phrase, list(said[verdict == key])) for key, phrase in VERDICTS.items()]
+        found.append({"sentence": sentence + ":", "verdicts": [g for g in groups if g[1]]})
     return found
 
 
@@ -145,44 +143,37 @@ def find_benchmarks(folder: str | Path) -> list[dict[str, str]]:
     ]
 
 
-def sum_benchmarks(benchmarks: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Seconds, jobs and memory of each rule from Snakemake's benchmark files.
+def sum_benchmarks(benchmarks: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """Jobs, seconds, cpu and memory of each rule from Snakemake's benchmark files.
 
     benchmarks: items with `rule` and `path` (TSV with the columns s, max_rss in MiB and
     cpu_time). A rule's seconds are the sum over its jobs, which may have run beside each other.
     """
-    rules: dict[str, dict[str, Any]] = {}
+    measured = []
     for item in benchmarks:
-        rule = rules.setdefault(
-            item["rule"],
-            {"rule": item["rule"], "jobs": 0, "seconds": 0.0, "cpu": 0.0, "memory": None},
-        )
         for row in read_csv(item["path"], delimiter="\t"):
-            seconds = _number(row.get("s"))
-            if seconds is None:
+            job = {key: _number(row.get(key)) for key in ("s", "cpu_time", "max_rss")}
+            if job["s"] is None:
                 raise InputError(f"{item['path']}: column s is no number; delete it and run again")
-            rule["jobs"] += 1
-            rule["seconds"] += seconds
-            rule["cpu"] += _number(row.get("cpu_time")) or 0.0
-            memory = _number(row.get("max_rss"))
-            if memory is not None:
-                rule["memory"] = max(memory, rule["memory"] or 0.0)
-    return list(rules.values())
+            measured.append({"rule": item["rule"], **job})
+    jobs = pd.DataFrame(measured, columns=["rule", "s", "cpu_time", "max_rss"])
+    jobs = jobs.astype({"s": float, "cpu_time": float, "max_rss": float})
+    each = jobs.groupby("rule", sort=False, as_index=False)
+    return each.agg(
+        jobs=("s", "size"), seconds=("s", "sum"), cpu=("cpu_time", "sum"), memory=("max_rss", "max")
+    )
 
 
-def show_times(rules: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+def show_times(times: pd.DataFrame) -> pd.DataFrame:
     """The cells of sum_benchmarks: rule, jobs, seconds in all and a job, processor, memory."""
-    return [
-        [
-            rule["rule"],
-            str(rule["jobs"]),
-            f"{rule['seconds']:,.1f}",
-            f"{rule['seconds'] / rule['jobs']:,.1f}" if rule["jobs"] else "–",
-            f"{rule['cpu']:,.1f}",
-            "–" if rule["memory"] is None else f"{rule['memory']:,.0f}",
-        ]
-        for rule in rules
-    ]
+    numbers = {
+        "seconds": (times["seconds"], "{:,.1f}"),
+        "a job": (times["seconds"] / times["jobs"], "{:,.1f}"),
+        "cpu": (times["cpu"], "{:,.1f}"),
+        "memory": (times["memory"], "{:,.0f}"),
+    }
+    cells = {name: markup.shown(*column) for name, column in numbers.items()}
+    return times[["rule", "jobs"]].astype("str").assign(**cells).fillna(markup.NONE)
 
 
 def _number(text: str | None) -> float | None:
@@ -296,40 +287,41 @@ def show_table(table: Mapping[str, str], folder: Path) -> dict[str, Any]:
         lines = Path(table["markdown"]).read_text(encoding="utf-8").splitlines()
         cut = next((i for i, line in enumerate(lines) if line.startswith("|")), len(lines))
         text = " ".join(lines[:cut]).strip()
-    raw = read_csv(table["csv"])
     shown = {"title": table["title"], "caption": text, "link": _relative(table["csv"], folder)}
-    if raw and set(raw[0]) == set(tables.COLUMNS):
-        rows = tables.read_table(table["csv"])
-        header, cells = tables.human_cells(rows)
-        left = 1 + header.index("Trainer")
-        numbers = ("Real", "Synthetic")
-        right = [i >= left or name in numbers for i, name in enumerate(header)]
-        return shown | {"header": header, "rows": cells, "right": right, "summary": rows}
-    header = list(raw[0]) if raw else []
-    cells = [[_short(value) for value in row.values()] for row in raw]
-    right = [all(_number(row[i]) is not None for row in cells) for i in range(len(header))]
-    return shown | {"header": header, "rows": cells, "right": right, "summary": None}
+    raw = pd.DataFrame(read_csv(table["csv"]))
+    if list(raw) == list(tables.COLUMNS):
+        summary = read_table(table["csv"], tables.COLUMNS)
+        cells = tables.human_cells(summary)
+        right = tables.set_right(cells)
+    else:
+        summary, cells = None, raw.map(_short)
+        right = [name for name in cells if cells[name].map(_number).notna().all()]
+    return shown | _grid(cells, right) | {"summary": summary}
 
 
 def show_claims(path: str, folder: Path) -> dict[str, Any]:
     """The claims that judge_claims decided: statement, source, effect with interval, verdict."""
-    kept = ("statement", "source", "effect", "low", "high", "unit", "threshold", "verdict")
-    rows = []
-    for number, row in enumerate(read_csv(path), 2):
-        missing = [key for key in (*kept, "evidence") if key not in row]
-        if missing:
-            raise InputError(f"{path}, line {number}: lacks '{missing[0]}'; judge the claims again")
-        effect = f"{_short(row['effect'])} [{_short(row['low'])}, {_short(row['high'])}]"
-        effect = "–" if row["effect"] == "nan" else f"{effect} {row['unit']}"
-        rows.append(
-            (
-                *(row["statement"], row["source"], row["verdict"], effect),
-                *(_short(row["threshold"]), row["evidence"]),
-            )
-        )
-    header = ["Claim", "Source", "Verdict", "Effect [interval]", "Threshold", "Compared"]
-    right = [name == "Threshold" for name in header]
-    return {"header": header, "rows": rows, "right": right, "link": _relative(path, folder)}
+    judged = read_table(path, COLUMNS)
+    numbers = ("effect", "low", "high", "threshold")
+    effect, low, high, threshold = (
+        judged[name].astype("str").map(_short, na_action="ignore") for name in numbers
+    )
+    interval = effect + " [" + low + ", " + high + "] " + judged["unit"]
+    cells = {
+        "Claim": judged["statement"],
+        "Source": judged["source"],
+        "Verdict": judged["verdict"],
+        "Effect [interval]": interval.fillna(markup.NONE),
+        "Threshold": threshold,
+        "Compared": judged["evidence"],
+    }
+    return _grid(pd.DataFrame(cells), ["Threshold"]) | {"link": _relative(path, folder)}
+
+
+def _grid(cells: pd.DataFrame, right: Collection[str]) -> dict[str, Any]:
+    """What the template's grid shows: the header, rows, and whether a column is set right."""
+    rows = cells.to_numpy().tolist()
+    return {"header": list(cells), "rows": rows, "right": [name in right for name in cells]}
 
 
 def _short(text: str) -> str:

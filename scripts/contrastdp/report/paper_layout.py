@@ -3,44 +3,48 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.evidence import comparisons as tests
 from contrastdp.evidence import memorisation
 from contrastdp.evidence.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from contrastdp.frames import as_rows
 from contrastdp.report import markup, tables
+from contrastdp.report.markup import NONE, interval, shown, spread
 from contrastdp.report.paper_tables import (
     COMPARED,
-    MEASURES,
     NOT_GIVEN,
     NOT_RECORDED,
     NOT_RUN,
     OURS_ONLY,
+    images_of,
 )
+from contrastdp.report.tables import MEASURES
 
 LAST = "ours, last checkpoint"
-NONE = "–"  # a cell that neither the paper nor we have
 Row = Mapping[str, Any]
-Cells = tuple[list[str], list[list[str]], list[bool]]  # header, lines, columns set to the right
+Cells = tuple[pd.DataFrame, list[str]]  # text, and the columns that are set to the right
 
 
 # ---------------------------------------------------------------- the paper's layout
-def lay_out(cells: Sequence[Row]) -> Cells:
+def lay_out(table: pd.DataFrame) -> Cells:
     """The paper's table: rows are methods, columns the synthetic sizes with clean and robust.
 
-    cells: of paper_tables.cell_rows. Each method has a line 'paper', a line 'ours', one of the last
-    checkpoint where that was attacked, and one of verdicts where any of its cells was run. Arms
-    that the paper has no cell for follow, their accuracies in two columns of their own. The last
-    column is how near our generators come to their training images, where that was measured.
-    Returns header, lines, and which columns are set right.
+    table: of paper_tables.cell_table. Each method has a line 'paper', a line 'ours', one of the
+    last checkpoint where that was attacked, and one of verdicts where any of its cells was run.
+    Arms that the paper has no cell for follow, their accuracies in two columns of their own. The
+    last column is how near our generators come to their training images, where that was measured.
     """
+    cells = as_rows(table)
     printed = [cell for cell in cells if cell["id"] is not None]
     own = [cell for cell in cells if cell["id"] is None]
-    sizes = sorted({cell["synthetic"] for cell in printed}, key=_images)
+    sizes = sorted({cell["synthetic"] for cell in printed}, key=lambda size: images_of(size) or 0)
     header = ["Method", "Run"]
     for size in sizes:
         header += [f"{kind}, {'none' if size == '0' else size}" for kind in ("Clean", "Robust")]
     header += ["Clean, ours only", "Robust, ours only"] if own else []
     beside = [NONE, NONE] if own else []
-    near = any(cell[memorisation.COLUMNS[0]] is not None for cell in cells)
+    near = table["nearest_mean"].notna().any()
     header += [memorisation.HEADER] if near else []
 
     lines = []
@@ -73,11 +77,7 @@ def lay_out(cells: Sequence[Row]) -> Cells:
             line = [cell["title"], LAST] + [NONE] * (2 * len(sizes))
             line += [_last_value(cell, kind) for kind in MEASURES]
             lines.append(line + ([NONE] if near else []))
-    return header, lines, [i > 1 for i in range(len(header))]
-
-
-def _images(size: str) -> int:
-    return int(size.rstrip("KM")) * {"K": 1000, "M": 1000000}.get(size[-1], 1)
+    return pd.DataFrame(lines, columns=header), header[2:]
 
 
 def _mark(cells: Sequence[Row]) -> str:
@@ -101,7 +101,7 @@ def _our_value(cell: Row, kind: str) -> str:
     mean, std, low, high = (cell[f"{kind}_{part}"] for part in ("mean", "std", "low", "high"))
     spread = "" if std is None else f" ± {std:.2f}"
     count = str(cell["seeds"])
-    if cell["id"] is not None and cell["synthetic_used"] != _images(cell["synthetic"]):
+    if cell["id"] is not None and cell["synthetic_used"] != images_of(cell["synthetic"]):
         count += f"; {cell['synthetic_used']:,} images"
     return f"{mean:.2f}{spread} [{low:.1f}, {high:.1f}] ({count})"
 
@@ -117,8 +117,8 @@ def _last_value(cell: Row, kind: str) -> str:
 
 def _distances(cells: Sequence[Row]) -> str:
     """Distances to the nearest training image, each once: a method's sizes share a generator."""
-    said = dict.fromkeys(memorisation.text(cell) for cell in cells)
-    return "; ".join(text for text in said if text != NONE) or NONE
+    values = (cell["nearest_mean"] for cell in cells)
+    return "; ".join(dict.fromkeys(f"{v:.2f}" for v in values if v is not None)) or NONE
 
 
 def _short_verdict(cell: Row, kind: str) -> str:
@@ -130,123 +130,120 @@ def _real(cell: Row) -> str:
 
 
 # ---------------------------------------------------------------- comparisons and runs
-def comparison_cells(comparisons: Sequence[Row]) -> Cells:
-    """Each arm against its baseline: header, lines of text, columns set right."""
-    header = ["Arm", "Against", "Accuracy", "Paper", "Ours", "Pairs", tests.HEADER]
-    header += ["Run", "Verdict"]
-    lines = []
-    for row in comparisons:
-        paper, std = row["paper_difference"], row["paper_std"]
-        said = NOT_GIVEN if paper is None else markup.signed(paper)
-        said += "" if paper is None or std is None else f" ± {std:.2f}"
-        ours = NOT_RUN if row["difference"] is None else markup.signed(row["difference"])
-        if row["low"] is not None:
-            ours += f" [{markup.signed(row['low'])}, {markup.signed(row['high'])}]"
-        how = "as printed" if row["settings"] != "reduced" else "reduced"
-        how += ", subset" if row["subset"] == "yes" else ""
-        lines.append(
-            [
-                *(row["title"], row["baseline_title"], row["measure"], said, ours),
-                *(str(row["pairs"]), tests.p_text(row["holm_p"]), how, row["verdict"]),
-            ]
-        )
-    return header, lines, [name in ("Paper", "Ours", "Pairs", tests.HEADER) for name in header]
+def comparison_cells(comparisons: pd.DataFrame) -> Cells:
+    """Each arm against its baseline."""
+    paper = spread(comparisons["paper_difference"], comparisons["paper_std"], "{:+.2f}")
+    ours = shown(comparisons["difference"], "{:+.2f}")
+    run = pd.Series("as printed", comparisons.index)
+    subset = pd.Series("", comparisons.index).mask(comparisons["subset"] == "yes", ", subset")
+    cells = {
+        "Arm": comparisons["title"],
+        "Against": comparisons["baseline_title"],
+        "Accuracy": comparisons["measure"],
+        "Paper": paper.fillna(NOT_GIVEN),
+        "Ours": (ours + interval(comparisons["low"], comparisons["high"], "{:+.2f}")).fillna(
+            NOT_RUN
+        ),
+        "Pairs": comparisons["pairs"],
+        tests.HEADER: comparisons["holm_p"].map(tests.p_text, na_action="ignore"),
+        "Run": run.mask(comparisons["settings"] == "reduced", "reduced") + subset,
+        "Verdict": comparisons["verdict"],
+    }
+    return pd.DataFrame(cells), ["Paper", "Ours", "Pairs", tests.HEADER]
 
 
-def run_cells(cells: Sequence[Row]) -> Cells:
-    """Data and network behind each arm, once an arm: header, lines of text, columns set right."""
-    header = ["Arm", "In the paper", "Data", "Real", "Synthetic", "Trainer", "eps"]
-    header += ["Test images", "Seeds", "Network", "Parameters"]
-    lines = {}
-    for cell in cells:
-        if cell["arm"] is None:
-            continue
-        ids = [c["id"] for c in cells if c["arm"] == cell["arm"] and c["id"] is not None]
-        real = _real(cell)
-        if cell["train_on"] == "synthetic":
-            real += f" ({cell['real']:,} for the generator)"
-        parameters = cell["parameters"]
-        lines[cell["arm"]] = [
-            *(cell["title"], ", ".join(ids) or OURS_ONLY, cell["data"] + _mark([cell]), real),
-            *(f"{cell['synthetic_used']:,}", cell["trainer"], str(cell["eps"])),
-            *(_tested(cell), str(cell["seeds"]), cell["network"]),
-            NOT_RECORDED if parameters is None else f"{parameters:,}",
-        ]
-    right = ("Real", "Synthetic", "Test images", "Seeds", "Parameters")
-    return header, list(lines.values()), [name in right for name in header]
-
-
-def _tested(cell: Row) -> str:
-    if cell["test"] != cell["n_test"]:
-        return f"{cell['n_test']:,} of {cell['test']:,}"
-    return f"{cell['n_test']:,}"
+def run_cells(table: pd.DataFrame) -> Cells:
+    """Data and network behind each arm, once an arm."""
+    cells = table.dropna(subset="arm").drop_duplicates("arm")
+    ids = table.dropna(subset=["arm", "id"]).groupby("arm")["id"].agg(", ".join)
+    lines = as_rows(cells)
+    columns = {
+        "Arm": cells["title"],
+        "In the paper": cells["arm"].map(ids).astype("str").fillna(OURS_ONLY),
+        "Data": [cell["data"] + _mark([cell]) for cell in lines],
+        "Real": [
+            _real(cell)
+            + (f" ({cell['real']:,} for the generator)" if cell["train_on"] == "synthetic" else "")
+            for cell in lines
+        ],
+        "Synthetic": shown(cells["synthetic_used"], "{:,}"),
+        "Trainer": cells["trainer"],
+        "eps": cells["eps"].astype("str"),
+        "Test images": [
+            f"{cell['n_test']:,}"
+            + ("" if cell["test"] == cell["n_test"] else f" of {cell['test']:,}")
+            for cell in lines
+        ],
+        "Seeds": cells["seeds"],
+        "Network": cells["network"],
+        "Parameters": shown(cells["parameters"], "{:,}").fillna(NOT_RECORDED),
+    }
+    return pd.DataFrame(columns), ["Real", "Synthetic", "Test images", "Seeds", "Parameters"]
 
 
 # ---------------------------------------------------------------- captions and files
 def caption(
     evaluations: tables.Evaluations,
-    cells: Sequence[Row],
+    cells: pd.DataFrame,
     *,
     comparable: bool,
     notes: Sequence[str] = (),
 ) -> str:
     """The caption: what the numbers are, what was not run, data, networks, the attack, notes."""
-    printed = [cell for cell in cells if cell["id"] is not None]
-    run = [cell for cell in cells if cell["arm"] is not None]
+    printed, run = cells.dropna(subset="id"), cells.dropna(subset="arm")
     sentences = ["Accuracy in percent."]
-    if printed:
+    if len(printed):
         sentences.append("Paper: as printed (± standard deviation where given).")
     else:
         sentences.append("The paper prints no numbers of this experiment.")
-    counts = "seeds; synthetic images where their number is not the paper's" if printed else "seeds"
+    counts = "seeds; synthetic images where their number is not the paper's"
+    counts = counts if len(printed) else "seeds"
     sentences.append(
         "Ours: mean ± standard deviation over seeds [95% interval of seeds (t) and test images "
         f"(Wilson) together] ({counts})."
     )
-    if any(_attacked_last(cell) for cell in run):
+    if run["last_robust_mean"].notna().any():
         sentences.append(
             f"{LAST.capitalize()}: mean of the last training step's, attacked likewise; all else "
             "is of the one that validation chose."
         )
     sentences.append(memorisation.sentence(run))
-    missing = sum(cell["arm"] is None for cell in printed)
-    if missing:
+    if missing := printed["arm"].isna().sum():
         sentences.append(f"{missing} of the paper's {len(printed)} cells were not run.")
-    for data, train, test, subset in dict.fromkeys(
-        (cell["data"], cell["train"], cell["test"], cell["subset"]) for cell in run
-    ):
-        counts = ("" if train is None else f"{train:,} training and ") + f"{test:,} test images"
-        if subset == "yes":
-            sentences.append(f"Subset: a part of {data} stood for the whole, {counts}.")
+    for part in as_rows(run[["data", "train", "test", "subset"]].drop_duplicates()):
+        counts = "" if part["train"] is None else f"{part['train']:,} training and "
+        counts += f"{part['test']:,} test images"
+        if part["subset"] == "yes":
+            sentences.append(f"Subset: a part of {part['data']} stood for the whole, {counts}.")
         else:
-            sentences.append(f"Data: {data}, {counts}.")
-    networks = dict.fromkeys(
-        (cell["network"], cell["parameters"]) for cell in run if cell["network"] != NOT_RECORDED
-    )
-    if networks:
-        words = (name + (f" ({n:,} parameters)" if n else "") for name, n in networks)
+            sentences.append(f"Data: {part['data']}, {counts}.")
+    networks = run.loc[run["network"] != NOT_RECORDED, ["network", "parameters"]]
+    networks = networks.drop_duplicates()
+    if len(networks):
+        sizes = " (" + shown(networks["parameters"], "{:,}") + " parameters)"
+        words = networks["network"] + sizes.fillna("")
         sentences.append(f"Network: {' or '.join(words)}.")
     sentences += tables.describe_attacks(evaluations.values())
-    sentences += tables.attack_warnings(evaluations, {cell["arm"]: cell["title"] for cell in run})
+    titles = dict(zip(run["arm"], run["title"], strict=True))
+    sentences += tables.attack_warnings(evaluations, titles)
     sentences += notes
-    reduced = any("reduced" in cell[f"{kind}_verdict"] for cell in printed for kind in MEASURES)
-    if reduced:
+    if any(printed[f"{kind}_verdict"].str.contains("reduced").any() for kind in MEASURES):
         sentences.append(
             "Reduced settings or data: our values are not comparable with the paper's; only the "
             "signs of the differences below are held against its own."
         )
-    elif run and not comparable:
+    elif len(run) and not comparable:
         sentences.append("Settings are reduced ones, not the paper's.")
     return " ".join(filter(None, sentences))
 
 
-def comparison_caption(comparisons: Sequence[Row]) -> str:
+def comparison_caption(comparisons: pd.DataFrame) -> str:
     """The caption of the comparisons, with a count of the verdicts."""
     counts = (
-        f"{sum(row['verdict'] == verdict for row in comparisons)} {verdict}"
+        f"{(comparisons['verdict'] == verdict).sum()} {verdict}"
         for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
     )
-    alone = sum(row["verdict"].startswith(OURS_ONLY) for row in comparisons)
+    alone = comparisons["verdict"].str.startswith(OURS_ONLY).sum()
     return (
         "Differences from the baseline in percentage points. Paper: difference of printed values "
         "(± standard deviation of independent rows). Ours: mean over paired seeds [95% t "
@@ -263,8 +260,8 @@ RUN_CAPTION = "What was run: the data and the network behind each of our values.
 
 def _parts(
     evaluations: tables.Evaluations,
-    cells: Sequence[Row],
-    comparisons: Sequence[Row],
+    cells: pd.DataFrame,
+    comparisons: pd.DataFrame,
     comparable: bool,
     notes: Sequence[str],
 ) -> list[tuple[str, str, Cells]]:
@@ -274,26 +271,26 @@ def _parts(
         ("_comparisons", comparison_caption(comparisons), comparison_cells(comparisons)),
         ("_runs", RUN_CAPTION, run_cells(cells)),
     ]
-    return [part for part in found if part[2][1]]
+    return [part for part in found if len(part[2][0])]
 
 
 def markdown(
     evaluations: tables.Evaluations,
-    cells: Sequence[Row],
-    comparisons: Sequence[Row],
+    cells: pd.DataFrame,
+    comparisons: pd.DataFrame,
     *,
     comparable: bool,
     notes: Sequence[str] = (),
 ) -> str:
     """The paper's layout, the comparisons and what was run, each under its caption."""
     parts = _parts(evaluations, cells, comparisons, comparable, notes)
-    return "\n".join(f"{text}\n\n{markup.markdown_cells(*laid)}" for _, text, laid in parts)
+    return "\n".join(f"{text}\n\n{markup.markdown(*laid)}" for _, text, laid in parts)
 
 
 def latex(
     evaluations: tables.Evaluations,
-    cells: Sequence[Row],
-    comparisons: Sequence[Row],
+    cells: pd.DataFrame,
+    comparisons: pd.DataFrame,
     *,
     comparable: bool,
     label: str,
@@ -301,6 +298,4 @@ def latex(
 ) -> str:
     """The same three tables as LaTeX (booktabs, graphicx); label: of the first, after 'tab:'."""
     parts = _parts(evaluations, cells, comparisons, comparable, notes)
-    return "\n".join(
-        markup.latex_cells(*laid, text, label + end, fit=True) for end, text, laid in parts
-    )
+    return "\n".join(markup.latex(*laid, text, label + end, fit=True) for end, text, laid in parts)

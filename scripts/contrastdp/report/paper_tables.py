@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.errors import InputError
 from contrastdp.evidence import comparisons, memorisation
 from contrastdp.evidence.claims import INCONCLUSIVE, decide
@@ -15,40 +17,52 @@ from contrastdp.evidence.statistics import (
     paired_difference,
     wilson_interval,
 )
+from contrastdp.frames import as_rows, as_table, given, number, read_table, text, whole
 from contrastdp.report import markup, tables
+from contrastdp.report.tables import MEASURES, percent, rounded
 
 REPORTED_COLUMNS = (
-    *("id", "table", "dataset", "arm", "synthetic"),
-    *("clean_pct", "clean_std", "robust_pct", "robust_std", "text_version", "note"),
+    text("id", "table", "dataset", "arm", "synthetic")
+    | number("clean_pct", "clean_std", "robust_pct", "robust_std")
+    | text("text_version", "note")
 )
-REPORTED_TEXT = ("id", "table", "dataset", "arm", "synthetic", "text_version", "note")
 ROW_KEYS = (*tables.ARM_KEYS, "baseline", "reported")
-MEASURES = ("clean", "robust")
 NOT_RUN, OURS_ONLY, NOT_GIVEN, NOT_RECORDED = "not run", "ours only", "not given", "not recorded"
-USED = ("data", "subset", "train", "test", "network", "parameters")
+USED = text("data", "subset") | whole("train", "test") | text("network") | whole("parameters")
 CELL_COLUMNS = (
-    *("id", "method", "synthetic", "text_version"),
-    *("paper_clean", "paper_clean_std", "paper_robust", "paper_robust_std"),
-    *("arm", "title", "dataset", "generator", "selection", "trainer", "eps"),
-    *("real", "synthetic_used", "train_on", "seeds", "n_test"),
-    *(f"{kind}_{part}" for kind in MEASURES for part in ("mean", "std", "low", "high")),
-    *tables.LAST,
-    *memorisation.COLUMNS,
-    *USED,
-    *("clean_verdict", "robust_verdict"),
+    text("id", "method", "synthetic", "text_version")
+    | number("paper_clean", "paper_clean_std", "paper_robust", "paper_robust_std")
+    | text("arm", "title", "dataset", "generator", "selection", "trainer")
+    | given("eps")
+    | whole("real", "synthetic_used")
+    | text("train_on")
+    | whole("seeds", "n_test")
+    | number(*(f"{kind}_{part}" for kind in MEASURES for part in ("mean", "std", "low", "high")))
+    | tables.LAST
+    | memorisation.COLUMNS
+    | USED
+    | text("clean_verdict", "robust_verdict")
 )
 COMPARISON_COLUMNS = (
-    *("id", "baseline_id", "arm", "baseline", "title", "baseline_title", "measure"),
-    *("paper_difference", "paper_std", "difference", "low", "high", "pairs"),
-    *comparisons.COLUMNS,
-    *("subset", "settings", "verdict"),
+    text("id", "baseline_id", "arm", "baseline", "title", "baseline_title", "measure")
+    | number("paper_difference", "paper_std", "difference", "low", "high")
+    | whole("pairs")
+    | comparisons.COLUMNS
+    | text("subset", "settings", "verdict")
 )
 COMPARED = ("arm", "baseline", "measure")
 RUN_COLUMNS = (
-    *("arm", "seed", "dataset", "generator", "real", "synthetic", "train_on", "selection"),
-    *("trainer", "batch", "steps", "shift", "eps", "baseline", "clean", "robust", "n_test"),
-    *("last_clean", "last_robust"),
-    *("printed", "data", "subset", "attack", "mixed_attacks"),
+    text("arm")
+    | whole("seed")
+    | text("dataset", "generator")
+    | whole("real", "synthetic")
+    | text("train_on", "selection", "trainer")
+    | given("batch", "steps", "shift", "eps")
+    | text("baseline")
+    | number("clean", "robust")
+    | whole("n_test")
+    | number("last_clean", "last_robust")
+    | text("printed", "data", "subset", "attack", "mixed_attacks")
 )
 Row = Mapping[str, Any]
 
@@ -61,21 +75,25 @@ def read_reported(path: str | Path) -> dict[str, dict[str, Any]]:
     InputError for other columns, an id that is repeated or not snake case, or a size such as 'x'.
     """
     found: dict[str, dict[str, Any]] = {}
-    rows = tables.read_typed(path, columns=REPORTED_COLUMNS, text=REPORTED_TEXT)
-    for line, row in enumerate(rows, 2):
+    for line, row in enumerate(as_rows(read_table(path, REPORTED_COLUMNS)), 2):
         name = row["id"] or ""
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise InputError(f"{path}, line {line}: id is '{name}', expected snake case")
         if name in found:
             raise InputError(f"{path}, line {line}: id {name} stands twice; give each row its own")
-        size = re.fullmatch(r"(\d+)([KM]?)", row["synthetic"] or "")
+        size = images_of(row["synthetic"] or "")
         if size is None:
             raise InputError(
                 f"{path}, line {line}: synthetic is '{row['synthetic']}', expected such as 0 or 50K"
             )
-        images = int(size[1]) * {"": 1, "K": 1000, "M": 1000000}[size[2]]
-        found[name] = row | {"size": images}
+        found[name] = row | {"size": size}
     return found
+
+
+def images_of(size: str) -> int | None:
+    """The number that the paper prints as 0, 50K or 1M; None for any other text."""
+    found = re.fullmatch(r"(\d+)([KM]?)", size)
+    return int(found[1]) * {"": 1, "K": 1000, "M": 1000000}[found[2]] if found else None
 
 
 def check_plan(rows: Sequence[Row], reported: Mapping[str, Row], layout: Sequence[str]) -> None:
@@ -184,21 +202,21 @@ def used(evaluations: tables.Evaluations, row: Row) -> dict[str, Any]:
     return found[0]
 
 
-def run_rows(
+def run_table(
     evaluations: tables.Evaluations,
     rows: Sequence[Row],
     reported: Mapping[str, Row] | None = None,
     *,
     mixed_attacks: Collection[str] = (),
-) -> list[dict[str, Any]]:
-    """One row an arm and seed with the keys of RUN_COLUMNS, accuracies in percent.
+) -> pd.DataFrame:
+    """One row an arm and seed in RUN_COLUMNS, accuracies in percent.
 
-    last_clean, last_robust: of the last checkpoint, None where it was not attacked.
+    last_clean, last_robust: of the last checkpoint, empty where it was not attacked.
     printed: the number of synthetic images that the paper prints for the arm, such as 50K, which a
-    reduced arm stands for; None without `reported` rows of the arm. attack: tables.attack_name;
-    mixed_attacks: 'yes' for the data sets of that argument, whose attacks may differ, else None.
+    reduced arm stands for; empty without `reported` rows of the arm. attack: tables.attack_name;
+    mixed_attacks: 'yes' for the data sets of that argument, whose attacks may differ, else empty.
     """
-    return [
+    found = [
         {key: row.get(key) for key in RUN_COLUMNS}
         | {
             "seed": seed,
@@ -220,6 +238,7 @@ def run_rows(
         for seed in row["seeds"]
         for content in [evaluations[row["arm"], seed]]
     ]
+    return as_table(found, RUN_COLUMNS)
 
 
 def _printed_size(row: Row, reported: Mapping[str, Row]) -> str | None:
@@ -228,7 +247,7 @@ def _printed_size(row: Row, reported: Mapping[str, Row]) -> str | None:
 
 
 # ---------------------------------------------------------------- cells and their verdicts
-def cell_rows(
+def cell_table(
     evaluations: tables.Evaluations,
     rows: Sequence[Row],
     reported: Mapping[str, Row],
@@ -237,11 +256,11 @@ def cell_rows(
     comparable: bool,
     nearest: memorisation.Nearest | None = None,
     mixed_attacks: Collection[str] = (),
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     """One row a reported cell, in the order of `layout`, then one for each arm without a cell.
 
     rows: arms with the keys of ROW_KEYS, and perhaps eps and train_on; comparable: whether this
-    scale's settings are the paper's. Rows have the keys of CELL_COLUMNS: accuracies in percent,
+    scale's settings are the paper's. Columns are CELL_COLUMNS: accuracies in percent,
     low and high of accuracy_interval. A verdict is absolute: 'agrees' where the paper's value lies
     in the interval, else 'differs by x points' (ours minus the paper's), and 'not comparable' with
     the reason where data or settings are not the paper's. A cell without arm is 'not run', an arm
@@ -251,10 +270,12 @@ def cell_rows(
     check_plan(rows, reported, layout)
     owner = {name: row for row in rows for name in row["reported"]}
     shown = {owner[name]["arm"] for name in layout if name in owner}
-    pairs: list[tuple[Row | None, Row | None]]
-    pairs = [(reported[name], owner.get(name)) for name in layout]
+    pairs: list[tuple[Row | None, Row | None]] = [
+        (reported[name], owner.get(name)) for name in layout
+    ]
     pairs += [(None, row) for row in rows if row["arm"] not in shown]
-    return [_cell(evaluations, paper, row, comparable, nearest or {}) for paper, row in pairs]
+    cells = (_cell(evaluations, paper, row, comparable, nearest or {}) for paper, row in pairs)
+    return as_table(cells, CELL_COLUMNS)
 
 
 def _cell(
@@ -264,7 +285,7 @@ def _cell(
     comparable: bool,
     nearest: memorisation.Nearest,
 ) -> dict[str, Any]:
-    cell: dict[str, Any] = dict.fromkeys(CELL_COLUMNS)
+    cell: dict[str, Any] = {}
     if paper is not None:
         cell |= {key: paper[key] for key in ("id", "synthetic", "text_version", "dataset")}
         cell["method"] = paper["arm"]
@@ -282,12 +303,12 @@ def _cell(
     cell |= {"eps": contents[0]["attack"].get("eps"), "seeds": len(contents), "n_test": n_test}
     reasons = [] if paper is None else _reductions(cell, paper, comparable)
     beside = tables.last_means(evaluations, row) | memorisation.nearest_cells(nearest, row)
-    cell |= {key: _rounded(value) for key, value in beside.items()}
+    cell |= {key: rounded(value) for key, value in beside.items()}
     for kind in MEASURES:
-        values = [100 * content[f"{kind}_accuracy"] for content in contents]
-        ours, low, high = accuracy_interval(values, n_test)
-        numbers = {"mean": ours.mean, "std": ours.std, "low": low, "high": high}
-        cell |= {f"{kind}_{key}": _rounded(value) for key, value in numbers.items()}
+        values = percent(evaluations, row, kind).values()
+        ours, low, high = accuracy_interval(list(values), n_test)
+        numbers = tables.parts(ours) | {"low": low, "high": high}
+        cell |= {f"{kind}_{key}": rounded(value) for key, value in numbers.items()}
         cell[f"{kind}_verdict"] = (
             OURS_ONLY if paper is None else _absolute(cell, kind, reasons, len(contents))
         )
@@ -319,7 +340,7 @@ def _absolute(cell: Row, kind: str, reasons: Sequence[str], seeds: int) -> str:
 
 
 # ---------------------------------------------------------------- comparisons with baselines
-def comparison_rows(
+def comparison_table(
     evaluations: tables.Evaluations,
     rows: Sequence[Row],
     reported: Mapping[str, Row],
@@ -328,7 +349,7 @@ def comparison_rows(
     comparable: bool,
     outcomes: comparisons.Outcomes | None = None,
     mixed_attacks: Collection[str] = (),
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     """Each arm against its baseline, clean and robust: the paper's difference, ours, a verdict.
 
     The paper's difference is taken between the arm's row and the baseline's of the same printed
@@ -338,7 +359,7 @@ def comparison_rows(
     reproduced on the other, inconclusive otherwise, with fewer than two pairs, without width, or
     where the paper finds no difference. Without a difference in the paper: 'ours only' and what
     ours is. Beside it stand the exact tests over seeds, adjusted for all of the table's pairs of
-    arms and both measures, and McNemar's where outcomes has the images. Rows have the keys of
+    arms and both measures, and McNemar's where outcomes has the images. Columns are
     COMPARISON_COLUMNS.
     """
     tables.check_evaluations(evaluations, rows, mixed_attacks)
@@ -349,18 +370,18 @@ def comparison_rows(
         if row["baseline"] is None:
             continue
         base = by_name[row["baseline"]]
-        cells: list[str | None] = [name for name in layout if name in row["reported"]]
-        cells = cells or [None]
+        printed: list[str | None] = [name for name in layout if name in row["reported"]]
         tested = {
             kind: comparisons.compare(row, base, kind, evaluations, outcomes or {})
             for kind in MEASURES
         }
-        for name in cells:
+        for name in printed or [None]:
             twin = _twin(name, base, reported)
             for kind in MEASURES:
                 paper, spread = _paper_difference(reported, name, twin, kind)
-                percent = [_percent(evaluations, r, kind) for r in (row, base)]
-                ours = paired_difference(percent[0], percent[1])
+                ours = paired_difference(
+                    percent(evaluations, row, kind), percent(evaluations, base, kind)
+                )
                 found.append(
                     {
                         "id": name,
@@ -370,11 +391,11 @@ def comparison_rows(
                         "title": row["title"],
                         "baseline_title": base["title"],
                         "measure": kind,
-                        "paper_difference": _rounded(paper),
-                        "paper_std": _rounded(spread),
-                        "difference": _rounded(ours.mean if ours else None),
-                        "low": _rounded(ours.low if ours else None),
-                        "high": _rounded(ours.high if ours else None),
+                        "paper_difference": rounded(paper),
+                        "paper_std": rounded(spread),
+                        "difference": rounded(ours.mean if ours else None),
+                        "low": rounded(ours.low if ours else None),
+                        "high": rounded(ours.high if ours else None),
                         "pairs": ours.count if ours else 0,
                         "subset": used(evaluations, row)["subset"],
                         "settings": "the paper's" if comparable else "reduced",
@@ -382,7 +403,7 @@ def comparison_rows(
                     }
                     | tested[kind]
                 )
-    return comparisons.adjusted(found, COMPARED)
+    return comparisons.adjusted(as_table(found, COMPARISON_COLUMNS), COMPARED)
 
 
 def _twin(name: str | None, base: Row, reported: Mapping[str, Row]) -> str | None:
@@ -412,25 +433,13 @@ def _paper_difference(
     return values[0] - values[1], None if None in spreads else math.hypot(*spreads)
 
 
-def _percent(evaluations: tables.Evaluations, row: Row, kind: str) -> dict[int, float]:
-    return {seed: 100 * evaluations[row["arm"], seed][f"{kind}_accuracy"] for seed in row["seeds"]}
-
-
 def _relative(paper: float | None, ours: Estimate | None) -> str:
+    low, high = (None, None) if ours is None else (ours.low, ours.high)
     # Differences that are alike in every seed are luck, not certainty.
-    interval: tuple[float, float] | None = None
-    if ours is not None and ours.low is not None and ours.high is not None:
-        interval = None if ours.high - ours.low < 1e-9 else (ours.low, ours.high)
+    if low is None or high is None or high - low < 1e-9:
+        return INCONCLUSIVE if paper is not None else f"{OURS_ONLY}: {INCONCLUSIVE}"
     if paper is not None:
-        rounded = round(paper, 6)
-        if interval is None or rounded == 0:
-            return INCONCLUSIVE
-        return decide(*interval, 0.0, above=rounded > 0)
-    if interval is None or interval[0] <= 0 <= interval[1]:
-        return f"{OURS_ONLY}: {INCONCLUSIVE}"
-    return f"{OURS_ONLY}: {'higher' if interval[0] > 0 else 'lower'}"
-
-
-def _rounded(value: float | None) -> float | None:
-    # Four decimals: far below 1 / n_test, and free of the last bits of a float.
-    return None if value is None else round(value, 4)
+        sign = round(paper, 6)
+        return decide(low, high, 0.0, above=sign > 0) if sign else INCONCLUSIVE
+    found = INCONCLUSIVE if low <= 0 <= high else "higher" if low > 0 else "lower"
+    return f"{OURS_ONLY}: {found}"

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.errors import InputError
 from contrastdp.evidence.outcomes import difference
 from contrastdp.evidence.statistics import mean_interval
 from contrastdp.files import read_json
-from contrastdp.report.markup import signed
+from contrastdp.frames import as_table, number, text, whole
+from contrastdp.report import markup
 
 METRICS = (
     *("frechet", "frechet_error", "frechet_debiased", "frechet_relative"),
@@ -17,8 +20,9 @@ METRICS = (
 )
 KEYS = ("dataset", "generator", "real", "seed", "n_heldout", "features", "settings", "rows")
 COLUMNS = (
-    *("dataset", "images", "title", "real", "seeds", "n", "n_heldout"),
-    *(f"{metric}_{what}" for metric in METRICS for what in ("mean", "std")),
+    text("dataset", "images", "title")
+    | whole("real", "seeds", "n", "n_heldout")
+    | number(*(f"{metric}_{what}" for metric in METRICS for what in ("mean", "std")))
 )
 REAL = {"unseen": "Real, unseen", "training": "Real, trained on"}
 Measures = Mapping[tuple[str, int, int], Mapping[str, Any]]
@@ -60,11 +64,11 @@ def read_measures(paths: Iterable[str]) -> dict[tuple[str, int, int], dict[str, 
     return found
 
 
-def quality_rows(measures: Measures, titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Rows with the keys of COLUMNS: for each number of real images, real ones, then generators.
+def quality_table(measures: Measures, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Rows in COLUMNS: for each number of real images, real ones, then generators.
 
     titles: generator -> title, in the order of the rows. Mean and standard deviation (ddof = 1)
-    over seeds; what does not apply, or one seed leaves undefined, is None. Raises InputError for a
+    over seeds; what does not apply, or one seed leaves undefined, is empty. Raises InputError for a
     generator without a title.
     """
     for generator, _, _ in measures:
@@ -87,7 +91,8 @@ def quality_rows(measures: Measures, titles: Mapping[str, str]) -> list[dict[str
             if parts:
                 rows.append({"images": generator, "title": title, "real": real} | _means(parts))
     shared = next(iter(measures.values()))
-    return [row | {key: shared[key] for key in ("dataset", "n_heldout")} for row in rows]
+    shared = {key: shared[key] for key in ("dataset", "n_heldout")}
+    return as_table((row | shared for row in rows), COLUMNS)
 
 
 def _means(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -125,22 +130,23 @@ SHOWN = {
 }
 
 
-def caption(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> str:
+def caption(table: pd.DataFrame, shared: Mapping[str, Any]) -> str:
     """What the numbers are, of how many images and seeds; shared: any of the measurements."""
-    counts = sorted({row["seeds"] for row in rows})
+    counts = sorted(table["seeds"].unique())
     over = " or ".join(str(count) for count in counts)
     spread = f"Mean ± standard deviation over {over} seeds" if counts[-1] > 1 else "One seed"
-    n = sorted({row["n"] for row in rows})
-    compared = ", so only rows of the same n compare" if len(n) > 1 else ""
+    compared = ", so only rows of the same n compare" if table["n"].nunique() > 1 else ""
+    errors = table["frechet_error_mean"]
+    errors = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (errors.min(), errors.max())))
     sentences = (
         f"{spread}.",
-        f"All images are held against {rows[0]['n_heldout']} images of the test split, by which "
+        f"All images are held against {shared['n_heldout']} images of the test split, by which "
         f"nothing was chosen, in the {shared['features']} features of our own encoder, trained on "
         "the same real images.",
         "Fréchet: squared distance of Gaussians fitted to the features (not the FID, which has "
         f"Inception's); it is too large by about c / n{compared}.",
         "Debiased: the jackknife's estimate without that term, for n well above the number of "
-        f"features; standard error {_errors(rows)} within a seed.",
+        f"features; standard error {errors} within a seed.",
         "Precision, recall, density, coverage: with the nearest "
         f"{shared['settings']['neighbours']} neighbours.",
         "Confidence: the labeler's mean probability of the label. Agreement: share of labels that "
@@ -152,31 +158,10 @@ def caption(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> str
     return " ".join(sentences)
 
 
-def _errors(rows: Sequence[Mapping[str, Any]]) -> str:
-    values = sorted(row["frechet_error_mean"] for row in rows)
-    low, high = f"{values[0]:.2f}", f"{values[-1]:.2f}"
-    return low if low == high else f"{low} to {high}"
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]], text: str) -> str:
+def markdown_table(table: pd.DataFrame, text: str) -> str:
     """The table as GitHub Markdown, its caption above; text: the caption."""
-    several = len({row["real"] for row in rows}) > 1
-    header = ["Images", *(["Real"] if several else []), "n", *SHOWN]
-    lines = [
-        text,
-        "",
-        "| " + " | ".join(header) + " |",
-        "| :-- " + "| --: " * (len(header) - 1) + "|",
-    ]
-    for row in rows:
-        cells = [row["title"], *([str(row["real"])] if several else []), str(row["n"])]
-        cells += [_cell(row, metric, form) for metric, form in SHOWN.values()]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(row: Mapping[str, Any], metric: str, form: str) -> str:
-    mean, std = row[f"{metric}_mean"], row[f"{metric}_std"]
-    if mean is None:
-        return "–"
-    return signed(mean, form) + ("" if std is None else f" ± {form.format(std)}")
+    several = {"Real": table["real"]} if table["real"].nunique() > 1 else {}
+    cells = {"Images": table["title"]} | several | {"n": table["n"]}
+    for name, (metric, form) in SHOWN.items():
+        cells[name] = markup.spread(table[f"{metric}_mean"], table[f"{metric}_std"], form)
+    return f"{text}\n\n" + markup.markdown(pd.DataFrame(cells), list(cells)[1:])

@@ -5,12 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv, read_json
-from contrastdp.report import tables
+from contrastdp.files import read_json
+from contrastdp.frames import number, read_table, text, whole
+from contrastdp.report import markup, tables
 
 BEGIN = "<!-- rendered from results/reference: snakemake reference -->"
 END = "<!-- end of the rendered part -->"
+TIMES = text("rule") | whole("jobs") | number("seconds") | whole("memory_mib")
 LONG = 0.01  # share of all seconds from which a stage has a row of its own
 
 
@@ -20,31 +24,28 @@ def render_record(folder: str | Path) -> str:
     folder: holds robustness.csv, evaluations.json, times.csv and machine.json.
     """
     folder = Path(folder)
-    rows = tables.read_table(folder / "robustness.csv")
+    accuracy = read_table(folder / "robustness.csv", tables.COLUMNS)
     evaluations = {(e["arm"], e["seed"]): e for e in read_json(folder / "evaluations.json")}
-    table = tables.markdown_table(rows, tables.caption(evaluations, rows))
+    shown = tables.markdown_table(accuracy, tables.caption(evaluations, accuracy))
     machine = read_json(folder / "machine.json")
-    times = [
-        (f"`{t['rule']}`", int(t["jobs"]), float(t["seconds"]))
-        for t in read_csv(folder / "times.csv")
-    ]
-    total = sum(seconds for *_, seconds in times)
-    long = [time for time in times if time[2] >= LONG * total]
-    short = [time for time in times if time[2] < LONG * total]
-    if short:
-        long.append(_summed(f"{len(short)} others", short))
-    lines = ["| Stage | Jobs | Seconds |", "| --- | ---: | ---: |"]
-    for name, jobs, seconds in [*long, _summed("sum", times)]:
-        lines.append(f"| {name} | {jobs} | {seconds:.0f} |")
+    times = read_table(folder / "times.csv", TIMES)[["rule", "jobs", "seconds"]]
+    long = times["seconds"] >= LONG * times["seconds"].sum()
+    stages = [times[long].assign(rule="`" + times["rule"] + "`")]
+    stages += [_summed(f"{sum(~long)} others", times[~long])] if not long.all() else []
+    stages = pd.concat([*stages, _summed("sum", times)])
+    stages["seconds"] = stages["seconds"].map("{:.0f}".format)
+    stages.columns = ["Stage", "Jobs", "Seconds"]
     place = (
         f"Measured on {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, without a GPU; jobs use one thread and run side by side:"
     )
-    return "\n".join([table.strip(), "", place, "", *lines])
+    laid = markup.markdown(stages, ("Jobs", "Seconds")).strip()
+    return "\n".join([shown.strip(), "", place, "", laid])
 
 
-def _summed(name: str, times: Sequence[tuple[str, int, float]]) -> tuple[str, int, float]:
-    return name, sum(jobs for _, jobs, _ in times), sum(seconds for *_, seconds in times)
+def _summed(name: str, times: pd.DataFrame) -> pd.DataFrame:
+    sums = {key: [times[key].sum()] for key in ("jobs", "seconds")}
+    return pd.DataFrame({"rule": [name]} | sums)
 
 
 def between_marks(text: str, part: str, where: str) -> str:
@@ -88,15 +89,11 @@ def _flattened(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def times_of(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rule, jobs, seconds and peak memory (MiB) of each rule, the longest first."""
-    ordered = sorted(rules, key=lambda rule: -rule["seconds"])
-    return [
-        {
-            "rule": rule["rule"],
-            "jobs": rule["jobs"],
-            "seconds": round(rule["seconds"], 1),
-            "memory_mib": round(rule["memory"] or 0),
-        }
-        for rule in ordered
-    ]
+def times_of(rules: pd.DataFrame) -> pd.DataFrame:
+    """Rule, jobs, seconds and peak memory (MiB) of each rule, in TIMES, the longest first.
+
+    rules: of page.sum_benchmarks.
+    """
+    ordered = rules.sort_values("seconds", ascending=False, kind="stable", ignore_index=True)
+    ordered["memory_mib"] = ordered["memory"].fillna(0).round()
+    return ordered.round({"seconds": 1})[list(TIMES)].astype(TIMES)

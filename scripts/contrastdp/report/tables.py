@@ -4,20 +4,23 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from contrastdp.errors import InputError
 from contrastdp.evidence import comparisons, memorisation
 from contrastdp.evidence.outcomes import as_version, difference
 from contrastdp.evidence.statistics import (
+    Estimate,
     mean_interval,
     paired_difference,
     standard_errors,
     wilson_interval,
 )
-from contrastdp.files import read_csv, read_json
-from contrastdp.report.markup import latex_cells, markdown_cells, signed
+from contrastdp.files import read_json
+from contrastdp.frames import as_table, number, text, whole
+from contrastdp.report import markup
 
 # What an evaluation must say just as the arm's row does.
 SHARED = ("dataset", "generator", "real", "synthetic", "selection", "trainer")
@@ -26,33 +29,30 @@ EVALUATION_KEYS = (
     *("arm", "seed", *SHARED),
     *("n_test", "clean_accuracy", "robust_accuracy", "attack"),
 )
-TEXT = (
-    *("arm", "trainer", "dataset", "generator", "selection", "title", "reference"),
-    *("mcnemar_p", "image_difference"),
-)
-# Columns that older records lack.
-LAST = ("last_clean_mean", "last_robust_mean")
-ADDED = (
-    *("robust_error_seeds", "robust_error_images"),
-    *comparisons.COLUMNS,
-    *LAST,
-    *memorisation.COLUMNS,
-)
+MEASURES = ("clean", "robust")
+LAST = number("last_clean_mean", "last_robust_mean")
 COLUMNS = (
-    *("arm", "real", "synthetic", "trainer", "seeds"),
-    *("clean_mean", "clean_std", "robust_mean", "robust_std", "n_test"),
-    *("clean_low", "clean_high", "robust_low", "robust_high"),
-    *("robust_wilson_low", "robust_wilson_high"),
-    *("difference", "difference_low", "difference_high"),
-    *("pairs", "reference", "dataset", "generator", "selection", "title"),
-    *ADDED,
+    text("arm")
+    | whole("real", "synthetic")
+    | text("trainer")
+    | whole("seeds")
+    | number("clean_mean", "clean_std", "robust_mean", "robust_std")
+    | whole("n_test")
+    | number("clean_low", "clean_high", "robust_low", "robust_high")
+    | number("robust_wilson_low", "robust_wilson_high")
+    | number("difference", "difference_low", "difference_high")
+    | whole("pairs")
+    | text("reference", "dataset", "generator", "selection", "title")
+    | number("robust_error_seeds", "robust_error_images")
+    | comparisons.COLUMNS
+    | LAST
+    | memorisation.COLUMNS
 )
 LAST_HEADER = "Robust, last"
 LAST_SENTENCE = (
     "Robust, last: of the last training step's checkpoint, attacked likewise; all else is of the "
     "one that validation chose."
 )
-WHOLE = ("real", "synthetic", "seeds", "n_test", "pairs", "images_won", "images_lost")
 COMPARED = ("arm", "reference")
 Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
 
@@ -60,13 +60,13 @@ Evaluations = Mapping[tuple[str, int], Mapping[str, Any]]
 # ---------------------------------------------------------------- reading
 def read_evaluations(
     paths: Iterable[str], version: str | None = None
-) -> dict[tuple[str, int], dict[str, Any]]:
+) -> dict[tuple[str, int], Mapping[str, Any]]:
     """Read evaluation files, by (arm, seed); version: of the attack, as outcomes.as_version says.
 
     Raises InputError in one line for a file that lacks a key, an accuracy outside [0, 1], an
     empty test split, or a second file for the same arm and seed.
     """
-    found: dict[tuple[str, int], Any] = {}
+    found: dict[tuple[str, int], Mapping[str, Any]] = {}
     origin: dict[tuple[str, int], str] = {}
     for path in paths:
         content = read_json(path)
@@ -187,42 +187,8 @@ def _check_eps(content: Mapping[str, Any], arm: Mapping[str, Any], seed: int) ->
         )
 
 
-def read_table(path: str | Path) -> list[dict[str, Any]]:
-    """Read a table that make_table wrote: numbers as float or int, an empty cell as None."""
-    return read_typed(path, columns=COLUMNS, text=TEXT, whole=WHOLE, added=ADDED)
-
-
-def read_typed(
-    path: str | Path,
-    *,
-    columns: Sequence[str],
-    text: Collection[str],
-    whole: Collection[str] = (),
-    added: Collection[str] = (),
-) -> list[dict[str, Any]]:
-    """Read a CSV of just these columns: `text` as str, `whole` as int, the rest as float.
-
-    An empty cell is None, and so is a column of `added` that the file lacks. Raises InputError in
-    one line for other columns or a cell that is no number.
-    """
-    rows = [dict.fromkeys(added, "") | row for row in read_csv(path)]
-    if rows and set(rows[0]) != set(columns):
-        odd = sorted(set(rows[0]) ^ set(columns))[0]
-        raise InputError(f"{path}: column '{odd}' is missing or unknown; make the table again")
-
-    def typed(key: str, cell: str) -> Any:
-        if cell == "" or key in text:
-            return cell or None
-        try:
-            return int(float(cell)) if key in whole else float(cell)
-        except ValueError:
-            raise InputError(f"{path}: {key} is '{cell}', expected a number") from None
-
-    return [{key: typed(key, cell) for key, cell in row.items()} for row in rows]
-
-
 # ---------------------------------------------------------------- rows
-def robustness_rows(
+def robustness_table(
     evaluations: Evaluations,
     arms: Sequence[Mapping[str, Any]],
     reference: str | Sequence[str] | None = None,
@@ -230,8 +196,8 @@ def robustness_rows(
     outcomes: comparisons.Outcomes | None = None,
     nearest: memorisation.Nearest | None = None,
     mixed_attacks: Collection[str] = (),
-) -> list[dict[str, Any]]:
-    """One row an arm, in the order of `arms`, with the keys of COLUMNS; accuracies in percent.
+) -> pd.DataFrame:
+    """One row an arm, in the order of `arms`, in COLUMNS; accuracies in percent.
 
     std: over seeds, ddof = 1; low, high: 95% t interval over seeds; robust_wilson: 95% Wilson
     interval of the mean robust accuracy over n_test images; difference: robust accuracy minus the
@@ -241,7 +207,7 @@ def robustness_rows(
     errors of the mean robust accuracy in points, from seeds and from test images; sign_flip_p ...
     mcnemar_p: comparisons.COLUMNS, of images where outcomes has them; last_..._mean: of last_means;
     nearest_..._mean: of memorisation.nearest_cells (in pixels' units). All accuracies but the last_
-    ones are of the best checkpoint. What one seed leaves undefined is None.
+    ones are of the best checkpoint. What one seed leaves undefined is empty.
     Raises InputError for evaluations that do not fit (see check_evaluations), and for a reference
     or baseline that is no arm of the table.
     """
@@ -249,72 +215,64 @@ def robustness_rows(
     against, by_name = _references(arms, reference), {arm["arm"]: arm for arm in arms}
     rows = []
     for arm in arms:
-        percent = {
-            kind: {seed: 100 * evaluations[arm["arm"], seed][kind] for seed in arm["seeds"]}
-            for kind in ("clean_accuracy", "robust_accuracy")
-        }
-        clean = mean_interval(list(percent["clean_accuracy"].values()))
-        robust = mean_interval(list(percent["robust_accuracy"].values()))
+        values = {kind: percent(evaluations, arm, kind) for kind in MEASURES}
+        estimates = {kind: mean_interval(list(values[kind].values())) for kind in MEASURES}
         n_test = evaluations[arm["arm"], arm["seeds"][0]]["n_test"]
-        wilson = wilson_interval(min(robust.mean / 100, 1.0), n_test)
+        low, high = wilson_interval(min(estimates["robust"].mean / 100, 1.0), n_test)
+        over_seeds, over_images = standard_errors(
+            [v / 100 for v in values["robust"].values()], n_test
+        )
+        row = {key: arm[key] for key in ("arm", *SHARED, "title")} | {
+            "seeds": len(arm["seeds"]),
+            "n_test": n_test,
+            **{f"{k}_{part}": v for k, e in estimates.items() for part, v in parts(e).items()},
+            "robust_wilson_low": 100 * low,
+            "robust_wilson_high": 100 * high,
+            "robust_error_seeds": None if over_seeds is None else 100 * over_seeds,
+            "robust_error_images": 100 * over_images,
+            **last_means(evaluations, arm),
+            **memorisation.nearest_cells(nearest or {}, arm),
+        }
         own = arm.get("baseline")
         if own and own not in by_name:
             raise InputError(
                 f"arm {arm['arm']}: its baseline {own} is no arm of this table; add it"
             )
-        other = by_name[own] if own else against.get(group(arm))
-        errors = standard_errors([v / 100 for v in percent["robust_accuracy"].values()], n_test)
-        gain, tested = None, dict.fromkeys(comparisons.COLUMNS)
+        other, tested = by_name[own] if own else against.get(group(arm)), {}
         if other is not None and other["arm"] != arm["arm"]:
-            gain = paired_difference(
-                percent["robust_accuracy"],
-                {
-                    seed: 100 * evaluations[other["arm"], seed]["robust_accuracy"]
-                    for seed in other["seeds"]
-                },
-            )
+            gain = paired_difference(values["robust"], percent(evaluations, other, "robust"))
+            if gain is not None:
+                row |= {"difference": gain.mean, "pairs": gain.count, "reference": other["arm"]}
+                row |= {"difference_low": gain.low, "difference_high": gain.high}
             tested = comparisons.compare(arm, other, "robust", evaluations, outcomes or {})
-        row = {key: arm[key] for key in ("arm", *SHARED, "title")} | {
-            "seeds": len(arm["seeds"]),
-            "clean_mean": clean.mean,
-            "clean_std": clean.std,
-            "robust_mean": robust.mean,
-            "robust_std": robust.std,
-            "n_test": n_test,
-            "clean_low": clean.low,
-            "clean_high": clean.high,
-            "robust_low": robust.low,
-            "robust_high": robust.high,
-            "robust_wilson_low": 100 * wilson[0],
-            "robust_wilson_high": 100 * wilson[1],
-            "difference": gain.mean if gain else None,
-            "difference_low": gain.low if gain else None,
-            "difference_high": gain.high if gain else None,
-            "pairs": gain.count if gain else None,
-            "reference": other["arm"] if gain and other else None,
-            "robust_error_seeds": None if errors[0] is None else 100 * errors[0],
-            "robust_error_images": 100 * errors[1],
-            **last_means(evaluations, arm),
-            **memorisation.nearest_cells(nearest or {}, arm),
-        }
-        # Four decimals: far below 1 / n_test, and free of the last bits of a float.
-        rounded = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
-        rows.append(rounded | tested)
-    return comparisons.adjusted(rows, COMPARED)
+        rows.append({key: rounded(value) for key, value in row.items()} | tested)
+    return comparisons.adjusted(as_table(rows, COLUMNS), COMPARED)
 
 
-def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, float | None]:
+def percent(evaluations: Evaluations, arm: Mapping[str, Any], kind: str) -> dict[int, float]:
+    """An arm's accuracy by seed in percent; kind: clean or robust."""
+    return {seed: 100 * evaluations[arm["arm"], seed][f"{kind}_accuracy"] for seed in arm["seeds"]}
+
+
+def parts(estimate: Estimate) -> dict[str, float | None]:
+    """Mean, std, low and high of an estimate, by these names."""
+    return {key: getattr(estimate, key) for key in ("mean", "std", "low", "high")}
+
+
+def rounded(value: Any) -> Any:
+    """A number to four decimals: far below 1 / n_test, and free of the last bits of a float."""
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def last_means(evaluations: Evaluations, arm: Mapping[str, Any]) -> dict[str, float]:
     """Accuracies of the last checkpoint, keys LAST: mean over seeds in percent.
 
-    None unless it was attacked in every seed of the arm.
+    Nothing unless it was attacked in every seed of the arm.
     """
-    contents: list[Any] = [evaluations[arm["arm"], seed].get("last") for seed in arm["seeds"]]
-    if None in contents:
-        return dict.fromkeys(LAST)
-    kinds = ("clean_accuracy", "robust_accuracy")
+    contents = [evaluations[arm["arm"], seed].get("last", {}) for seed in arm["seeds"]]
     return {
-        column: mean_interval([100 * content[kind] for content in contents]).mean
-        for column, kind in zip(LAST, kinds, strict=True)
+        f"last_{kind}_mean": mean_interval([100 * c[f"{kind}_accuracy"] for c in contents]).mean
+        for kind in (MEASURES if all(contents) else ())
     }
 
 
@@ -375,13 +333,11 @@ def attack_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list
     titles: of the arms by name; other arms are left out. Evaluations that were recorded without
     these warnings say nothing.
     """
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str | None, str, str], list[str]] = {}
     for (arm, seed), content in sorted(evaluations.items()):
         title = titles.get(arm)
-        if not title:
-            continue
         networks = {title: content, f"{title} (last checkpoint)": content.get("last", {})}
-        for network, outcome in networks.items():
+        for network, outcome in networks.items() if title else ():
             for warning in (*outcome.get("gate", ()), *outcome.get("warnings", ())):
                 count = "" if warning["of"] is None else f", {warning['images']} of {warning['of']}"
                 told = found.setdefault((network, warning["name"], warning["says"]), [])
@@ -392,108 +348,72 @@ def attack_warnings(evaluations: Evaluations, titles: Mapping[str, str]) -> list
     ]
 
 
-def caption(
-    evaluations: Evaluations, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()
-) -> str:
+def caption(evaluations: Evaluations, table: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """The table's caption: what the numbers are, test images, seeds, attack, reference, notes."""
-    counts = sorted({row["seeds"] for row in rows})
-    seeds = " or ".join(str(count) for count in counts)
+    counts = sorted(table["seeds"].unique())
     spread = (
-        f"mean ± standard deviation over {seeds} seeds [95% t interval]"
+        f"mean ± standard deviation over {' or '.join(map(str, counts))} seeds [95% t interval]"
         if counts[-1] > 1
         else "one seed, so no interval over seeds"
     )
     sentences = [f"Accuracy in percent, {spread}."]
-    shown = {row["arm"] for row in rows}
-    sentences += describe_attacks(c for c in evaluations.values() if c["arm"] in shown)
-    sentences += attack_warnings(evaluations, {row["arm"]: row["title"] for row in rows})
+    titles = dict(zip(table["arm"], table["title"], strict=True))
+    sentences += describe_attacks(c for c in evaluations.values() if c["arm"] in titles)
+    sentences += attack_warnings(evaluations, titles)
     sentences += notes
-    half = max((row["robust_wilson_high"] - row["robust_wilson_low"]) / 2 for row in rows)
+    half = (table["robust_wilson_high"] - table["robust_wilson_low"]).max() / 2
     sentences.append(
         f"Another test split of this size could move a robust accuracy by up to {half:.1f} points "
         "(95% Wilson interval)."
     )
-    if any(row[LAST[-1]] is not None for row in rows):
+    if table["last_robust_mean"].notna().any():
         sentences.append(LAST_SENTENCE)
-    sentences.append(memorisation.sentence(rows))
-    compared = [row for row in rows if row["difference"] is not None]
-    if compared:
-        titles = {row["arm"]: row["title"] for row in rows}
-        names = " or ".join(
-            titles[name] for name in dict.fromkeys(r["reference"] for r in compared)
-        )
+    sentences.append(memorisation.sentence(table))
+    compared = table.dropna(subset="difference")
+    if len(compared):
+        names = " or ".join(titles[name] for name in compared["reference"].unique())
         sentences.append(
             f"Difference: robust accuracy minus that of {names}, in percentage points, paired over "
             "seeds [95% t interval]."
         )
-        sentences.append(comparisons.sentence(rows, COMPARED))
+        sentences.append(comparisons.sentence(table, COMPARED))
     return " ".join(filter(None, sentences))
 
 
-def human_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The header and cells that people read: rounded text, without columns that would be empty."""
-    header = ["Arm", "Real", "Synthetic", "Trainer", "Clean", "Robust"]
-    several = len({row["dataset"] for row in rows}) > 1
-    compared = any(row["difference"] is not None for row in rows)
-    tested = any(row["holm_p"] is not None for row in rows)
-    last = any(row[LAST[-1]] is not None for row in rows)
-    near = any(row[memorisation.COLUMNS[0]] is not None for row in rows)
-    references = {row["reference"] for row in rows}
-    cells = []
-    for row in rows:
-        line = [row["title"], str(row["real"]), str(row["synthetic"]), row["trainer"]]
-        line.append(_spread(row["clean_mean"], row["clean_std"]))
-        line.append(
-            _spread(row["robust_mean"], row["robust_std"])
-            + _interval(row["robust_low"], row["robust_high"], "{:.1f}")
-        )
-        if last:
-            line.append(_number(row[LAST[-1]], "{:.1f}"))
-        if near:
-            line.append(memorisation.text(row))
-        if row["difference"] is not None:
-            line.append(
-                signed(row["difference"])
-                + _interval(row["difference_low"], row["difference_high"], "{:+.2f}")
-            )
-        elif compared:
-            line.append("reference" if row["arm"] in references else "–")
-        if tested:
-            line.append(comparisons.p_text(row["holm_p"]))
-        cells.append(([row["dataset"]] if several else []) + line)
-    header = (["Data"] if several else []) + header + ([LAST_HEADER] if last else [])
-    header += [memorisation.HEADER] if near else []
-    header += ["Difference"] if compared else []
-    header += [comparisons.HEADER] if tested else []
-    return header, cells
+def human_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells that people read: rounded text, without columns that would be empty."""
+    bounds = table["difference_low"], table["difference_high"], "{:+.2f}"
+    difference = markup.shown(table["difference"], "{:+.2f}") + markup.interval(*bounds)
+    reference = table["arm"].isin(table["reference"].dropna())
+    cells = {
+        "Data": table["dataset"] if table["dataset"].nunique() > 1 else None,
+        "Arm": table["title"],
+        "Real": table["real"],
+        "Synthetic": table["synthetic"],
+        "Trainer": table["trainer"],
+        "Clean": markup.spread(table["clean_mean"], table["clean_std"], "{:.1f}"),
+        "Robust": markup.spread(table["robust_mean"], table["robust_std"], "{:.1f}")
+        + markup.interval(table["robust_low"], table["robust_high"], "{:.1f}"),
+        LAST_HEADER: markup.shown(table["last_robust_mean"], "{:.1f}"),
+        memorisation.HEADER: markup.shown(table["nearest_mean"], "{:.2f}"),
+        "Difference": difference.mask(reference & difference.isna(), "reference"),
+        comparisons.HEADER: table["holm_p"].map(comparisons.p_text, na_action="ignore"),
+    }
+    return pd.DataFrame(cells).dropna(axis=1, how="all").astype("str").fillna(markup.NONE)
 
 
-def _number(value: float | None, pattern: str) -> str:
-    return "–" if value is None else pattern.format(value)
+def set_right(cells: pd.DataFrame) -> list[str]:
+    """The columns of human_cells that hold numbers."""
+    return [name for name in cells if name not in ("Data", "Arm", "Trainer")]
 
 
-def _spread(mean: float, std: float | None) -> str:
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
-
-
-def _interval(low: float | None, high: float | None, pattern: str) -> str:
-    if low is None or high is None:
-        return ""
-    return f" [{signed(low, pattern)}, {signed(high, pattern)}]"
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]], text: str) -> str:
+def markdown_table(table: pd.DataFrame, text: str) -> str:
     """The table as GitHub Markdown, its caption above; text: the caption."""
-    header, cells = human_cells(rows)
-    return f"{text}\n\n" + markdown_cells(header, cells, _right(header))
+    cells = human_cells(table)
+    return f"{text}\n\n" + markup.markdown(cells, set_right(cells))
 
 
-def latex_table(rows: Sequence[Mapping[str, Any]], text: str, label: str) -> str:
+def latex_table(table: pd.DataFrame, text: str, label: str) -> str:
     """The table as LaTeX (packages: booktabs); text: the caption, label: after 'tab:'."""
-    header, cells = human_cells(rows)
-    return latex_cells(header, cells, _right(header), text, label)
-
-
-def _right(header: Sequence[str]) -> list[bool]:
-    left = header.index("Trainer") + 1
-    return [i >= left or name in ("Real", "Synthetic") for i, name in enumerate(header)]
+    cells = human_cells(table)
+    return markup.latex(cells, set_right(cells), text, label)

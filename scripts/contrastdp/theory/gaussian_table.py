@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import t as student
 
 from contrastdp.errors import InputError
+from contrastdp.frames import as_rows, as_table, given, number, text, whole
+from contrastdp.report import markup
 from contrastdp.theory.gaussian import (
     REAL,
     mean_vector,
@@ -23,19 +26,28 @@ from contrastdp.theory.gaussian import (
 MEASURES = ("clean", "robust")
 ROUNDING = 1e-4 / np.sqrt(12)  # of the four printed decimals, as a standard deviation
 KEY = ("table", "angle", "source", "n")
-COLUMNS = (
+COLUMNS = text(
     *("table", "angle", "d", "source", "n", "variant"),
     *("clean", "clean_std", "robust", "robust_std"),
     *("paper_clean", "paper_clean_std", "paper_robust", "paper_robust_std"),
     *("clean_expected", "robust_expected", "clean_difference", "robust_difference"),
     *("clean_z", "robust_z", "clean_z_trials", "robust_z_trials", "clean_std_z", "robust_std_z"),
-)
+)  # numbers are text of five decimals
 VERDICT_COLUMNS = (
-    *("table", "variant", "cells", "clean_points", "robust_points"),
-    *("points", "points_low", "points_high", "p_fit", "within_2se", "within_2se_trials_only"),
-    *("std_ratio", "largest_z", "largest_z_allowed", "outlying", "verdict"),
+    text("table", "variant")
+    | whole("cells")
+    | number("clean_points", "robust_points", "points", "points_low", "points_high")
+    | number("p_fit", "within_2se", "within_2se_trials_only")
+    | number("std_ratio", "largest_z", "largest_z_allowed")
+    | whole("outlying")
+    | text("verdict")
 )
-MISFIT_COLUMNS = ("kind", "table", "where", "printed", "expected", "z", "beyond_level", "what")
+MISFIT_COLUMNS = (
+    text("kind", "table", "where")
+    | number("printed", "expected", "z")
+    | given("beyond_level")
+    | text("what")
+)
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -131,26 +143,25 @@ def _z(paper: np.ndarray, again: np.ndarray, rounding: float | np.ndarray = ROUN
 
 
 # ---------------------------------------------------------------- rows
-def table_rows(comparison: Comparison, trials: int) -> list[dict[str, Any]]:
-    """The rows of gaussian.csv, in COLUMNS, variant by variant within each printed table.
+def gaussian_table(comparison: Comparison, trials: int) -> pd.DataFrame:
+    """gaussian.csv, in COLUMNS, variant by variant within each printed table.
 
     clean, robust: one run as printed; *_expected: mean of the regenerations; *_difference: expected
     minus printed, as fractions; *_z counts trial noise and test draw, *_z_trials the first only.
     """
-    found = {v: comparison.columns(v, trials) for v in comparison.variants}
-    tables = list(dict.fromkeys(row["table"] for row in comparison.reported))
-    return [
-        {name: row[name] for name in ("table", "angle", "d", "source", "n")}
-        | {"variant": v}
-        | {name: f"{values[i]:.5f}" for name, values in found[v].items()}
-        for table in tables
-        for v in comparison.variants
-        for i, row in enumerate(comparison.reported)
-        if row["table"] == table
+    printed = pd.DataFrame(comparison.reported)[["table", "angle", "d", "source", "n"]]
+    parts = []
+    for v in comparison.variants:
+        numbers = comparison.columns(v, trials).items()
+        shown = {name: [f"{value:.5f}" for value in values] for name, values in numbers}
+        parts.append(printed.assign(variant=v, **shown))
+    place = {table: i for i, table in enumerate(printed["table"].unique())}
+    return pd.concat(parts).sort_values("table", key=lambda t: t.map(place), kind="stable")[
+        list(COLUMNS)
     ]
 
 
-def verdict_rows(comparison: Comparison, *, trials: int, level: float) -> list[dict[str, Any]]:
+def verdict_table(comparison: Comparison, *, trials: int, level: float) -> pd.DataFrame:
     """One verdict per (table, variant), and per variant for all tables ('all').
 
     points: mean absolute difference over clean and robust cells in percentage points, with the 95%
@@ -197,7 +208,7 @@ def verdict_rows(comparison: Comparison, *, trials: int, level: float) -> list[d
                 {"table": table, "variant": v, "cells": int(chosen.sum())}
                 | _verdict({k: x[..., chosen] for k, x in everything.items()}, level)
             )
-    return rows
+    return as_table(rows, VERDICT_COLUMNS)
 
 
 def _reprint(row: Mapping[str, Any], comparison: Comparison) -> bool:
@@ -240,7 +251,7 @@ def _verdict(x: Mapping[str, np.ndarray], level: float) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- what does not fit
-def misfit_rows(
+def misfit_table(
     comparison: Comparison,
     geometry: Sequence[Mapping[str, Any]],
     version1: Sequence[Mapping[str, Any]],
@@ -249,19 +260,20 @@ def misfit_rows(
     notable: float,
     level: float,
     test_points: int,
-) -> list[dict[str, Any]]:
-    """What does not fit under `variant`, computed from the printed data; rows in MISFIT_COLUMNS.
+) -> pd.DataFrame:
+    """What does not fit under `variant`, computed from the printed data; in MISFIT_COLUMNS.
 
     Cells whose mean or standard deviation lies `notable` standard errors off; printed means above
     the best any classifier can do; robust optima that mu - eps 1 misses; the mean vectors' angles;
     and the repeated values of version 1's Table 1 (rows shaped as the reported ones).
     """
-    return [
+    found = [
         *_outlying_cells(comparison, variant, notable, level),
         *_beyond_bounds(comparison, geometry, test_points),
         *_odd_geometry(geometry),
         *_repeats(version1),
     ]
+    return as_table(found, MISFIT_COLUMNS)
 
 
 def _outlying_cells(
@@ -387,62 +399,28 @@ def _repeats(version1: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------- layouts
-def layout(rows: Sequence[Mapping[str, Any]], table: str) -> tuple[list[str], list[list[str]]]:
-    """One printed table, printed and ours side by side: header and cells of text.
+def layout(table: pd.DataFrame) -> pd.DataFrame:
+    """One printed table, printed and ours side by side.
 
-    rows: as from `table_rows`. A dagger marks a printed value more than 2 standard errors from the
-    variant's expected value.
+    table: rows of `gaussian_table`. A dagger marks a printed value more than 2 standard errors from
+    the variant's expected value.
     """
-    chosen = [row for row in rows if row["table"] == table]
-    angles = list(dict.fromkeys(row["angle"] for row in chosen))
-    variants = list(dict.fromkeys(row["variant"] for row in chosen))
-    cell = {(r["source"], r["n"], r["angle"], r["variant"]): r for r in chosen}
-    header = ["source", "n"]
-    for angle in angles:
-        for name in ("acc", "rob acc"):
-            header += [f"{angle}° {name}, {who}" for who in ("printed", *variants)]
-    lines = []
-    for source, n in dict.fromkeys((row["source"], row["n"]) for row in chosen):
-        line = [_source(source), str(n)]
-        for angle in angles:
-            for m in MEASURES:
-                first = cell[source, n, angle, variants[0]]
-                line.append(_value(first[f"paper_{m}"], first[f"paper_{m}_std"]))
-                for v in variants:
-                    row = cell[source, n, angle, v]
-                    mark = "†" if abs(float(row[f"{m}_z"])) > 2 else ""
-                    line.append(_value(row[m], row[f"{m}_std"]) + mark)
-        lines.append(line)
-    return header, lines
+    first = table["variant"].iloc[0]
+    columns = {}
+    for angle, of in table.set_index(["source", "n"]).groupby("angle", sort=False):
+        for m, name in zip(MEASURES, ("acc", "rob acc"), strict=True):
+            printed = of[of["variant"] == first]
+            columns[f"{angle}° {name}, printed"] = _values(printed, f"paper_{m}")
+            for v, ours in of.groupby("variant", sort=False):
+                mark = (ours[f"{m}_z"].astype(float).abs() > 2).map({True: "†", False: ""})
+                columns[f"{angle}° {name}, {v}"] = _values(ours, m) + mark
+    cells = pd.DataFrame(columns).reset_index()
+    return cells.assign(source=cells["source"].map(_source))
 
 
-def _value(mean: Any, std: Any) -> str:
-    return f"{float(mean):.4f} ({float(std):.4f})"
-
-
-def markdown(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(str(x) for x in row) + " |" for row in rows) + "\n"
-
-
-def latex(header: Sequence[str], lines: Iterable[Sequence[str]], caption: str) -> str:
-    """A LaTeX table (booktabs, graphicx), scaled to the text width."""
-
-    def text(value: str) -> str:
-        marks = {"°": r"$^\circ$", "†": r"$^\dagger$", "_": r"\_", "%": r"\%"}
-        for old, new in marks.items():
-            value = value.replace(old, new)
-        return value
-
-    body = "\n".join(" & ".join(text(str(x)) for x in line) + r" \\" for line in lines)
-    return (
-        "\\begin{table*}\n\\centering\n"
-        f"\\caption{{{text(caption)}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n"
-        f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n\\toprule\n"
-        f"{' & '.join(text(h) for h in header)} \\\\\n\\midrule\n{body}\n"
-        "\\bottomrule\n\\end{tabular}}\n\\end{table*}\n"
-    )
+def _values(table: pd.DataFrame, name: str) -> pd.Series:
+    mean, std = (table[key].astype(float).map("{:.4f}".format) for key in (name, f"{name}_std"))
+    return mean + " (" + std + ")"
 
 
 CAPTION = (
@@ -451,20 +429,18 @@ CAPTION = (
 )
 
 
-def documents(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def documents(table: pd.DataFrame) -> tuple[str, str]:
     """All printed tables as one Markdown and one LaTeX text."""
     parts: tuple[list[str], list[str]] = ([], [])
-    for table in dict.fromkeys(row["table"] for row in rows):
-        header, lines = layout(rows, table)
-        caption = CAPTION.format(table=table) + "."
-        parts[0].append(f"{caption}\n\n{markdown(header, lines)}")
-        parts[1].append(latex(header, lines, caption))
+    for name, rows in table.groupby("table", sort=False):
+        cells, caption = layout(rows), CAPTION.format(table=name) + "."
+        right, label = list(cells)[1:], f"gaussian_table{name}"
+        parts[0].append(f"{caption}\n\n{markup.markdown(cells, right)}")
+        parts[1].append(markup.latex(cells, right, caption, label, fit=True, wide=True))
     return "\n".join(parts[0]), "\n".join(parts[1])
 
 
-def verdict_document(
-    verdicts: Sequence[Mapping[str, Any]], misfits: Sequence[Mapping[str, Any]]
-) -> str:
+def verdict_document(verdicts: pd.DataFrame, misfits: pd.DataFrame) -> str:
     """Verdicts, one sentence a table and variant, and the misfits, as Markdown."""
     sentences = [
         "- {name}, `{variant}`: **{verdict}**; mean absolute difference {clean_points} "
@@ -477,7 +453,7 @@ def verdict_document(
             share=row["within_2se"],
             trials=row["within_2se_trials_only"],
         )
-        for row in verdicts
+        for row in as_rows(verdicts)
     ]
-    lines = [["" if row[name] is None else row[name] for name in MISFIT_COLUMNS] for row in misfits]
-    return "\n".join(sentences) + "\n\nWhat does not fit:\n\n" + markdown(MISFIT_COLUMNS, lines)
+    shown = markup.markdown(misfits.astype("str").fillna(""), ("printed", "expected", "z"))
+    return "\n".join(sentences) + "\n\nWhat does not fit:\n\n" + shown

@@ -5,6 +5,7 @@ from theorem_rows import theorem_rows
 
 from contrastdp.errors import InputError
 from contrastdp.evidence import claims
+from contrastdp.report.claims_page import judged_markdown
 from contrastdp.theory.claims import TESTS
 
 
@@ -26,15 +27,15 @@ EVIDENCE = theorem_rows((300, 100, 20), (-2.0, -2.2, -1.8))
 
 
 def test_claims_of_other_scopes_wait():
-    rows = claims.judge(
+    judged = claims.judge(
         [_claim(), _claim(id="two", scope="toy", evidence=["absent"])],
         EVIDENCE,
         scopes=["theory"],
         tests=TESTS,
     )
-    assert [row["id"] for row in rows] == ["one"]
-    assert set(rows[0]) == set(claims.COLUMNS)
-    text = claims.markdown(rows)
+    assert list(judged["id"]) == ["one"]
+    assert list(judged) == list(claims.COLUMNS)
+    text = judged_markdown(judged)
     assert text.startswith("Of 1 claims: 1 reproduced") and "a \\| b" in text
 
 
@@ -59,9 +60,10 @@ def test_a_later_section_can_add_a_test():
     def always(evidence, *, threshold):
         return claims.Verdict(1, 1, 1, "", threshold, "reproduced", str(sorted(evidence)))
 
-    rows = claims.judge(
+    judged = claims.judge(
         [_claim(test="always")], EVIDENCE, scopes=["theory"], tests={"always": always}
     )
-    assert rows[0]["verdict"] == "reproduced" and rows[0]["evidence"] == "['theorem']"
+    assert list(judged["verdict"]) == ["reproduced"]
+    assert list(judged["evidence"]) == ["['theorem']"]
     with pytest.raises(ValueError, match="two claim tests"):
         claims.claim_test(TESTS["falls_with_c"])

@@ -1,13 +1,14 @@
 """Comparisons of two arms: outcomes joined to evaluations, counts by hand, one family a table."""
 
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
 from contrastdp.errors import InputError
 from contrastdp.evidence import comparisons
 from contrastdp.evidence.comparisons import adjusted, compare, p_text, read_outcomes, sentence
-from contrastdp.evidence.outcomes import IMAGE_FIELDS, read_images
-from contrastdp.files import write_csv
+from contrastdp.evidence.outcomes import read_images
+from contrastdp.frames import as_rows, write_table
 
 # One letter an image: robust, broken by an attack, misclassified unattacked.
 BROKEN_BY = {"r": "", "b": "square", "m": "clean"}
@@ -21,15 +22,14 @@ SHOWN = {
 
 
 def images(letters):
-    return [
+    return pd.DataFrame(
         {
-            "index": i,
+            "index": range(len(letters)),
             "label": 3,
-            "clean_prediction": 4 if by == "m" else 3,
-            "broken_by": BROKEN_BY[by],
+            "clean_prediction": [4 if by == "m" else 3 for by in letters],
+            "broken_by": [BROKEN_BY[by] for by in letters],
         }
-        for i, by in enumerate(letters)
-    ]
+    )
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_counts_by_hand(study):
     clean = compare(OURS, BASE, "clean", *study)
     assert (clean["images_won"], clean["images_lost"]) == (0, 2)
     assert clean["mcnemar_p"] == "0: 1; 1: 0.5"
-    assert tuple(clean) == comparisons.COLUMNS
+    assert list(clean) == list(comparisons.COLUMNS)
     # Two of eight lost at seed 1; an interval that holds its difference, in points.
     assert clean["image_difference"].startswith("0: +0.00 [-")
     low, high = map(float, clean["image_difference"].split("-25.00 [")[1].rstrip("]").split(", "))
@@ -78,7 +78,7 @@ def test_without_outcomes_or_shared_seeds_the_cells_are_empty(study):
 
 @pytest.mark.parametrize("key", ["index", "label"])
 def test_other_images_are_not_compared(study, key):
-    study[1]["base", 1][2][key] = 5
+    study[1]["base", 1].loc[2, key] = 5
     with pytest.raises(InputError, match="ours and base, seed 1: were attacked on different test"):
         compare(OURS, BASE, "robust", *study)
 
@@ -88,15 +88,18 @@ def test_outcomes_are_read_back_and_belong_to_their_evaluation(study, tmp_path):
     paths = []
     for number, rows in enumerate(outcomes.values()):
         paths.append(str(tmp_path / f"{number}.csv"))
-        write_csv(paths[-1], rows, IMAGE_FIELDS)
-    assert read_outcomes(paths, evaluations) == outcomes
+        write_table(paths[-1], rows)
+    found = read_outcomes(paths, evaluations)
+    assert list(found) == list(outcomes)
+    for name, rows in outcomes.items():
+        assert as_rows(found[name]) == as_rows(rows)
     with pytest.raises(InputError, match=r"as evaluated for arm ours, seed 0; give its own"):
         read_outcomes([paths[1], paths[0], *paths[2:]], evaluations)
     # as many right in all, but other images: clean accuracy alone tells
     for number, letters in ((0, "rrrrrrmm"), (1, "rrbbbbrb"), (0, "rrrrrrbmm")):
         odd = [*paths]
         odd[number] = str(tmp_path / "odd.csv")
-        write_csv(odd[number], images(letters), IMAGE_FIELDS)
+        write_table(odd[number], images(letters))
         with pytest.raises(InputError, match=rf"odd.csv: {len(letters)} images with "):
             read_outcomes(odd, evaluations)
     with pytest.raises(InputError, match="4 outcome files for 5 evaluations"):
@@ -119,21 +122,28 @@ def test_ill_formed_outcomes_are_refused_in_one_line(tmp_path, text, said):
     assert "\n" not in str(error.value)
 
 
-def rows(*p_values, pairs=10):
-    return [
-        {"arm": f"a{i}", "sign_flip_p": p, "holm_p": None, "pairs": pairs, "mcnemar_p": None}
-        for i, p in enumerate(p_values)
-    ]
+def rows(*p_values, **changes):
+    return pd.DataFrame(
+        [
+            {"arm": f"a{i}", "sign_flip_p": p, "holm_p": None, "pairs": 10, "mcnemar_p": None}
+            | changes
+            for i, p in enumerate(p_values)
+        ]
+    )
+
+
+def holm_of(table):
+    found = adjusted(table, ["arm"])["holm_p"]
+    return [None if pd.isna(p) else p for p in found]
 
 
 def test_holm_counts_a_comparison_once_and_leaves_the_rest_empty():
-    found = adjusted([*rows(0.01, 0.04, 0.03, None), rows(0.01)[0]], ["arm"])
+    found = holm_of(pd.concat([rows(0.01, 0.04, 0.03, None), rows(0.01)]))
     # Three comparisons: 3 x 0.01, 2 x 0.03, and 0.04 kept from falling below.
-    assert [row["holm_p"] for row in found] == [0.03, 0.06, 0.06, None, 0.03]
-    assert [row["holm_p"] for row in adjusted(rows(None, None), ["arm"])] == [None, None]
+    assert found == [0.03, 0.06, 0.06, None, 0.03]
+    assert holm_of(rows(None, None)) == [None, None]
     # Equal p are still two comparisons; four decimals are kept.
-    found = adjusted(rows(0.0011, 0.0011), ["arm"])
-    assert [row["holm_p"] for row in found] == [0.0022, 0.0022]
+    assert holm_of(rows(0.0011, 0.0011)) == [0.0022, 0.0022]
 
 
 def test_the_sign_flips_of_ten_seeds_keep_their_digits():
@@ -150,9 +160,9 @@ def test_an_attack_beyond_the_evaluations_version_is_left_out(study, tmp_path):
     evaluations, outcomes = study
     name = "base", 7
     path = str(tmp_path / "worst.csv")
-    write_csv(path, [image | {"broken_by": "mt"} for image in outcomes[name]], IMAGE_FIELDS)
+    write_table(path, outcomes[name].assign(broken_by="mt"))
     (found,) = read_outcomes([path], {name: evaluations[name]}).values()
-    assert {image["broken_by"] for image in found} == {""}
+    assert set(found["broken_by"]) == {""}
 
 
 def test_few_seeds_are_said_to_prove_nothing():
@@ -164,14 +174,13 @@ def test_few_seeds_are_said_to_prove_nothing():
     assert "1 comparison of" in text
     assert "10 pairs of seeds cannot give less than 0.002" in text  # 2 / 2^10
     assert sentence(rows(None), ["arm"]) == ""
-    few, many = (adjusted(rows(0.5, pairs=pairs), ["arm"])[0] for pairs in (2, 10))
-    text = sentence([few | {"arm": "few"}, many | {"mcnemar_p": "0: 1"}], ["arm"])
+    few = adjusted(rows(0.5, pairs=2, arm="few"), ["arm"])
+    many = adjusted(rows(0.5, mcnemar_p="0: 1"), ["arm"])
+    text = sentence(pd.concat([few, many]), ["arm"])
     assert "10 pairs of seeds" in text
     assert "McNemar" in text
 
 
-@pytest.mark.parametrize(
-    ("p", "text"), [(None, "–"), (0.0004, "<0.001"), (0.001, "0.001"), (1.0, "1.000")]
-)
+@pytest.mark.parametrize(("p", "text"), [(0.0004, "<0.001"), (0.001, "0.001"), (1.0, "1.000")])
 def test_p_for_people(p, text):
     assert p_text(p) == text

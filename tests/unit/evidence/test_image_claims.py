@@ -7,6 +7,7 @@ import pytest
 from contrastdp.errors import InputError
 from contrastdp.evidence import claims
 from contrastdp.evidence.image_claims import TESTS
+from contrastdp.report.claims_page import judged_markdown
 
 BOTH = {"generators": ["guided"], "rivals": ["plain"], "measures": ["clean", "robust"]}
 BOTH |= {"threshold": 0.0, "level": 0.95}
@@ -191,7 +192,7 @@ def test_a_claim_that_was_not_run_says_so_without_numbers():
     parameters |= {"threshold": 0.0, "level": 0.95}
     claim = {"id": "a", "scope": "t", "statement": "guided is better", "source": "Table 0"}
     claim |= {"test": "gains_everywhere", "evidence": ["t"], "parameters": parameters}
-    text = claims.markdown(claims.judge([claim], {"t": []}, scopes=["t"], tests=TESTS))
+    text = judged_markdown(claims.judge([claim], {"t": []}, scopes=["t"], tests=TESTS))
     assert "1 not run" in text
     assert "| **not run** | – | 0 |" in text
     assert "nan" not in text

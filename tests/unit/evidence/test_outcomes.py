@@ -1,5 +1,6 @@
 """Tests of outcomes: an evaluation by more attacks read as one by the first of them."""
 
+import pandas as pd
 import pytest
 
 from contrastdp.attack.versions import AA_MT, STANDARD, VERSIONS, is_broken
@@ -47,10 +48,10 @@ def test_the_last_checkpoint_is_read_as_the_same_version():
 
 
 def test_images_broken_by_later_attacks_are_robust_to_the_first():
-    images = [{"index": i, "broken_by": by} for i, by in enumerate(("", "clean", "square", "mt"))]
-    broken = [image["broken_by"] for image in images_as_version(images, "standard")]
+    images = pd.DataFrame({"index": range(4), "broken_by": ["", "clean", "square", "mt"]})
+    broken = list(images_as_version(images, "standard")["broken_by"])
     assert broken == ["", "clean", "square", ""]
-    assert images_as_version(images, "worst") == images
+    assert images_as_version(images, "worst").equals(images)
 
 
 def test_a_version_is_itself():

@@ -45,6 +45,7 @@ ENUMERATIONS = {
     "guidance.encoder_input": protocol.ENCODER_INPUTS,
     "guidance.direction": protocol.DIRECTIONS,
     "denoiser.training.optimiser": tuple(diffusion_training.OPTIMISERS),
+    "denoiser.training.terms.propertyNames": tuple(terms.TERMS),
     "denoiser.training.decay": diffusion_training.DECAYS,
     "denoiser.training.weighting": terms.WEIGHTINGS,
     "sections.noise_schedule.beta_schedule": denoisers.BETA_SCHEDULES,
@@ -127,14 +128,15 @@ def test_trainings_take_every_setting_of_theirs(definitions):
     assert own["properties"].keys() == wanted.keys()
     assert set(own["required"]) == {name for name, needed in wanted.items() if needed}
     own = entry(definitions, "denoiser.training")
-    wanted = arguments(diffusion_training.train_denoiser, without=(*of_data, "denoiser"))
+    of_model = ("denoiser", "conditioning")
+    wanted = arguments(diffusion_training.train_denoiser, without=(*of_data, *of_model))
     assert own["properties"].keys() == wanted.keys()
     assert set(own["required"]) == {name for name, needed in wanted.items() if needed}
 
 
 def test_robust_training_takes_every_setting_of_its(definitions):
     wanted = {field.name for group in recipe.GROUPS.values() for field in fields(group)}
-    wanted |= {name for loss in losses.LOSSES.values() for name in loss.settings()}
+    wanted |= {name for loss in losses.LOSSES.values() for name in loss.settings}
     wanted |= {"loss"}
     wanted -= {"eps", "step_size"}  # of the attack
     training = entry(definitions, "sections.training")["properties"].keys()

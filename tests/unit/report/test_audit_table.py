@@ -127,13 +127,13 @@ def test_a_rise_is_that_of_the_same_images():
 # ---------------------------------------------------------------- files and text
 def test_rows_are_in_the_order_of_arms_and_seeds(tmp_path):
     found = read(tmp_path, [content("guided", 1), content("guided", 0), content("plain", 2)])
-    rows = table.audit_rows(found, TITLES)
-    assert [(row["arm"], row["seed"]) for row in rows] == [
+    made = table.audit_table(found, TITLES)
+    assert list(zip(made["arm"], made["seed"], strict=True)) == [
         ("plain", 2),
         ("guided", 0),
         ("guided", 1),
     ]
-    text = table.markdown_table(rows, table.caption(rows, found))
+    text = table.markdown_table(made, table.caption(made, found))
     lines = text.splitlines()
     assert lines[0].startswith("0 of 3 networks show a sign")
     assert "first 100 images of the validation split" in lines[0]
@@ -146,7 +146,7 @@ def test_rows_are_in_the_order_of_arms_and_seeds(tmp_path):
 
 def test_arms_of_one_title_are_told_apart_by_name(tmp_path):
     found = read(tmp_path, [content("guided"), content("plain")])
-    text = table.markdown_table(table.audit_rows(found, dict.fromkeys(TITLES, "Same")), "")
+    text = table.markdown_table(table.audit_table(found, dict.fromkeys(TITLES, "Same")), "")
     assert "| plain | 0 |" in text
     assert "Same" not in text
 
@@ -192,4 +192,4 @@ def test_nothing_to_read_and_an_arm_without_title(tmp_path):
     with pytest.raises(InputError, match="no audits given"):
         table.read_audits([])
     with pytest.raises(InputError, match="arm plain: has no title"):
-        table.audit_rows(read(tmp_path, [content()]), {"guided": "Guided"})
+        table.audit_table(read(tmp_path, [content()]), {"guided": "Guided"})

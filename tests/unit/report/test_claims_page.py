@@ -3,7 +3,8 @@
 import pytest
 
 from contrastdp.errors import InputError
-from contrastdp.evidence import image_claims
+from contrastdp.evidence import claims, image_claims
+from contrastdp.frames import as_rows, as_table
 from contrastdp.report import claims_page
 from contrastdp.report.paper_tables import RUN_COLUMNS
 from contrastdp.theory import claims as theory_claims
@@ -54,6 +55,8 @@ REPORTED["b_old"]["text_version"] = "v1"
 
 def gathered(listed, judged, printed=None, **changes):
     given = {"runs": {}, "links": {}, "optional": ["digits"], "scale": "demo"} | changes
+    given["runs"] = {name: as_table(runs, RUN_COLUMNS) for name, runs in given["runs"].items()}
+    judged = as_table(judged, claims.COLUMNS)
     return claims_page.gather(listed, judged, printed or {}, **given)
 
 
@@ -120,19 +123,19 @@ RUN = {"arm": "g50", "data": "CIFAR-10", "subset": "yes", "n_test": "100"}
 def test_every_claim_has_its_row_whether_run_or_not():
     ran, other, small = (make_claim(name, name) for name in ("ran", "other", "digits"))
     runs = [RUN, RUN, RUN | {"arm": "p50"}]
-    found = gathered([other, ran, small], [make_judged(ran)], runs={"ran": runs})
+    found = as_rows(gathered([other, ran, small], [make_judged(ran)], runs={"ran": runs}))
     assert [(row["id"], row["verdict"]) for row in found] == [
         ("other", "not run"),
         ("ran", "inconclusive"),  # digits is optional: left out
     ]
     ours = found[1]
-    assert (ours["effect"], ours["low"], ours["high"]) == ("1.5", "-0.5", "3.5")
+    assert (ours["effect"], ours["low"], ours["high"]) == (1.5, -0.5, 3.5)
     assert (ours["data"], ours["subset"], ours["n_test"]) == ("CIFAR-10", "yes", "100")
     assert ours["seeds"] == "1 or 2"
     assert "rivals: baseline; measures: robust; threshold: 0.0" in ours["parameters"]
     assert [set(row) for row in found] == [set(claims_page.COLUMNS)] * 2
-    (own,) = gathered([small], [make_judged(small)], runs={"digits": runs})
-    assert own["verdict"] == "inconclusive"
+    own = gathered([small], [make_judged(small)], runs={"digits": runs})
+    assert list(own["verdict"]) == ["inconclusive"]
 
 
 def test_a_scope_that_was_judged_by_another_list_is_refused():

@@ -8,7 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from contrastdp.errors import InputError
-from contrastdp.files import write_csv, write_json
+from contrastdp.evidence.claims import COLUMNS as CLAIMS
+from contrastdp.files import write_json
+from contrastdp.frames import as_rows, as_table, write_table
 from contrastdp.report import page as report
 from contrastdp.report.tables import COLUMNS
 from write_report import write_report
@@ -25,6 +27,10 @@ def make_row(arm, difference=None, interval=(None, None), **changes):
     return row | changes
 
 
+def frame(*rows):
+    return as_table(rows, COLUMNS)
+
+
 @pytest.mark.parametrize(
     ("difference", "interval", "verdict"),
     [
@@ -39,7 +45,7 @@ def make_row(arm, difference=None, interval=(None, None), **changes):
 def test_a_difference_is_claimed_only_where_the_interval_leaves_out_zero(
     difference, interval, verdict
 ):
-    (part,) = report.summarise([make_row("ddim"), make_row("hnm", difference, interval)])
+    (part,) = report.summarise(frame(make_row("ddim"), make_row("hnm", difference, interval)))
     ((phrase, arms),) = part["verdicts"]
     assert phrase == report.VERDICTS[verdict]
     assert arms[0].startswith("HNM " + ("+2.00" if difference > 0 else "−2.00"))
@@ -48,7 +54,7 @@ def test_a_difference_is_claimed_only_where_the_interval_leaves_out_zero(
 
 
 def test_no_reference_gives_no_claim():
-    assert report.summarise([make_row("ddim"), make_row("hnm")]) == []
+    assert report.summarise(frame(make_row("ddim"), make_row("hnm"))) == []
 
 
 def test_tags_are_taken_from_comments_and_their_next_lines(tmp_path):
@@ -80,12 +86,14 @@ def test_times_are_summed_by_rule(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.tsv").write_text(head + row)
-    table, train = report.sum_benchmarks(report.find_benchmarks(tmp_path))
+    summed = report.sum_benchmarks(report.find_benchmarks(tmp_path))
+    table, train = as_rows(summed)
     expected = {"rule": "train", "jobs": 2, "seconds": 4.0, "cpu": 3.0, "memory": 300.0}
     assert train == expected
     assert (table["seconds"], table["memory"]) == (0.1, None)
-    assert report.show_times([train])[0] == ["train", "2", "4.0", "2.0", "3.0", "300"]
-    assert report.show_times([table])[0][-1] == "–"
+    shown = report.show_times(summed).to_numpy().tolist()
+    assert shown[1] == ["train", "2", "4.0", "2.0", "3.0", "300"]
+    assert shown[0][-1] == "–"
     (tmp_path / "table/table.tsv").write_text(head + "NA\t0:00:00\tNA\tNA\n")
     with pytest.raises(InputError, match=r"table\.tsv: column s is no number"):
         report.sum_benchmarks(report.find_benchmarks(tmp_path))
@@ -131,12 +139,12 @@ class Page(HTMLParser):
 @pytest.fixture
 def study(tmp_path):
     rows = [make_row("ddim"), make_row("hnm", 2.0, (-0.5, 4.5), title="<script>HNM</script>")]
-    write_csv(tmp_path / "tables/robustness.csv", rows, COLUMNS)
+    write_table(tmp_path / "tables/robustness.csv", frame(*rows))
     (tmp_path / "tables/robustness.md").write_text("The caption, 100 images.\n\n| a |\n| - |\n")
     claim = {"statement": "1 < 2 & so on", "source": "section 3", "effect": "0.123456789"}
     claim |= {"low": "0.1", "high": "0.2", "unit": "points", "threshold": "0", "evidence": "cells"}
     claim |= {"verdict": "reproduced"}
-    write_csv(tmp_path / "claims.csv", [claim], list(claim))
+    write_table(tmp_path / "claims.csv", as_table([claim], CLAIMS))
     figure = Figure()
     figure.savefig(tmp_path / "a.png")
     paths = []

@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
+from contrastdp.frames import as_rows, as_table
 from contrastdp.report import paper_layout, paper_tables
 
 REPORTED = Path(__file__).parents[3] / "config" / "reported" / "contrastive_dp.csv"
@@ -59,16 +60,26 @@ class Study:
         return self
 
     def cells(self, reported, layout=LAYOUT, comparable=True):
-        rows = paper_tables.cell_rows(
+        table = paper_tables.cell_table(
             self.found, self.arms, reported, layout, comparable=comparable
         )
-        return {row["id"] or row["arm"]: row for row in rows}
+        return {row["id"] or row["arm"]: row for row in as_rows(table)}
 
     def comparisons(self, reported, layout=LAYOUT, comparable=True):
-        rows = paper_tables.comparison_rows(
+        table = paper_tables.comparison_table(
             self.found, self.arms, reported, layout, comparable=comparable
         )
-        return {(row["arm"], row["measure"]): row for row in rows}
+        return {(row["arm"], row["measure"]): row for row in as_rows(table)}
+
+
+def frame(cells):
+    return as_table(cells, paper_tables.CELL_COLUMNS)
+
+
+def laid_out(table):
+    """Header, lines, and the columns that are set to the right."""
+    cells, right = paper_layout.lay_out(table)
+    return list(cells), cells.to_numpy().tolist(), [name in right for name in cells]
 
 
 # ---------------------------------------------------------------- the paper's values
@@ -332,8 +343,8 @@ def test_methods_are_rows_and_sizes_columns(reported):
     subset = {"data": {"subset": True, "train": 400, "test": 200, "title": "CIFAR-10"}}
     study = Study().add("plain", 300, [80, 82], [60, 61], reported=["plain_1k"], **subset)
     study.add("extra", 700, [50], [40], train_on="synthetic", **subset)
-    cells = list(study.cells(reported, comparable=False).values())
-    header, lines, right = paper_layout.lay_out(cells)
+    cells = frame(study.cells(reported, comparable=False).values())
+    header, lines, right = laid_out(cells)
     assert header == [
         *("Method", "Run", "Clean, none", "Robust, none", "Clean, 1K", "Robust, 1K"),
         *("Clean, 2K", "Robust, 2K", "Clean, ours only", "Robust, ours only"),
@@ -372,13 +383,13 @@ def test_the_last_checkpoint_and_the_nearest_images_stand_beside_ours(reported):
         for name in ("plain", "extra")
         for seed in (0, 1)
     }
-    cells = paper_tables.cell_rows(
+    table = paper_tables.cell_table(
         study.found, study.arms, reported, LAYOUT, comparable=True, nearest=nearest
     )
-    by_arm = {cell["arm"]: cell for cell in cells if cell["arm"]}
+    by_arm = {cell["arm"]: cell for cell in as_rows(table) if cell["arm"]}
     assert (by_arm["plain"]["last_robust_mean"], by_arm["more"]["last_robust_mean"]) == (51.0, None)
     assert by_arm["extra"]["nearest_mean"] == 4.0
-    header, lines, right = paper_layout.lay_out(cells)
+    header, lines, right = laid_out(table)
     assert {len(line) for line in lines} == {len(header)} == {len(right)}
     assert header[-1] == "Nearest training image"
     shown = {tuple(line[:2]): line for line in lines}
@@ -389,10 +400,10 @@ def test_the_last_checkpoint_and_the_nearest_images_stand_beside_ours(reported):
     assert lines[-2][-1] == "4.00"
     assert shown["Plain", "paper"][-1] == shown["Guided", "ours"][-1] == "–"
     assert ("Guided", "ours, last checkpoint") not in shown
-    text = paper_layout.caption(study.found, cells, comparable=True)
+    text = paper_layout.caption(study.found, table, comparable=True)
     assert "Ours, last checkpoint: mean of the last training step's" in text
     assert "test images, which nobody copied, lie at 6.00 (cifar10, 500 real images)" in text
-    runs = paper_tables.run_rows(study.found, study.arms, reported)
+    runs = as_rows(paper_tables.run_table(study.found, study.arms, reported))
     assert [(run["last_clean"], run["last_robust"]) for run in runs] == [
         *((70.0, 50.0), (70.0, 52.0), (None, None), (None, None), (70.0, 30.0))
     ]
@@ -403,7 +414,7 @@ def test_the_caption_says_what_was_used(reported):
     network = {"network": {"architecture": "wide_resnet", "parameters": 1234}}
     study = Study().add("plain", 1000, [80], [60], reported=["plain_1k"], **subset, **network)
     text = paper_layout.caption(
-        study.found, list(study.cells(reported, comparable=False).values()), comparable=False
+        study.found, frame(study.cells(reported, comparable=False).values()), comparable=False
     )
     assert "4 of the paper's 5 cells were not run" in text
     assert "Subset: a part of CIFAR-10 stood for the whole, 400 training and 200 test" in text
@@ -414,7 +425,7 @@ def test_the_caption_says_what_was_used(reported):
     full = Study().add("plain", 1000, [80], [60], reported=["plain_1k"])
     warning = {"name": "scaled-logits", "says": "large", "images": 1, "of": 100}
     full.found["plain", 0]["gate"] = [warning]
-    text = paper_layout.caption(full.found, list(full.cells(reported).values()), comparable=True)
+    text = paper_layout.caption(full.found, frame(full.cells(reported).values()), comparable=True)
     assert "Warning of PLAIN, scaled-logits: large (seed 0, 1 of 100)." in text
     assert "ubset" not in text
     assert "not comparable" not in text
@@ -428,7 +439,7 @@ def test_several_eps_stand_in_one_table():
         study.add(f"guided_{name}", 1000, [80, 81], [60, 62], eps=eps, baseline=f"plain_{name}")
     cells = study.cells({}, [])
     assert [cell["eps"] for cell in cells.values()] == ["1/10", "1/10", "0.2", "0.2"]
-    text = paper_layout.caption(study.found, list(cells.values()), comparable=True)
+    text = paper_layout.caption(study.found, frame(cells.values()), comparable=True)
     assert "eps = 1/10" in text
     assert "eps = 0.2" in text
     assert "prints no numbers" in text
@@ -438,17 +449,17 @@ def test_several_eps_stand_in_one_table():
 
 
 def test_the_reported_file_has_the_promised_columns():
-    assert tuple(read_csv(REPORTED)[0]) == paper_tables.REPORTED_COLUMNS
+    assert list(read_csv(REPORTED)[0]) == list(paper_tables.REPORTED_COLUMNS)
 
 
 def test_runs_name_their_attack_however_its_eps_is_written():
     study = Study().add("plain", 1000, [80, 80, 80], [50, 51, 52])
     study.found["plain", 1]["attack"] = dict(reversed(ATTACK.items())) | {"eps": "16/510"}
     study.found["plain", 2]["attack"] = ATTACK | {"iterations": {"apgd-ce": 20}}
-    first, same, shorter = paper_tables.run_rows(study.found, study.arms)
+    first, same, shorter = as_rows(paper_tables.run_table(study.found, study.arms))
     assert set(first) == set(paper_tables.RUN_COLUMNS)
     assert re.fullmatch("standard [0-9a-f]{8}", first["attack"])
     assert first["attack"] == same["attack"] != shorter["attack"]
     assert first["mixed_attacks"] is None
-    allowed = paper_tables.run_rows(study.found, study.arms, mixed_attacks=["cifar10"])
-    assert {run["mixed_attacks"] for run in allowed} == {"yes"}
+    allowed = paper_tables.run_table(study.found, study.arms, mixed_attacks=["cifar10"])
+    assert set(allowed["mixed_attacks"]) == {"yes"}

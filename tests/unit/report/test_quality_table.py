@@ -6,6 +6,7 @@ import pytest
 
 from contrastdp.errors import InputError
 from contrastdp.files import write_json
+from contrastdp.frames import as_rows
 from contrastdp.report import quality_table as table
 
 TITLES = {"guided": "Guided | all", "plain": "Plain"}
@@ -40,7 +41,7 @@ def read(folder, contents):
 
 
 def test_rows_are_means_over_seeds_with_real_images_first(tmp_path):
-    rows = table.quality_rows(read(tmp_path, ALL), TITLES)
+    rows = as_rows(table.quality_table(read(tmp_path, ALL), TITLES))
     assert [r["images"] for r in rows] == ["unseen", "training", "guided", "plain"]
     unseen, training, guided, plain = rows
     assert (plain["recall_mean"], plain["seeds"], plain["n"]) == (1.5, 2, 50)
@@ -54,20 +55,21 @@ def test_rows_are_means_over_seeds_with_real_images_first(tmp_path):
 def test_each_number_of_real_images_has_its_rows(tmp_path):
     more = content("plain", 0, 3.0, real=40)
     del more["rows"]["unseen"]
-    rows = table.quality_rows(read(tmp_path, [*ALL, more]), TITLES)
+    made = table.quality_table(read(tmp_path, [*ALL, more]), TITLES)
+    rows = as_rows(made)
     assert [(r["real"], r["images"]) for r in rows[4:]] == [(40, "training"), (40, "plain")]
-    assert "| Images | Real | n |" in table.markdown_table(rows, "")
+    assert "| Images | Real | n |" in table.markdown_table(made, "")
 
 
 def test_markdown(tmp_path):
     measures = read(tmp_path, ALL)
-    rows = table.quality_rows(measures, TITLES)
-    text = table.caption(rows, ALL[0])
+    made = table.quality_table(measures, TITLES)
+    text = table.caption(made, ALL[0])
     assert text.startswith("Mean ± standard deviation over 1 or 2 seeds.")
     assert "60 images of the test split" in text
     assert "only rows of the same n compare" in text
     assert "standard error 0.25 to 4.00 within" in text
-    lines = table.markdown_table(rows, text).splitlines()
+    lines = table.markdown_table(made, text).splitlines()
     assert lines[2].startswith("| Images | n | Fréchet | Fréchet, debiased |")
     assert lines[4].startswith("| Real, unseen | 50 | 0.25 ± 0.00 | −0.50 ± 0.00 |")
     assert lines[5].endswith("| – | – | – |")
@@ -115,8 +117,8 @@ def test_measurements_that_do_not_fit_are_refused(tmp_path, what, said):
 
 def test_a_generator_without_a_title_and_seeds_of_unlike_counts(tmp_path):
     with pytest.raises(InputError, match="guided"):
-        table.quality_rows(read(tmp_path, ALL), {"plain": "Plain"})
+        table.quality_table(read(tmp_path, ALL), {"plain": "Plain"})
     unlike = copy.deepcopy(ALL)
     unlike[1]["rows"]["synthetic"]["n"] = 30
     with pytest.raises(InputError, match="30 and 50 images"):
-        table.quality_rows(read(tmp_path, unlike), TITLES)
+        table.quality_table(read(tmp_path, unlike), TITLES)

@@ -1,8 +1,10 @@
 """The README's rendered part, and the record it is rendered from."""
 
+import pandas as pd
 import pytest
 
 from contrastdp.errors import InputError
+from contrastdp.frames import as_rows
 from contrastdp.jobs.machine import describe_machine
 from contrastdp.report import reference
 
@@ -33,7 +35,7 @@ def test_times_are_ordered_and_summed():
         {"rule": "a", "jobs": 2, "seconds": 1.04, "cpu": 1.0, "memory": 10.4},
         {"rule": "b", "jobs": 1, "seconds": 9.0, "cpu": 9.0, "memory": None},
     ]
-    assert reference.times_of(rules) == [
+    assert as_rows(reference.times_of(pd.DataFrame(rules))) == [
         {"rule": "b", "jobs": 1, "seconds": 9.0, "memory_mib": 0},
         {"rule": "a", "jobs": 2, "seconds": 1.0, "memory_mib": 10},
     ]

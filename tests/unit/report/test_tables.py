@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from contrastdp.errors import InputError
-from contrastdp.files import write_csv
+from contrastdp.frames import as_rows, as_table, read_table, write_table
 from contrastdp.report import tables
 
 ATTACK = {
@@ -46,9 +47,23 @@ def make_study():
     return found, arms
 
 
+def make_rows(*study, **how):
+    return as_rows(tables.robustness_table(*study, **how))
+
+
+def frame(rows):
+    return as_table(rows, tables.COLUMNS)
+
+
+def human(rows):
+    """Header and cells that people read."""
+    cells = tables.human_cells(frame(rows))
+    return list(cells), cells.to_numpy().tolist()
+
+
 def test_rows_hold_percentages_worked_out_by_hand():
     found, arms = make_study()
-    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, "ddim")}
+    rows = {row["arm"]: row for row in make_rows(found, arms, "ddim")}
     assert list(rows) == ["none", "ddim", "hnm"]
     ddim, none, hnm = rows["ddim"], rows["none"], rows["hnm"]
     assert (ddim["robust_mean"], ddim["robust_std"]) == (82.0, 2.0)
@@ -75,11 +90,16 @@ def test_rows_hold_percentages_worked_out_by_hand():
 def test_one_seed_leaves_the_spread_empty():
     arm = make_arm("ddim", seeds=[4])
     found = {("ddim", 4): make_evaluation(arm, 4, 0.8)}
-    (row,) = tables.robustness_rows(found, [arm])
+    (row,) = make_rows(found, [arm])
     assert row["robust_mean"] == 80.0
     for key in ("robust_std", "robust_low", "robust_high", "clean_low", "difference"):
         assert row[key] is None
-    assert "±" not in tables.markdown_table([row], tables.caption(found, [row])).splitlines()[-1]
+    assert (
+        "±"
+        not in tables.markdown_table(
+            frame([row]), tables.caption(found, frame([row]))
+        ).splitlines()[-1]
+    )
 
 
 def test_each_data_set_has_its_own_attack_and_reference():
@@ -91,13 +111,13 @@ def test_each_data_set_has_its_own_attack_and_reference():
             other = {"n_test": 50, "attack": ATTACK | {"eps": "3/10"}}
             changes = other if arm["dataset"] == "mnist" else {}
             found[arm["arm"], seed] = make_evaluation(arm, seed, 0.5, **changes)
-    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, ["ddim", "m_ddim"])}
+    rows = {row["arm"]: row for row in make_rows(found, arms, ["ddim", "m_ddim"])}
     assert rows["m_hnm"]["reference"] == "m_ddim"
     assert rows["hnm"]["reference"] == "ddim"
-    text = tables.caption(found, list(rows.values()))
+    text = tables.caption(found, frame(rows.values()))
     assert "eps = 1/10" in text
     assert "eps = 3/10" in text
-    assert tables.human_cells(list(rows.values()))[0][0] == "Data"
+    assert human(rows.values())[0][0] == "Data"
 
 
 def spoil(found, arms, what):
@@ -137,7 +157,7 @@ def test_rows_that_may_not_be_compared_are_refused_in_one_line(what, said):
     found, arms = make_study()
     spoil(found, arms, what)
     with pytest.raises(InputError) as error:
-        tables.robustness_rows(found, arms, "none")
+        make_rows(found, arms, "none")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -149,14 +169,14 @@ def test_attacks_are_mixed_only_when_told_and_the_caption_says_so():
         found["hnm", seed]["attack"] = other
     assert tables.mixtures(*make_study()) == []
     with pytest.raises(InputError, match="attack version is 'aa"):
-        tables.robustness_rows(found, arms, "ddim", mixed_attacks=["mnist"])
-    rows = tables.robustness_rows(found, arms, "ddim", mixed_attacks=["digits"])
-    text = tables.caption(found, rows, tables.mixtures(found, arms))
+        make_rows(found, arms, "ddim", mixed_attacks=["mnist"])
+    rows = make_rows(found, arms, "ddim", mixed_attacks=["digits"])
+    text = tables.caption(found, frame(rows), tables.mixtures(found, arms))
     assert text.count("Attacks of digits are mixed") == 1
     assert "arm hnm differs from arm ddim in version, iterations." in text
     found["hnm", 1]["n_test"] = 99
     with pytest.raises(InputError, match="n_test is 99"):
-        tables.robustness_rows(found, arms, "ddim", mixed_attacks=["digits"])
+        make_rows(found, arms, "ddim", mixed_attacks=["digits"])
 
 
 def test_an_eps_is_a_fraction_however_written():
@@ -179,19 +199,19 @@ def test_steps_of_an_attack_are_said():
 def test_a_reference_must_be_one_arm_of_the_table(reference, said):
     found, arms = make_study()
     with pytest.raises(InputError, match=said):
-        tables.robustness_rows(found, arms, reference)
+        make_rows(found, arms, reference)
 
 
 def test_an_arm_with_a_baseline_of_its_own_is_compared_with_that():
     found, arms = make_study()
     arms[2]["baseline"] = "none"
-    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, "ddim")}
+    rows = {row["arm"]: row for row in make_rows(found, arms, "ddim")}
     assert (rows["hnm"]["reference"], rows["none"]["reference"]) == ("none", "ddim")
     # hnm - ddim is 2, -1, -2 and none - ddim -5, -4, -5
     assert rows["hnm"]["difference"] == pytest.approx((7 + 3 + 3) / 3, abs=1e-4)
     arms[2]["baseline"] = "dim"
     with pytest.raises(InputError, match="arm hnm: its baseline dim is no arm"):
-        tables.robustness_rows(found, arms, "ddim")
+        make_rows(found, arms, "ddim")
 
 
 @pytest.mark.parametrize(
@@ -222,29 +242,27 @@ def test_an_evaluation_that_lacks_a_key_is_refused(tmp_path):
 
 
 def test_a_table_written_is_read_back_alike(tmp_path):
-    rows = tables.robustness_rows(*make_study(), "ddim")
-    write_csv(tmp_path / "t.csv", rows, tables.COLUMNS)
-    back = tables.read_table(tmp_path / "t.csv")
-    assert [{k: v or None for k, v in row.items() if k != "synthetic"} for row in back] == [
-        {k: v or None for k, v in row.items() if k != "synthetic"} for row in rows
-    ]
-    older = [key for key in tables.COLUMNS if key not in tables.ADDED]
-    write_csv(tmp_path / "t.csv", [{key: row[key] for key in older} for row in rows], older)
-    back = tables.read_table(tmp_path / "t.csv")
+    rows = make_rows(*make_study(), "ddim")
+    path = tmp_path / "t.csv"
+    write_table(path, frame(rows))
+    assert as_rows(read_table(path, tables.COLUMNS)) == rows
+    added = list(tables.COLUMNS)[list(tables.COLUMNS).index("robust_error_seeds") :]
+    write_table(path, frame(rows).drop(columns=added))
+    back = as_rows(read_table(path, tables.COLUMNS))
     assert back[0]["difference"] == rows[0]["difference"]
-    assert {row[key] for row in back for key in tables.ADDED} == {None}
-    assert tables.comparisons.HEADER not in tables.human_cells(back)[0]
-    (tmp_path / "t.csv").write_text("arm,reel\na,1\n")
+    assert {row[key] for row in back for key in added} == {None}
+    assert tables.comparisons.HEADER not in human(back)[0]
+    path.write_text("arm,reel\na,1\n")
     with pytest.raises(InputError, match="missing or unknown"):
-        tables.read_table(tmp_path / "t.csv")
+        read_table(path, tables.COLUMNS)
 
 
 def test_people_see_signs_intervals_and_the_reference():
     found, arms = make_study()
     arms[2]["title"] = "50% | HNM_head & more"
-    rows = tables.robustness_rows(found, arms, "ddim")
-    text = tables.caption(found, rows)
-    markdown = tables.markdown_table(rows, text)
+    rows = make_rows(found, arms, "ddim")
+    text = tables.caption(found, frame(rows))
+    markdown = tables.markdown_table(frame(rows), text)
     assert "100 test images" in markdown
     assert "eps = 1/10" in markdown
     assert "over 3 seeds" in markdown
@@ -254,7 +272,7 @@ def test_people_see_signs_intervals_and_the_reference():
     assert "mean ± standard deviation over 3 seeds" in text
     assert "−4.67 [−6.10, −3.23]" in markdown
     assert "| 50% \\| HNM_head & more |" in markdown
-    latex = tables.latex_table(rows, text, "robustness")
+    latex = tables.latex_table(frame(rows), text, "robustness")
     assert r"50\% | HNM\_head \& more" in latex
     assert r"\label{tab:robustness}" in latex
     # As many cells in each row as the header has.
@@ -272,16 +290,18 @@ def test_warnings_of_gate_and_attack_stand_in_the_caption_with_their_arm():
     found["none", 1]["warnings"] = []
     found["ddim", 2]["gate"] = [scaled | {"images": 4}, same]
     found["none", 1]["gate"] = []
-    rows = tables.robustness_rows(found, arms, "none")
-    text = tables.caption(found, rows)
+    rows = make_rows(found, arms, "none")
+    text = tables.caption(found, frame(rows))
     first = "Warning of DDIM, scaled-logits: 100% of it is large (seed 0, 3 of 9; 2, 4 of 9)."
     assert first in text
     assert "Warning of DDIM, constant-logits: the same (seed 2)." in text
     assert "Warning of DDIM, square-lowers: Square breaks more (seed 1, 2 of 100)." in text
     assert text.count("Warning") == 3
-    assert first in tables.markdown_table(rows, text)
-    assert r"100\% of it is large" in tables.latex_table(rows, text, "robustness")
-    assert "Warning" not in tables.caption(found, [row for row in rows if row["arm"] != "ddim"])
+    assert first in tables.markdown_table(frame(rows), text)
+    assert r"100\% of it is large" in tables.latex_table(frame(rows), text, "robustness")
+    assert "Warning" not in tables.caption(
+        found, frame(row for row in rows if row["arm"] != "ddim")
+    )
 
 
 # ---------------------------------------------------------------- beside the best checkpoint
@@ -293,27 +313,25 @@ def attack_last(found, arm, robust):
 
 def test_the_last_checkpoint_has_its_columns_and_changes_nothing_else(tmp_path):
     found, arms = make_study()
-    plain = tables.robustness_rows(found, arms, "ddim")
-    assert tables.LAST_HEADER not in tables.human_cells(plain)[0]
-    assert tables.LAST_SENTENCE not in tables.caption(found, plain)
+    plain = make_rows(found, arms, "ddim")
+    assert tables.LAST_HEADER not in human(plain)[0]
+    assert tables.LAST_SENTENCE not in tables.caption(found, frame(plain))
     attack_last(found, "ddim", [0.50, 0.56, 0.62])
     attack_last(found, "none", [0.50, 0.56])  # not in its third seed
-    rows = {row["arm"]: row for row in tables.robustness_rows(found, arms, "ddim")}
+    rows = {row["arm"]: row for row in make_rows(found, arms, "ddim")}
     assert (rows["ddim"]["last_clean_mean"], rows["ddim"]["last_robust_mean"]) == (66.0, 56.0)
     for name in ("none", "hnm"):
         assert rows[name]["last_clean_mean"] is rows[name]["last_robust_mean"] is None
     for before, after in zip(plain, rows.values(), strict=True):
         assert before == after | dict.fromkeys(tables.LAST)
     rows = list(rows.values())
-    header, cells = tables.human_cells(rows)
+    header, cells = human(rows)
     place = header.index("Robust, last")
     assert header[place - 1] == "Robust"
     assert [line[place] for line in cells] == ["–", "56.0", "–"]
-    assert tables.LAST_SENTENCE in tables.caption(found, rows)
-    write_csv(tmp_path / "t.csv", rows, tables.COLUMNS)
-    assert tables.read_table(tmp_path / "t.csv") == [
-        {k: v if v != "" else None for k, v in row.items()} for row in rows
-    ]
+    assert tables.LAST_SENTENCE in tables.caption(found, frame(rows))
+    write_table(tmp_path / "t.csv", frame(rows))
+    assert as_rows(read_table(tmp_path / "t.csv", tables.COLUMNS)) == rows
 
 
 def test_warnings_of_the_last_checkpoint_are_told_as_its_own():
@@ -321,7 +339,7 @@ def test_warnings_of_the_last_checkpoint_are_told_as_its_own():
     attack_last(found, "ddim", [0.5, 0.5, 0.5])
     warning = {"name": "scaled-logits", "says": "large", "images": 3, "of": 9}
     found["ddim", 1]["last"]["gate"] = [warning]
-    text = tables.caption(found, tables.robustness_rows(found, arms))
+    text = tables.caption(found, frame(make_rows(found, arms)))
     assert "Warning of DDIM (last checkpoint), scaled-logits: large (seed 1, 3 of 9)." in text
     assert text.count("Warning") == 1
 
@@ -336,15 +354,15 @@ def test_the_nearest_training_image_stands_beside_the_accuracy():
         for name, value in (("ddim", 5.0), ("hnm", 3.0))
         for seed in (0, 1, 2)
     }
-    rows = tables.robustness_rows(found, arms, "ddim", nearest=nearest)
+    rows = make_rows(found, arms, "ddim", nearest=nearest)
     assert [row["nearest_mean"] for row in rows] == [None, 6.0, 4.0]
     assert [row["nearest_heldout_mean"] for row in rows] == [8.0] * 3
-    header, cells = tables.human_cells(rows)
+    header, cells = human(rows)
     place = header.index("Nearest training image")
     assert [line[place] for line in cells] == ["–", "6.00", "4.00"]
-    assert "lie at 8.00 (digits, 200 real images)." in tables.caption(found, rows)
-    bare = tables.robustness_rows(found, arms, "ddim")
-    assert "Nearest" not in " ".join([*tables.human_cells(bare)[0], tables.caption(found, bare)])
+    assert "lie at 8.00 (digits, 200 real images)." in tables.caption(found, frame(rows))
+    bare = make_rows(found, arms, "ddim")
+    assert "Nearest" not in " ".join([*human(bare)[0], tables.caption(found, frame(bare))])
 
 
 def test_the_reporting_end_loads_no_torch():
@@ -370,29 +388,16 @@ def test_one_data_set_may_be_attacked_with_several_eps():
                 attack = ATTACK | {"eps": written}
                 robust = ROBUST[name][seed]
                 found[arm["arm"], seed] = make_evaluation(arm, seed, robust, attack=attack)
-    rows = tables.robustness_rows(found, arms, ["ddim_0.1", "ddim_2/10"])
+    rows = make_rows(found, arms, ["ddim_0.1", "ddim_2/10"])
     assert [row["reference"] for row in rows] == [None, "ddim_0.1", None, "ddim_2/10"]
-    text = tables.caption(found, rows)
+    text = tables.caption(found, frame(rows))
     assert "eps = 0.1" in text
     assert "eps = 2/10" in text
     with pytest.raises(InputError, match="one already"):
-        tables.robustness_rows(found, arms, ["ddim_0.1", "hnm_0.1"])
+        make_rows(found, arms, ["ddim_0.1", "hnm_0.1"])
     arms[0]["eps"] = "3/10"
     with pytest.raises(InputError, match=r"attacked with eps 0\.1, not 3/10"):
-        tables.robustness_rows(found, arms)
-
-
-def test_typed_cells_are_read_and_no_others(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("name,count,share\na,3,0.5\n,,\n")
-    read = {"columns": ("name", "count", "share"), "text": ("name",), "whole": ("count",)}
-    first, second = tables.read_typed(path, **read)
-    assert first == {"name": "a", "count": 3, "share": 0.5}
-    assert isinstance(first["count"], int)
-    assert set(second.values()) == {None}
-    path.write_text("name,count,share\na,three,0.5\n")
-    with pytest.raises(InputError, match="count is 'three', expected a number"):
-        tables.read_typed(path, **read)
+        make_rows(found, arms)
 
 
 @pytest.mark.parametrize(("accuracy", "fine"), [(0.0, True), (1.0, True), (-0.01, False)])
@@ -409,17 +414,18 @@ def test_an_accuracy_is_a_fraction_ends_included(tmp_path, accuracy, fine):
 def test_images_won_are_the_arms_own_and_holm_counts_all_comparisons():
     found, arms = make_study()
     images = {
-        name: [
+        name: pd.DataFrame(
             {
-                "index": i,
+                "index": range(100),
                 "label": 0,
-                "broken_by": "" if i < round(100 * e["robust_accuracy"]) else "b",
+                "broken_by": [
+                    "" if i < round(100 * e["robust_accuracy"]) else "b" for i in range(100)
+                ],
             }
-            for i in range(100)
-        ]
+        )
         for name, e in found.items()
     }
-    rows = {r["arm"]: r for r in tables.robustness_rows(found, arms, "ddim", outcomes=images)}
+    rows = {r["arm"]: r for r in make_rows(found, arms, "ddim", outcomes=images)}
     # 82, 83, 80 against 80, 84, 82 images, the same ones first
     assert (rows["hnm"]["images_won"], rows["hnm"]["images_lost"]) == (2, 3)
     assert (rows["none"]["images_won"], rows["none"]["images_lost"]) == (0, 14)

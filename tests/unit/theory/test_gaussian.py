@@ -8,8 +8,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from contrastdp.errors import InputError
+from contrastdp.frames import as_rows
 from contrastdp.theory import gaussian
-from contrastdp.theory.gaussian_table import Comparison, misfit_rows, table_rows, verdict_rows
+from contrastdp.theory.gaussian_table import Comparison, gaussian_table, misfit_table, verdict_table
 
 VARIANTS = {
     "fitted": {"samples_per_n": 2, "mix_real": False},
@@ -338,8 +339,8 @@ def experiment():
 
 
 def _verdict(rows, printed, variant="fitted", table="4"):
-    verdicts = verdict_rows(Comparison(rows, printed), trials=30, level=0.025)
-    return next(v for v in verdicts if (v["table"], v["variant"]) == (table, variant))
+    verdicts = verdict_table(Comparison(rows, printed), trials=30, level=0.025)
+    return next(v for v in as_rows(verdicts) if (v["table"], v["variant"]) == (table, variant))
 
 
 def test_a_run_of_the_same_setting_is_reproduced(experiment):
@@ -359,8 +360,8 @@ def test_one_planted_error_is_caught(experiment):
     planted = [row | ({"rob": digits} if i == 4 else {}) for i, row in enumerate(printed)]
     assert _verdict(rows, planted)["outlying"] == 1
     assert _verdict(rows, planted)["verdict"] == "reproduced but for 1 cell(s)"
-    misfits = list(
-        misfit_rows(
+    misfits = as_rows(
+        misfit_table(
             Comparison(rows, planted),
             [PLANE],
             [],
@@ -383,9 +384,9 @@ def test_a_wholly_shifted_table_is_not_reproduced(experiment):
 
 def test_table_rows_keep_both_variants_and_the_sign(experiment):
     rows, printed = experiment
-    table = table_rows(Comparison(rows, printed), trials=30)
+    table = gaussian_table(Comparison(rows, printed), trials=30)
     assert len(table) == 2 * len(printed)
-    for row in table:
+    for row in as_rows(table):
         difference = float(row["robust_expected"]) - float(row["paper_robust"])
         assert float(row["robust_difference"]) == pytest.approx(difference, abs=2e-5)
         for z in ("robust_z", "robust_z_trials"):
@@ -399,15 +400,15 @@ def test_missing_cells_and_few_regenerations_are_told(experiment):
     with pytest.raises(InputError, match="10 or more"):
         Comparison([row for row in rows if row["regeneration"] < 5], printed)
     with pytest.raises(InputError, match="raise regenerations to 99"):
-        verdict_rows(Comparison(rows, printed), trials=30, level=0.01)
+        verdict_table(Comparison(rows, printed), trials=30, level=0.01)
 
 
 def test_repeated_values_and_odd_angles_are_listed(experiment):
     rows, printed = experiment
     copied = [row | {"source": source} for source in ("Real", "0.5") for row in printed[:2]]
     odd = PLANE | {"mu": [1.0, -1.0], "angle": 60, "synthetic": "mu-eps", "table": 7}
-    misfits = list(
-        misfit_rows(
+    misfits = as_rows(
+        misfit_table(
             Comparison(rows, printed),
             [odd],
             copied,
