@@ -148,6 +148,7 @@ rule validate_network:
         code=code("validate_network"),
         classes=setting("classes"),
         attack=lambda w: PLAN.attack(w.arm),
+        step_size=lambda w: PLAN.step_size(w.arm, PLAN.attack(w.arm)["eps"]),
         steps=setting("search", "steps"),
         images=setting("search", "images"),
         identity=lambda w: PLAN.identity(w.arm, int(w.seed)),

@@ -20,8 +20,8 @@ def trace_identity(wildcards):
     row = PLAN.arms[wildcards.arm]
     cells = {name: row[name] for name in ("dataset", "arm", "generator", "selection")}
     numbers = {"seed": int(wildcards.seed), "image": int(wildcards.image)}
-    own_label = PLAN.conditional(row["dataset"], row["generator"])
-    return {"scale": PLAN.scale, **cells, **numbers, "own_label": own_label}
+    conditional = PLAN.conditional(row["dataset"], row["generator"])
+    return {"scale": PLAN.scale, **cells, **numbers, "conditional": conditional}
 
 
 def traced_generator(wildcards):
@@ -127,7 +127,7 @@ rule label_images:
         **asking(mem_mb=2000, minutes=30, gpu=1),
     params:
         code=code("label_images"),
-        keep_label=lambda w: PLAN.conditional(w.dataset, w.generator),
+        conditional=lambda w: PLAN.conditional(w.dataset, w.generator),
     message:
         "Labels shard {wildcards.shard} of {wildcards.generator} for {wildcards.dataset}, seed {wildcards.seed}"
     script:
@@ -151,8 +151,8 @@ rule select_images:
     params:
         code=code("select_images"),
         rule=of_arm("selection"),
-        eps=lambda w: PLAN.attack(w.arm)["eps"],
-        attack_step=lambda w: PLAN.attack(w.arm)["step"],
+        eps=lambda w: PLAN.threat(w.arm)["eps"],
+        step_size=lambda w: PLAN.threat(w.arm)["step_size"],
         attack_steps=setting("selection", "attack_steps"),
         synthetic=of_arm("synthetic"),
         candidates=lambda w: PLAN.candidates(w.arm),

@@ -51,8 +51,8 @@ rule train_robust:
         classes=setting("classes"),
         real=lambda w: PLAN.trained_on(w.arm),
         seed=seed_of,
-        eps=lambda w: PLAN.attack(w.arm)["eps"],
-        attack_step=lambda w: PLAN.attack(w.arm)["step"],
+        eps=lambda w: PLAN.threat(w.arm)["eps"],
+        step_size=lambda w: PLAN.threat(w.arm)["step_size"],
         trainer=lambda w: PLAN.trainer(w.arm),
         settings=lambda w: PLAN.training(w.arm),
     message:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from contrastdp.attack import autoattack as attacks
-from contrastdp.attack.adversarial_images import write_evidence
+from contrastdp.attack.adversarial_images import write_adversarial_images
 from contrastdp.attack.gate import check_network, exact_arithmetic
 from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.images import read_images
@@ -61,7 +61,9 @@ def attack_shard(
         images |= {key: getattr(outcome, key) for key in ("clean_prediction", "broken_by")}
         content = {"start": start, "stop": stop, "n_test": total, "images": images, "gate": gate}
         content |= {"seconds": outcome.seconds, "warnings": outcome.warnings, "attack": identity}
-        content |= write_evidence(adversarial, images, outcome.x_adv, model, identity, total)
+        content |= write_adversarial_images(
+            adversarial, images, outcome.x_adv, model, identity, total
+        )
         how = {"device": str(place), "precision": precision_of(network)}
         made = provenance(seed=attack["seed"], settings=attack, **how)
         write_json(shard, content | {"provenance": made})

@@ -36,7 +36,7 @@ def settings_of(scale):
 
 def measured(jobs, path):
     """A record of this machine: a second for each kind of work; what `path` has faster is kept."""
-    from contrastdp.cost.throughput import faster, measure
+    from contrastdp.cost.throughput import fastest, measure
     from contrastdp.jobs.device import device
 
     torch.set_num_threads(1)  # as a job has
@@ -52,7 +52,7 @@ def measured(jobs, path):
     return found | {
         "date": time.strftime("%Y-%m-%d"),
         "start": min(float(began.stdout), old.get("start", float("inf"))),
-        "entries": faster(old.get("entries", []), entries),
+        "entries": fastest(old.get("entries", []), entries),
     }
 
 

@@ -19,7 +19,7 @@ def select_images(
     real: int,
     seed: int,
     eps: str,
-    attack_step: str,
+    step_size: str,
     attack_steps: int,
     images: str,
     labeler: str | None = None,
@@ -40,7 +40,7 @@ def select_images(
         from contrastdp.synthesis.scoring import RULES, score_candidates
 
         paths = {"labeler": labeler, "encoder": encoder, "train": train}
-        attack = {"eps": eps, "attack_step": attack_step, "attack_steps": attack_steps}
+        attack = {"eps": eps, "step_size": step_size, "attack_steps": attack_steps}
         score = score_candidates(rule, pool, **paths, **attack, real=real, seed=seed, device=device)
         chosen, short = selection.top_per_class(
             score,

@@ -37,7 +37,7 @@ def trace_image(
     """Print and write (json) the lineage of one of the images of `selected`, and draw it (png).
 
     identity: scale, dataset, arm, generator, seed, image (its place in `selected`), selection (the
-    arm's rule) and own_label (whether the generator was told the class); settings: of
+    arm's rule) and conditional (whether the generator was told the class); settings: of
     shard_images, as the image was made; reads: which of encoder, labeler and train the guidance
     reads; guidance_encoder, ...: networks of that use alone. png: the image beside the nearest of
     the real images that the models were trained on. It is no error if the image differs.

@@ -26,7 +26,7 @@ def train_robust(
     trainer: dict[str, Any],
     settings: dict[str, Any],
     eps: str,
-    attack_step: str,
+    step_size: str,
     seed: int,
     best: str,
     last: str,
@@ -46,13 +46,13 @@ def train_robust(
     common = {"classes": classes, "device": place, "image_shape": shape_of(held_out[0])}
     used = settings | trainer
     flat = {name: value for name, value in used.items() if name != "network"}
-    flat |= {"eps": parse_fraction(eps), "step_size": parse_fraction(attack_step, "attack step")}
+    flat |= {"eps": parse_fraction(eps), "step_size": parse_fraction(step_size, "step_size")}
     recipe = recipe_of(flat)
     options = {"validation": held_out, "classes": classes, "seed": derive_seed(seed, "robust")}
     options |= {"group": group, "progress": lambda span: track(span, "robust training")}
     options["real"] = read_tensors(train, **common, real=real, seed=seed) if real else None
     options["synthetic"] = read_tensors(synthetic, **common) if synthetic else None
-    used |= {"eps": eps, "attack_step": attack_step, "real": real}
+    used |= {"eps": eps, "step_size": step_size, "real": real}
     kept = {"train": train, "validation": validation, "synthetic": synthetic, "script": __file__}
     kept |= {"settings": [used, classes, seed, place], "writes": group.first}
     with resuming(best, resume_minutes, **kept) as resume:

@@ -23,6 +23,7 @@ def validate_network(
     train: str,
     classes: int,
     attack: Mapping[str, Any],
+    step_size: str,
     steps: int,
     images: int,
     identity: Mapping[str, Any],
@@ -32,8 +33,8 @@ def validate_network(
     """Write clean and robust accuracy (fractions) under PGD on the margin, as gather_attacks does.
 
     images: how many of the training images that identity's seed left out, at most; attack: norm,
-    eps and step as fractions, batch; identity: the arm's row and the seed. What is chosen by these
-    numbers may be tested on the test split, of which they know nothing.
+    eps as a fraction, batch; step_size: as a fraction; identity: the arm's row and the seed. What is
+    chosen by these numbers may be tested on the test split, of which they know nothing.
     """
     place = resolve(device)
     seed, real = identity["seed"], identity["real"]
@@ -46,7 +47,7 @@ def validate_network(
         x,
         y,
         eps=parse_fraction(attack["eps"]),
-        step_size=parse_fraction(attack["step"], "attack step"),
+        step_size=parse_fraction(step_size, "step_size"),
         steps=steps,
         generator=generator(derive_seed(attack["seed"], "held out"), "attack"),
         batch=attack["batch"],
@@ -54,7 +55,8 @@ def validate_network(
     said = {"method": "PGD", "version": "on the margin", "attacks": ["pgd"]}
     precision = precision_of(network)
     said |= {"iterations": {"pgd": steps}, "precision": precision}
-    said |= {name: attack[name] for name in ("norm", "eps", "step", "seed", "batch")}
+    said |= {name: attack[name] for name in ("norm", "eps", "seed", "batch")}
+    said["step_size"] = step_size
     made = provenance(seed=seed, settings=said, device=str(place), precision=precision)
     measured = {"n_test": len(y), "images": "held-out training images", "gate": gate}
     measured |= {"clean_accuracy": clean, "robust_accuracy": robust, "attack": said}

@@ -55,7 +55,7 @@ JOBS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, Any]]] = {
         },
         SIZES
         | {"trainer": {"loss": "trades"}, "settings": ROBUST, "seed": 3}
-        | {"eps": "1/10", "attack_step": "1/30"},
+        | {"eps": "1/10", "step_size": "1/30"},
     ),
     "sample_images": (
         {"denoiser": "unconditional", "encoder": "encoder.safetensors"},

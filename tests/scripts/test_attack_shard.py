@@ -14,7 +14,7 @@ from prepare_data import prepare_data
 from train_classifier import train_classifier
 from verify_adversarials import verify
 
-ATTACK = {"norm": "Linf", "eps": "1/10", "step": "1/40", "version": "aa+mt", "seed": 0}
+ATTACK = {"norm": "Linf", "eps": "1/10", "version": "aa+mt", "seed": 0}
 ATTACK |= {"budget": {"apgd_restarts": 2, "apgd_steps": 10, "mt_restarts": 1, "mt_steps": 10}}
 ATTACK |= {"shard": 20, "batch": 12}
 TRAINING = {"network": {"architecture": "small_cnn", "width": 8, "features": 24}, "steps": 100}

@@ -13,7 +13,7 @@ from contrastdp.networks.checkpoint import load_network, save_network
 from make_audit_table import make_audit_table
 
 SETTINGS = {"images": 12, "factors": [1, 2], "steps": 5, "queries": 20}
-ATTACK = {"norm": "Linf", "eps": "1/10", "step": "1/40", "version": "standard"}
+ATTACK = {"norm": "Linf", "eps": "1/10", "version": "standard"}
 ATTACK |= {"seed": 3, "shard": 50, "batch": 5}
 IDENTITY = {"dataset": "toy", "arm": "plain", "seed": 7, "other": "guided"}
 

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
         label_images(
             images=str(folder / f"shard{shard}.npz"),
             labeler=str(folder / "labeler.safetensors"),
-            keep_label=True,
+            conditional=True,
             labelled=str(folder / f"labelled{shard}.npz"),
             device="cpu",
         )
@@ -71,7 +71,7 @@ def test_labelling_and_selection_go_on_with_their_labels(folder, tmp_path, rule)
         real=20,
         seed=0,
         eps="1/10",
-        attack_step="1/40",
+        step_size="1/40",
         attack_steps=2,
         device="cpu",
         **files,

@@ -34,8 +34,8 @@ TRAINING |= {"batch": 20, "synthetic_share": 0.5, "learning_rate": 0.1, "momentu
 TRAINING |= {"weight_decay": 5e-4, "warmup": 0.1, "averaging": 0.9, "label_smoothing": 0.0}
 TRAINING |= {"shift": 0, "validate_every": 4}
 TRADES = {"loss": "trades", "beta": 6.0, "attack_steps": 2}
-EPS = {"eps": "1/10", "attack_step": "1/40"}
-ATTACK = {"norm": "Linf", "eps": "1/5", "step": "1/40", "version": "standard", "seed": 0}
+EPS = {"eps": "1/10", "step_size": "1/40"}
+ATTACK = {"norm": "Linf", "eps": "1/5", "version": "standard", "seed": 0}
 ATTACK |= {"shard": 8, "batch": 8}
 BUDGET = {"apgd_restarts": 1, "apgd_steps": 2, "mt_restarts": 1, "mt_steps": 2}
 SHORT = ATTACK | {"version": "aa+mt", "budget": BUDGET}
@@ -82,7 +82,7 @@ def files(tmp_path_factory):
         label_images(
             images=at(f"sampled{shard}.npz"),
             labeler=at("labeler.safetensors"),
-            keep_label=False,
+            conditional=False,
             labelled=at(f"labelled{shard}.npz"),
         )
     select(at, images=at("selected.npz"))
@@ -139,10 +139,10 @@ def test_own_labels_are_kept(files, tmp_path):
     own = str(tmp_path / "own.npz")
     write_images(own, image=data["image"], label=data["label"], index=data["index"])
     options = {"labeler": files("labeler.safetensors"), "labelled": str(tmp_path / "out.npz")}
-    label_images(images=own, keep_label=True, **options)
+    label_images(images=own, conditional=True, **options)
     assert np.array_equal(read_images(options["labelled"])["label"], data["label"])
     with pytest.raises(InputError, match="without a label"):
-        label_images(images=files("sampled0.npz"), keep_label=True, **options)
+        label_images(images=files("sampled0.npz"), conditional=True, **options)
 
 
 def test_none_selects_the_first_candidates(files):
@@ -324,7 +324,7 @@ def test_other_faults_stop_in_one_line_and_leave_nothing(files, tmp_path):
             lambda: label_images(
                 images=str(small),
                 labeler=files("labeler.safetensors"),
-                keep_label=False,
+                conditional=False,
                 labelled=selected,
             ),
             "expected",
@@ -339,7 +339,7 @@ def test_selecting_none_needs_no_torch(files, tmp_path):
     code = (
         "import sys, select_images as s\n"
         f"s.select_images(shards=[{files('labelled0.npz')!r}], rule='none', synthetic=5, "
-        "candidates=9, classes=10, real=1, seed=0, eps='1/10', attack_step='1/40', "
+        "candidates=9, classes=10, real=1, seed=0, eps='1/10', step_size='1/40', "
         f"attack_steps=1, images={str(tmp_path / 'out.npz')!r})\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -69,7 +69,7 @@ def test_the_labelled_shard_keeps_the_record(files, tmp_path):
     label_images(
         images=str(tmp_path / "shard0.npz"),
         labeler=str(files / "labeler.safetensors"),
-        keep_label=False,
+        conditional=False,
         labelled=str(tmp_path / "labelled.npz"),
         device="cpu",
     )

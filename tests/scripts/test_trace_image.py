@@ -26,16 +26,16 @@ GENERATORS = {
     "hnm": {"guidance": HNM},
     "clean": {"guidance": HNM | {"at": "clean"}},
     "by_labeler": {"guidance": HNM | {"pairs": "class_conditional"}, "reads": ["labeler"]},
-    "by_own_label": {
+    "conditional": {
         "guidance": HNM | {"pairs": "class_conditional"},
         "denoiser": "conditional",
-        "own_label": True,
+        "conditional": True,
     },
     "real": {"guidance": HNM | {"pairs": "real_positive"}, "reads": ["train"]},
     "classifier_free": {
         "sampler": SAMPLER | {"guidance_scale": 3.0},
         "denoiser": "conditional",
-        "own_label": True,
+        "conditional": True,
     },
 }
 SHARD, BATCH, REAL = 12, 6, 20
@@ -46,7 +46,7 @@ class Made:
 
     def __init__(self, files, folder, name, selection="none"):
         row = {"sampler": SAMPLER, "guidance": None, "denoiser": "unconditional"}
-        row |= {"own_label": False, "reads": []} | GENERATORS[name]
+        row |= {"conditional": False, "reads": []} | GENERATORS[name]
         self.folder, self.selected = folder, str(folder / "selected.npz")
         self.reads = [*row["reads"], *(["encoder"] if row["guidance"] else [])]
         self.paths = {name: str(files / f"{name}.safetensors") for name in ("encoder", "labeler")}
@@ -55,7 +55,7 @@ class Made:
         self.settings = {"sampler": row["sampler"], "guidance": row["guidance"], "classes": 3}
         self.settings |= {"shape": [1, 8, 8], "real": REAL, "batch": BATCH, "execution": {}}
         self.identity = {"scale": "tiny", "dataset": "d", "arm": "a", "generator": name, "seed": 0}
-        self.identity |= {"selection": selection, "own_label": row["own_label"], "image": 0}
+        self.identity |= {"selection": selection, "conditional": row["conditional"], "image": 0}
         shards = []
         for start in (0, SHARD):
             sampled, labelled = str(folder / f"sampled{start}"), str(folder / f"labelled{start}")
@@ -71,7 +71,7 @@ class Made:
             label_images(
                 images=sampled,
                 labeler=self.paths["labeler"],
-                keep_label=row["own_label"],
+                conditional=row["conditional"],
                 labelled=labelled,
                 device="cpu",
             )
@@ -85,7 +85,7 @@ class Made:
             real=REAL,
             seed=0,
             eps="1/10",
-            attack_step="1/40",
+            step_size="1/40",
             attack_steps=2,
             images=self.selected,
             device="cpu",
@@ -179,7 +179,7 @@ def test_confidence_is_the_softmax_of_the_labeler(hnm):
 
 
 def test_a_label_of_the_generator_s_own_keeps_its_confidence(files, tmp_path, capsys):
-    made = Made(files, tmp_path, "by_own_label")
+    made = Made(files, tmp_path, "conditional")
     says = [made.trace(place) for place in range(12)]
     assert [found["record"]["label"] for found in says] == [place % 3 for place in range(12)]
     assert any(found["labeler"]["label"] != found["record"]["label"] for found in says)

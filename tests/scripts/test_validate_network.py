@@ -12,7 +12,7 @@ from contrastdp.networks.checkpoint import load_network, save_network
 from contrastdp.report.tables import caption, read_evaluations, robustness_table
 from validate_network import validate_network
 
-ATTACK = {"norm": "Linf", "eps": "1/10", "step": "1/40", "seed": 3, "batch": 7}
+ATTACK = {"norm": "Linf", "eps": "1/10", "seed": 3, "batch": 7}
 ROW = {"dataset": "toy", "arm": "plain", "generator": None, "real": 10, "synthetic": 0}
 ROW |= {"trainer": "trades", "selection": None}
 
@@ -36,6 +36,7 @@ def run(inputs, folder, seed=7, images=100, **changes):
         **inputs,
         classes=3,
         attack=ATTACK | changes,
+        step_size="1/40",
         steps=5,
         images=images,
         identity=ROW | {"seed": seed},
@@ -87,6 +88,7 @@ def test_a_seed_that_was_trained_on_all_images_has_none_left(inputs, tmp_path):
             **inputs,
             classes=3,
             attack=ATTACK,
+            step_size="1/40",
             steps=5,
             images=10,
             identity=ROW | {"seed": 0, "real": 40},

@@ -12,7 +12,7 @@ import torch
 from code_graph import ROOT
 from torch.nn import functional as F
 
-from contrastdp.attack.adversarial_images import write_evidence
+from contrastdp.attack.adversarial_images import write_adversarial_images
 from contrastdp.data.images import write_images
 from contrastdp.data.tensors import to_tensor
 from contrastdp.files import read_json, write_json
@@ -59,7 +59,7 @@ def made(tmp_path_factory):
         part = slice(start, min(start + 12, 30))
         images = {"index": list(range(30))[part], "label": y[part].tolist()}
         images["broken_by"] = broken[part]
-        write_evidence(
+        write_adversarial_images(
             folder / f"shard{number}.npz",
             images,
             x_adv[part],

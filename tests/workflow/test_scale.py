@@ -64,7 +64,7 @@ def peak_of_selecting(paths, output, synthetic, **options):
             real=8,
             seed=0,
             eps="1/10",
-            attack_step="1/40",
+            step_size="1/40",
             attack_steps=1,
             images=str(output),
             **options,

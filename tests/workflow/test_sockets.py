@@ -89,10 +89,10 @@ for name in ("ddim", "toys", "toy_guidance"):
     )
 images = [np.load(f"{name}.npz")["image"].tobytes() for name in ("ddim", "toys", "toy_guidance")]
 assert len(set(images)) == 3
-label_images(images="toys.npz", labeler=network["labeler"], keep_label=False,
+label_images(images="toys.npz", labeler=network["labeler"], conditional=False,
              labelled="labelled.npz", device="cpu")
 select_images(shards=["labelled.npz"], rule="toy_rule", synthetic=3, candidates=12, classes=3,
-              real=20, seed=0, eps="1/10", attack_step="1/40", attack_steps=2, device="cpu",
+              real=20, seed=0, eps="1/10", step_size="1/40", attack_steps=2, device="cpu",
               images="selected.npz", train=str(files / "train.npz"), **network)
 chosen, pool = np.load("selected.npz"), np.load("labelled.npz")
 brightness = pool["image"].mean(axis=(1, 2, 3))

@@ -15,7 +15,7 @@ from contrastdp.attack.versions import is_broken
 from contrastdp.files import digest, replacing
 
 
-def write_evidence(
+def write_adversarial_images(
     path: str | Path,
     images: Mapping[str, Sequence],
     x_adv: torch.Tensor,

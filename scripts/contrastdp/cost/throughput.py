@@ -274,7 +274,7 @@ def measure(works: Iterable[Work], device: torch.device, seconds: float = 0.5) -
     return [entry for entry in found if entry is not None]
 
 
-def faster(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def fastest(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Entries of two measurements of one machine, of equal work the faster one.
 
     Other work on a machine can only slow a measurement, even in processor time.

@@ -152,7 +152,7 @@ def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
     known, required = reads.takes(loss)
     for name in guidance:
         if name not in known:
-            raise InputError(f"{where}: {name} is no setting of the loss {loss}; clear the cell")
+            raise InputError(f"{where}: {name} is no setting of guidance '{loss}'; clear the cell")
     if missing := sorted(required - guidance.keys()):
         raise InputError(f"{where}: guidance has no {missing[0]}; add it to its defaults")
     if "pairs" in guidance:
@@ -191,10 +191,10 @@ def check_training(training: Settings, *, mixed: bool, where: str) -> None:
         )
 
 
-def check_step(attack: Settings, where: str) -> None:
-    """Raise InputError where an attack's step, scaled with an arm's own eps, leaves the range."""
-    if not 0 < Fraction(attack["step"]) < 1:
+def check_step(threat: Settings, where: str) -> None:
+    """Raise InputError where a step, scaled with an arm's own eps, leaves the range."""
+    if not 0 < Fraction(threat["step_size"]) < 1:
         raise InputError(
-            f"{where}: eps {attack['eps']} makes the attack's step {attack['step']}; it must lie "
-            "inside (0, 1), so lower attack.step or eps"
+            f"{where}: eps {threat['eps']} makes step_size {threat['step_size']}; it must lie "
+            "inside (0, 1), so lower threat.step_size or eps"
         )

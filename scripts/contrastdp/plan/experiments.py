@@ -140,12 +140,26 @@ class Plan:
         denoiser = self.generators[generator]["denoiser"]
         return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
 
-    def attack(self, arm: str) -> dict[str, Any]:
-        """The data set's attack, at the arm's own eps where it has one, with the step in ratio.
-
-        An arm of an ablation table is attacked by the ablations' version.
-        """
+    def threat(self, arm: str) -> dict[str, Any]:
+        """Norm, eps and step_size that an arm's network is trained against, at its own eps."""
         row = self.arms[arm]
+        threat = self.datasets[row["dataset"]]["threat"]
+        if row["eps"] is None:
+            return dict(threat)
+        return threat | {"eps": row["eps"], "step_size": self.step_size(arm, row["eps"])}
+
+    def step_size(self, arm: str, eps: str) -> str:
+        """The step of PGD at `eps`, in ratio to the data set's; fractions as text."""
+        threat = self.datasets[self.arms[arm]["dataset"]]["threat"]
+        return str(Fraction(threat["step_size"]) / Fraction(threat["eps"]) * Fraction(eps))
+
+    def attack(self, arm: str) -> dict[str, Any]:
+        """How an arm's network is attacked: norm and eps, then the data set's attack.
+
+        eps is the arm's threat's where the attack has none of its own. An arm of an ablation table
+        is attacked by the ablations' version.
+        """
+        row, threat = self.arms[arm], self.threat(arm)
         attack = dict(self.datasets[row["dataset"]]["attack"])
         ablations = attack.pop("ablations")
         attack.pop("last")  # which networks are attacked, not how
@@ -153,10 +167,7 @@ class Plan:
             attack["version"] = ablations
         elif "mt" in VERSIONS[ablations] and "mt" not in VERSIONS[attack["version"]]:
             attack.pop("budget", None)  # the ablations' own
-        if row["eps"] is None:
-            return attack
-        step = Fraction(attack["step"]) / Fraction(attack["eps"]) * Fraction(row["eps"])
-        return attack | {"eps": row["eps"], "step": str(step)}
+        return {"norm": threat["norm"], "eps": threat["eps"]} | attack
 
     def version(self, table: str) -> str:
         """The attack's version that a table of one data set shows."""
@@ -555,7 +566,7 @@ def _check_arms(found: Plan) -> None:
         place, settings = found.places["arm"][name], found.datasets[row["dataset"]]
         mixed = row["synthetic"] > 0 and row["train_on"] is None
         combinations.check_training(found.training(name), mixed=mixed, where=place)
-        combinations.check_step(found.attack(name), place)
+        combinations.check_step(found.threat(name), place)
         external = row["generator"] in found.external()
         if external and "guidance" in row["tables"]:
             raise InputError(

@@ -72,7 +72,9 @@ def of_arm(plan: Plan, arm: str) -> Tree:
     found["training"] = _resolved(plan.training(arm), whole["training"] | own)
     found["trainer"] = whole["trainers"][row["trainer"]]
     own = {} if row["eps"] is None else {"eps": Setting(row["eps"], origin)}
-    found["attack"] = _resolved(plan.attack(arm), whole["attack"] | own)
+    found["threat"] = _resolved(plan.threat(arm), whole["threat"] | own)
+    of_threat = {name: found["threat"][name] for name in ("norm", "eps")}
+    found["attack"] = _resolved(plan.attack(arm), of_threat | whole["attack"])
     return found
 
 

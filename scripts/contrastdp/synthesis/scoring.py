@@ -43,14 +43,14 @@ def score_candidates(
     real: int,
     seed: int,
     eps: str,
-    attack_step: str,
+    step_size: str,
     attack_steps: int,
     device: str = "auto",
 ) -> np.ndarray:
     """Score a pool of candidates, of which a block is in memory at a time: (N,) float32.
 
     labeler, encoder: checkpoints; train: the training split, of which `real` images under `seed`
-    are those that the networks were trained on; eps, attack_step (fractions of the pixel range)
+    are those that the networks were trained on; eps, step_size (fractions of the pixel range)
     and attack_steps are of the robust gradient norm.
     """
     RULES.find(rule)  # before anything is read
@@ -70,7 +70,7 @@ def score_candidates(
         real=drawn,
         attack={
             "eps": parse_fraction(eps),
-            "step_size": parse_fraction(attack_step, "attack step"),
+            "step_size": parse_fraction(step_size, "step_size"),
             "steps": attack_steps,
         },
         stream=generator(seed, "selection"),

@@ -153,7 +153,7 @@ def told(trace: Mapping[str, Any]) -> str:
         )
         lines.append(("guided", f"{size}in one batch with images {batch[0]} to {batch[1]}"))
     said, label = trace["labeler"], record["label"]
-    kind = "own label" if trace["own_label"] else "pseudo-label"
+    kind = "own label" if trace["conditional"] else "pseudo-label"
     again = f"the labeler again: {said['label']}, and {said['confidence']:.6f} for {label}"
     lines.append((kind, f"{label}, confidence {record['confidence']:.6f}; {again}"))
     chosen = "none: the generator's first images"

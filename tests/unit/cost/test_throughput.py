@@ -78,5 +78,5 @@ def test_a_batch_too_large_to_time_is_cut_and_one_image_too_large_is_left_out(mo
 def test_of_two_measurements_the_faster_is_kept_entry_by_entry():
     old = [{"kind": "a", "model": {}, "options": {}, "batch": 1, "seconds": 2.0}]
     new = [dict(old[0], seconds=3.0), dict(old[0], batch=2, seconds=1.0)]
-    assert throughput.faster(old, new) == [old[0], new[1]]
-    assert throughput.faster(new, old) == [old[0], new[1]]
+    assert throughput.fastest(old, new) == [old[0], new[1]]
+    assert throughput.fastest(new, old) == [old[0], new[1]]

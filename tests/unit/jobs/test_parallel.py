@@ -314,7 +314,7 @@ def test_sigterm_to_one_process_stops_all_and_one_goes_on_as_if_it_had_been_alon
     settings |= {"network": PLAIN, "steps": 8, "validate_every": 4}
     options = {name: str(tmp_path / f"{name}.npz") for name in ("train", "validation")}
     options |= {"settings": settings, "trainer": {"loss": "trades", "beta": 6.0, "attack_steps": 1}}
-    options |= {"real": 12, "classes": 3, "eps": "1/10", "attack_step": "1/20", "seed": 0}
+    options |= {"real": 12, "classes": 3, "eps": "1/10", "step_size": "1/20", "seed": 0}
 
     def outputs(folder):
         names = ("best.safetensors", "last.safetensors", "history.csv", "training.json")

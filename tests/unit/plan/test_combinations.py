@@ -83,11 +83,11 @@ DENOISER = "denoisers__unconditional__network"
         ({"guidances__classifier__time_dependent": True}, "unknown key 'guidances.classifier.time"),
         ({"guidances__hnm__window_low": 1001}, "guidances.hnm: window_low is above window_high"),
         ({"guidances__classifier__target": 10}, "target is 10; classes are 0 to 9"),
-        ({"guidances__hnm__target": 1}, "target is of the loss classifier alone"),
-        ({"guidances__infonce__beta": 2}, "beta is of the loss hnm alone"),
-        ({"guidances__classifier__normalise": True}, "normalise is of contrastive guidance alone"),
-        ({"guidances__classifier__pairs": "previous"}, "pairs is of contrastive guidance alone"),
-        ({"guidances__hnm__loss": "infonce"}, "tau_plus is of the loss hnm alone"),
+        ({"guidances__hnm__target": 1}, "target is no setting of guidance"),
+        ({"guidances__infonce__beta": 2}, "beta is no setting of guidance"),
+        ({"guidances__classifier__normalise": True}, "normalise is no setting of guidance"),
+        ({"guidances__classifier__pairs": "previous"}, "pairs is no setting of guidance"),
+        ({"guidances__hnm__loss": "infonce"}, "tau_plus is no setting of guidance"),
         # robust training
         ({"training__synthetic_share": 0.001}, "synthetic_share 0.001 of a batch of 128 leaves"),
         ({"training__synthetic_share": 1}, "synthetic_share 1 of a batch of 128 leaves"),
@@ -129,8 +129,8 @@ def test_what_could_not_run_is_refused(folder, settings, words):
         ({"eta": "nan"}, "eta is nan; it must be of type number"),
         ({"guidance_scale": "2"}, "guidance_scale is 2.0, and the denoiser has no label"),
         ({"window_low": "2000"}, "window_low is above window_high"),
-        ({"guidance": "classifier", "clamp": "yes"}, "clamp is of the loss hnm alone"),
-        ({"guidance": "infonce", "clamp": "yes"}, "clamp is of the loss hnm alone"),
+        ({"guidance": "classifier", "clamp": "yes"}, "clamp is no setting of guidance"),
+        ({"guidance": "infonce", "clamp": "yes"}, "clamp is no setting of guidance"),
     ],
 )
 def test_what_a_generators_cells_make_impossible_is_refused(folder, cells, words):
@@ -144,7 +144,7 @@ def test_what_a_generators_cells_make_impossible_is_refused(folder, cells, words
     ("cells", "words"),
     [
         ({"arm": "a/b"}, "arm is 'a/b'; it must match"),
-        ({"eps": "9/10"}, "eps 9/10 makes the attack's step 9/4"),
+        ({"eps": "9/10"}, "eps 9/10 makes step_size 9/4"),
         ({"batch": "1", "synthetic": "60"}, "of a batch of 1 leaves no room"),
         ({"selection": "", "synthetic": "60"}, "selection is empty"),
         ({"candidates": "nan", "synthetic": "60"}, "candidates is nan"),

@@ -139,7 +139,7 @@ def test_a_generators_cells_stand_over_the_defaults(folder):
     [
         ("config.yaml", "beta: 6.0", "betaa: 6.0", ["config.yaml", "betaa", "did you mean beta?"]),
         ("config.yaml", "eps: 1/10", "eps: 11/10", ["eps", "11/10", "(0, 1)"]),
-        ("config.yaml", "eps: 1/10", "eps: 0.1", ["attack.eps"]),
+        ("config.yaml", "eps: 1/10", "eps: 0.1", ["threat.eps"]),
         ("config.yaml", "shard: 2000", "shard: 2100", ["2100", "multiple", "250"]),
         ("config.yaml", "scale: demo", "scale: dmeo", ["dmeo", "did you mean demo?"]),
         ("scales/demo.yaml", "digits: {}", "digit: {}", ["demo.yaml", "did you mean digits?"]),
@@ -280,8 +280,21 @@ def test_an_arms_own_eps_keeps_the_ratio_of_the_step(folder):
     add_arm(folder, arm="other", eps="3/10")
     found = resolved(folder)
     assert found.attack("no_synthetic")["eps"] == "1/10"
-    assert (found.attack("other")["eps"], found.attack("other")["step"]) == ("3/10", "3/40")
+    assert found.threat("other") == {"norm": "Linf", "eps": "3/10", "step_size": "3/40"}
+    assert found.attack("other")["eps"] == "3/10"
     assert found.attack("other")["version"] == "standard"
+
+
+def test_one_may_train_at_one_eps_and_attack_at_another(folder):
+    add_arm(folder, arm="other", eps="3/10")
+    found = resolved(
+        folder, threat={"eps": "8/255", "step_size": "2/255"}, attack={"eps": "10/255"}
+    )
+    for arm, eps in (("no_synthetic", "8/255"), ("other", "3/10")):
+        assert found.threat(arm)["eps"] == eps
+        assert found.attack(arm)["eps"] == "10/255"
+    assert found.step_size("no_synthetic", "10/255") == "1/102"
+    assert "attack.eps" in told(folder, attack={"eps": "3/2"})
 
 
 def test_arms_of_ablation_tables_are_attacked_by_the_ablations_version(folder):

@@ -33,7 +33,7 @@ def test_a_value_stands_in_its_layer_and_in_no_later_one(folder, scale):
         assert by_name["training.momentum"] == "command line"
         assert by_name["title"] == f"datasets/{dataset}.yaml"
         if dataset == "mnist":
-            assert by_name["attack.eps"] == f"scales/{scale}.yaml, datasets.mnist"
+            assert by_name["threat.eps"] == f"scales/{scale}.yaml, datasets.mnist"
             assert by_name["report.theory"] == f"scales/{scale}.yaml"
 
 
@@ -68,7 +68,8 @@ def test_cells_come_from_their_rows(folder):
     assert shown["generator.sampler.spacing"] == ("quadratic", "config.yaml")
     assert shown["training.batch"] == (50, "arms.tsv row mine")
     assert shown["attack.eps"] == ("1/5", "arms.tsv row mine")
-    assert shown["attack.step"] == ("1/20", "counted out of the others")
+    assert shown["threat.eps"] == ("1/5", "arms.tsv row mine")
+    assert shown["threat.step_size"] == ("1/20", "counted out of the others")
     assert shown["training.epochs"] == (2, "command line")
     assert shown["training.steps"] == (4, "counted out of the others")
 
