@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PIL import Image
-
 from contrastdp.data.images import read_images
 from contrastdp.data.tensors import draw_subset
-from contrastdp.files import digests, replacing, write_json
+from contrastdp.files import digests, write_json
 from contrastdp.jobs.device import device as resolve
 from contrastdp.jobs.provenance import provenance
 from contrastdp.jobs.run import run
@@ -36,16 +34,15 @@ def trace_image(
 ) -> None:
     """Print and write (json) the lineage of one of the images of `selected`, and draw it (png).
 
-    identity: scale, dataset, arm, generator, seed, image (its place in `selected`), selection (the
-    arm's rule) and conditional (whether the generator was told the class); settings: of
-    shard_images, as the image was made; reads: which of encoder, labeler and train the guidance
-    reads; guidance_encoder, ...: networks of that use alone. png: the image beside the nearest of
-    the real images that the models were trained on. It is no error if the image differs.
+    identity: scale, dataset, arm, generator, seed, image (its place in `selected`), selection and
+    conditional (whether the generator was told the class); settings: of shard_images; reads: which
+    of encoder, labeler and train the guidance reads; guidance_encoder, ...: networks of that use
+    alone. png: the image beside the nearest of the real images that the models were trained on.
     """
-    seed, place = identity["seed"], identity["image"]
-    images = read_images(selected, classes=settings["classes"])
+    seed, place, classes = identity["seed"], identity["image"], settings["classes"]
+    images = read_images(selected, classes=classes)
     record, image = trace.recorded(images, place, selected), images["image"][place]
-    real = read_images(train, classes=settings["classes"], image_shape=image.shape)
+    real = read_images(train, classes=classes, image_shape=image.shape)
     used = draw_subset(real["label"], settings["real"], derive_seed(seed, "subset"))
     networks = {"encoder": encoder, "labeler": labeler, "train": train}
     own = {"guidance_encoder": guidance_encoder, "guidance_labeler": guidance_labeler}
@@ -54,8 +51,8 @@ def trace_image(
     part = {"start": record["index"], "stop": record["index"] + 1, "seed": seed, "device": device}
     again = shard_images(denoiser=denoiser, **dict.fromkeys(networks) | read, **part, **settings)
     files = {"denoiser": denoiser} | {name: path for name, path in (networks | own).items() if path}
-    execution = settings.get("execution") or {}
-    how = {"device": str(resolve(device)), "precision": execution.get("precision", "float32")}
+    precision = (settings.get("execution") or {}).get("precision", "float32")
+    how = {"settings": settings, "device": str(resolve(device)), "precision": precision}
     found = {
         **identity,
         "record": record,
@@ -65,13 +62,11 @@ def trace_image(
         **trace.neighbours(image, real, used),
         "files": {name: digests(path) for name, path in files.items()},
         "regenerated": trace.compared(image, again["image"][0]),
-        "provenance": provenance(seed=seed, settings=settings, **how),
+        "provenance": provenance(seed=seed, **how),
     }
     print(trace.told(found))
     write_json(json, found)
-    with replacing(png) as temporary:
-        near = real["image"][found["nearest_used"]["index"]]
-        Image.fromarray(trace.side_by_side(image, near)).save(temporary)
+    trace.draw(png, image, real["image"][found["nearest_used"]["index"]])
 
 
 if "snakemake" in globals():

@@ -33,7 +33,7 @@ def validate_network(
     """Write clean and robust accuracy (fractions) under PGD on the margin, as gather_attacks does.
 
     images: how many of the training images that identity's seed left out, at most; attack: norm,
-    eps as a fraction, batch; step_size: as a fraction; identity: the arm's row and the seed. What is
+    eps as a fraction, batch; step_size: a fraction; identity: the arm's row and the seed. What is
     chosen by these numbers may be tested on the test split, of which they know nothing.
     """
     place = resolve(device)

@@ -4,13 +4,16 @@ shard.py makes the image again.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from contrastdp.data.tensors import batches, to_tensor
 from contrastdp.errors import InputError
+from contrastdp.files import replacing
 from contrastdp.jobs.device import device as resolve
 from contrastdp.networks.checkpoint import load_network
 from contrastdp.synthesis.labelling import label_with
@@ -128,6 +131,12 @@ def side_by_side(left: np.ndarray, right: np.ndarray, size: int = 256) -> np.nda
     shown = [np.kron(np.broadcast_to(x, (*x.shape[:2], 3)), _pixel(scale)) for x in (left, right)]
     gap = np.full((shown[0].shape[0], scale, 3), 255, np.uint8)
     return np.concatenate([shown[0], gap, shown[1]], axis=1)
+
+
+def draw(path: str | Path, left: np.ndarray, right: np.ndarray) -> None:
+    """Write side_by_side of two images as a PNG."""
+    with replacing(path) as temporary:
+        Image.fromarray(side_by_side(left, right)).save(temporary)
 
 
 def _pixel(scale: int) -> np.ndarray:

@@ -157,7 +157,7 @@ def test_what_an_arms_cells_make_impossible_is_refused(folder, cells, words):
         cells = {"generator": "ddim", "selection": "none", "candidates": "1"} | cells
     add_arm(folder, **{"arm": "other", **cells})
     if "eps" in cells:
-        edit(folder / "config.yaml", "step: 1/40", "step: 1/4")
+        edit(folder / "config.yaml", "step_size: 1/40", "step_size: 1/4")
     line = told(folder)
     assert line.startswith("config/arms.tsv, line ")
     assert words in line
