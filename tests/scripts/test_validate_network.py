@@ -30,13 +30,13 @@ def inputs(tmp_path):
     return paths
 
 
-def run(inputs, folder, seed=7, images=100, **changes):
+def run(inputs, folder, seed=7, images=100, step_size="1/40", **changes):
     path = folder / f"evaluation{seed}.json"
     validate_network(
         **inputs,
         classes=3,
         attack=ATTACK | changes,
-        step_size="1/40",
+        step_size=step_size,
         steps=5,
         images=images,
         identity=ROW | {"seed": seed},
@@ -66,9 +66,9 @@ def test_accuracies_are_of_the_images_that_the_seed_left_out(inputs, tmp_path, m
 
 
 def test_a_ball_of_no_size_breaks_nothing_and_the_whole_range_nearly_all(inputs, tmp_path):
-    tiny = run(inputs, tmp_path, eps="1/1000000", step="1/1000000")
+    tiny = run(inputs, tmp_path, eps="1/1000000", step_size="1/1000000")
     assert tiny["robust_accuracy"] == tiny["clean_accuracy"] > 0.5
-    assert run(inputs, tmp_path, eps="99/100", step="1/4")["robust_accuracy"] < 0.2
+    assert run(inputs, tmp_path, eps="99/100", step_size="1/4")["robust_accuracy"] < 0.2
 
 
 def test_a_table_names_images_and_attack(inputs, tmp_path):
