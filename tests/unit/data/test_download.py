@@ -17,9 +17,11 @@ from contrastdp.errors import InputError
 
 FILE = "images.gz"
 # Random bytes do not pack, so the archive spans several blocks.
-CONTENT = gzip.compress(b"".join(hashlib.sha256(bytes([i])).digest() for i in range(256)) * 24, 0)
+CONTENT = gzip.compress(
+    b"".join(hashlib.sha256(bytes([i])).digest() for i in range(256)) * 24, 0, mtime=0
+)
 SIZE = len(CONTENT)
-OTHER = gzip.compress(b"a subset")
+OTHER = gzip.compress(b"a subset", mtime=0)
 PAGE = b"<!DOCTYPE html><html>please log in</html>"
 
 
