@@ -1,16 +1,9 @@
 """A number that is not finite stops the work."""
 
 import pytest
+from one_line import told
 
 from contrastdp import errors
-from contrastdp.errors import InputError
-
-
-def told(call, *arguments, **settings):
-    with pytest.raises(InputError) as error:
-        call(*arguments, **settings)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -4,17 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from one_line import told
 
 from contrastdp import files
 from contrastdp.data import images
 from contrastdp.errors import InputError
-
-
-def told(call, *arguments, **settings):
-    with pytest.raises(InputError) as error:
-        call(*arguments, **settings)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture

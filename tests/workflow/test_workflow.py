@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,18 @@ def dry_run(workflow):
     done = workflow.run("-n", "--cores", "1", "--quiet", "host", *SETTINGS)
     assert done.returncode == 0, done.stdout
     return planned(done.stdout)
+
+
+@contextmanager
+def added(workflow, module, line):
+    """The workflow with a line more at the end of a module of the library."""
+    path = workflow.folder / "scripts" / "contrastdp" / f"{module}.py"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(f"{before}\n\n{line}\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -122,24 +135,14 @@ def test_a_trace_is_made_and_told_whenever_it_is_asked_for(smoke):
 
 
 def test_a_second_run_has_nothing_to_do_nor_one_after_a_comment_or_a_touch(smoke):
-    path = smoke.folder / "scripts" / "contrastdp" / "attack" / "pgd.py"
-    before = path.read_text(encoding="utf-8")
-    path.write_text(before + "\n# a remark\n", encoding="utf-8")
-    try:
+    with added(smoke, "attack/pgd", "# a remark"):
         done = smoke.run("-n", "--cores", "1", *TARGETS, *SETTINGS)
-    finally:
-        path.write_text(before, encoding="utf-8")
     assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
 
 
 def test_an_edited_loss_reruns_training_and_what_follows(smoke):
-    path = smoke.folder / "scripts" / "contrastdp" / "training" / "robust.py"
-    before = path.read_text(encoding="utf-8")
-    path.write_text(before + "\n\nADDED = 1\n", encoding="utf-8")
-    try:
+    with added(smoke, "training/robust", "ADDED = 1"):
         rules = dry_run(smoke)
-    finally:
-        path.write_text(before, encoding="utf-8")
     assert rules["train_robust"] == 7
     assert rules["attack_shard"] == rules["attack_last"] == 14
     assert {"make_table", "write_report"} <= set(rules)
@@ -147,13 +150,8 @@ def test_an_edited_loss_reruns_training_and_what_follows(smoke):
 
 
 def test_an_edited_figure_redraws_figures_only(smoke):
-    path = smoke.folder / "scripts" / "contrastdp" / "report" / "figures.py"
-    before = path.read_text(encoding="utf-8")
-    path.write_text(before + "\n\nADDED = 1\n", encoding="utf-8")
-    try:
+    with added(smoke, "report/figures", "ADDED = 1"):
         rules = dry_run(smoke)
-    finally:
-        path.write_text(before, encoding="utf-8")
     assert set(rules) <= {
         "plot_samples",
         "plot_sizes",

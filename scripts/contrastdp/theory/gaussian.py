@@ -19,16 +19,10 @@ CHUNK = 32  # classifiers scored at once: their float32 scores on 10k points fit
 
 
 # ---------------------------------------------------------------- closed forms (appendix A.1)
-def standard_error(theta: np.ndarray, mu: np.ndarray, sigma: float) -> np.ndarray:
-    """Standard error Q(mu . theta / (sigma ||theta||_2)) of sign(theta . x) (Eq. 6).
-
-    theta: (..., d), any non-zero length; mu: (d,); sigma > 0. Returns (...) in [0, 1].
-    """
-    return robust_error(theta, mu, sigma, 0.0)
-
-
 def robust_error(theta: np.ndarray, mu: np.ndarray, sigma: float, eps: float) -> np.ndarray:
     """Robust error Q((mu . theta - eps ||theta||_1) / (sigma ||theta||_2)), l_inf <= eps (Eq. 7).
+
+    At eps 0 it is the standard error of sign(theta . x) (Eq. 6).
 
     theta: (..., d); mu: (d,); eps in the units of x. Returns (...) in [0, 1]; InputError where a
     theta is zero, which classifies nothing.
@@ -69,28 +63,6 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- the self-training estimator
-def self_training(
-    real: np.ndarray, real_label: np.ndarray, synthetic: np.ndarray, *, mix_real: bool
-) -> np.ndarray:
-    """The self-training estimator of section 3.1, sample by sample.
-
-    real: (T, n, d) with real_label (T, n) in {-1, +1}; synthetic: (T, n~, d), unlabelled.
-    theta_inter = mean of y x over real data labels the synthetic data, y~ = sign(theta_inter . x~).
-    mix_real: True gives theta_final = (sum y x + sum y~ x~) / (n + n~), Eq. 5 as printed; False
-    the mean of y~ x~ over synthetic data only. Returns theta_final (T, d).
-
-    The simulations use `draw_classifiers`, which has the same distribution and costs far less.
-    """
-    signed = real * real_label[..., None]  # (T, n, d)
-    intermediate = signed.mean(axis=1)  # (T, d)
-    pseudo = np.sign(np.einsum("tnd,td->tn", synthetic, intermediate))  # (T, n~)
-    total = np.einsum("tnd,tn->td", synthetic, pseudo)
-    count = synthetic.shape[1]
-    if mix_real:
-        total, count = total + signed.sum(axis=1), count + real.shape[1]
-    return total / count
-
-
 def draw_intermediate(
     rng: np.random.Generator, mu: np.ndarray, sigma: float, real: int, trials: int
 ) -> np.ndarray:
@@ -115,9 +87,9 @@ def draw_classifiers(
     """theta_final of `trials` self-trainings, drawn without the samples themselves; (T, d).
 
     mu, synthetic_mean: (d,), None trains on real data alone; real, synthetic: numbers of samples.
-    Distributed exactly as `self_training`: only x~'s component along theta_inter decides a
-    pseudo-label, so the rest of sum y~ x~ is one Gaussian vector (the coordinate system of the
-    proof of Theorem 3.4).
+    Distributed exactly as the estimator of section 3.1 (Eq. 5): only x~'s component along
+    theta_inter decides a pseudo-label, so the rest of sum y~ x~ is one Gaussian vector (the
+    coordinate system of the proof of Theorem 3.4).
     """
     intermediate = draw_intermediate(rng, mu, sigma, real, trials)
     if synthetic_mean is None:

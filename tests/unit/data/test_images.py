@@ -2,21 +2,14 @@
 
 import numpy as np
 import pytest
+from one_line import told
 
 from contrastdp.data import images
-from contrastdp.errors import InputError
 
 IMAGE = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
 
 
 LABEL = np.array([0, 2, 1])
-
-
-def told(call, *arguments, **settings):
-    with pytest.raises(InputError) as error:
-        call(*arguments, **settings)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture
