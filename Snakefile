@@ -43,7 +43,7 @@ rule figures:
 
 rule trace:
     input:
-        traced,
+        one_line(lambda w: NEEDS.traced()),
 
 
 rule theory:

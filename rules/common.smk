@@ -1,6 +1,7 @@
 # The plan of this run, wildcards, and what several rules files use; nothing runs here.
 import os
 import sys
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -78,22 +79,35 @@ def one_of(names):
 
 
 # ---------------------------------------------------------------- inputs
-def page(table):
-    """Input function: a table's page; one line where this scale has no arm of the table."""
+def one_line(function):
+    """An input function whose InputError ends the run in its line alone."""
 
     def value(wildcards):
         try:
-            return PAGES.file(table)
+            return function(wildcards)
         except InputError as error:
             raise WorkflowError(str(error)) from None
 
     return value
 
 
+def page(table):
+    """Input function: a table's page; one line where this scale has no arm of the table."""
+    return one_line(lambda wildcards: PAGES.file(table))
+
+
 # ---------------------------------------------------------------- parameters and resources
 def code(rule):
     """Digest of a rule's script and of the library it imports: an edit reruns what it concerns."""
     return code_digest(BASE / "scripts" / f"{rule}.py")
+
+
+def asked_now(rule):
+    """Parameter function: code(rule) and the time, so that the job runs whenever it is asked for.
+
+    A trace checks the files as they are, and prints.
+    """
+    return lambda wildcards: f"{code(rule)}, asked for at {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
 
 
 def setting(*path):
@@ -125,8 +139,7 @@ def seed_of(wildcards):
 
 def image_shape(wildcards):
     """Parameter function: (C, H, W) of the data set."""
-    settings = PLAN.datasets[wildcards.dataset]
-    return [settings["channels"], settings["image_size"], settings["image_size"]]
+    return PLAN.image_shape(wildcards.dataset)
 
 
 def edge(length, offset):

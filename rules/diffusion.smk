@@ -1,11 +1,6 @@
 # Diffusion models, each trained on the drawn real images alone.
 
 
-def denoiser_setting(key):
-    """Parameter function: a setting of the denoiser that the wildcard names."""
-    return lambda w: PLAN.datasets[w.dataset]["denoisers"][w.denoiser].get(key)
-
-
 rule train_diffusion:
     input:
         train=PATHS.split_of("train"),
@@ -27,10 +22,10 @@ rule train_diffusion:
         real=lambda w: int(w.real),
         seed=seed_of,
         classes=setting("classes"),
-        conditional=denoiser_setting("conditional"),
-        network=denoiser_setting("network"),
-        training=denoiser_setting("training"),
-        pretrained=denoiser_setting("pretrained"),
+        conditional=lambda w: PLAN.denoiser(w.dataset, w.denoiser).get("conditional"),
+        network=lambda w: PLAN.denoiser(w.dataset, w.denoiser).get("network"),
+        training=lambda w: PLAN.denoiser(w.dataset, w.denoiser).get("training"),
+        pretrained=lambda w: PLAN.denoiser(w.dataset, w.denoiser).get("pretrained"),
         schedule=setting("noise_schedule"),
     message:
         "Trains the {wildcards.denoiser} denoiser of {wildcards.dataset} on {wildcards.real} images, seed {wildcards.seed}"

@@ -8,16 +8,6 @@ SOURCES = sorted(
 )
 
 
-def sizes_from(table):
-    """Tables whose arms a figure of synthetic sizes shows: the main one, and its own."""
-    return list(dict.fromkeys([PAGES.main, table]))
-
-
-def real_size_rows(dataset):
-    """Rows of Figure 3: the arms of a data set with several numbers of real images."""
-    return [row for row in PLAN.paper_rows("mnist_fig3") if row["dataset"] == dataset]
-
-
 rule make_table:
     input:
         unpack(lambda w: NEEDS.table(w.table)),
@@ -205,7 +195,7 @@ rule plot_samples:
 
 rule plot_sizes:
     input:
-        tables=lambda w: [f"{PATHS.tables}/{name}.csv" for name in sizes_from(w.table)],
+        tables=lambda w: [f"{PATHS.tables}/{name}.csv" for name in PAGES.sizes_from(w.table)],
     output:
         png=f"{PATHS.figures}/sizes_{{dataset}}_{{table}}.png",
         pdf=f"{PATHS.figures}/sizes_{{dataset}}_{{table}}.pdf",
@@ -220,7 +210,7 @@ rule plot_sizes:
         **asking(mem_mb=500, minutes=10),
     params:
         code=code("plot_sizes"),
-        generators=lambda w: PLAN.sized_generators(w.dataset, sizes_from(w.table)),
+        generators=lambda w: PLAN.sized_generators(w.dataset, PAGES.sizes_from(w.table)),
         dataset="{dataset}",
         real=lambda w: PLAN.reference(w.dataset)["real"],
         trainer=lambda w: PLAN.reference(w.dataset)["trainer"],
@@ -247,9 +237,9 @@ rule plot_real_sizes:
         **asking(mem_mb=500, minutes=10),
     params:
         code=code("plot_real_sizes"),
-        arms=lambda w: real_size_rows(w.dataset),
+        arms=lambda w: PLAN.paper_rows("mnist_fig3", w.dataset),
         generators=lambda w: PLAN.sized_generators(w.dataset, ["mnist_fig3"]),
-        total=lambda w: max(row["real"] for row in real_size_rows(w.dataset)),
+        total=lambda w: max(row["real"] for row in PLAN.paper_rows("mnist_fig3", w.dataset)),
     message:
         "Plots accuracy against the number of real images on {wildcards.dataset}"
     script:
@@ -384,7 +374,7 @@ rule record_reference:
         code=code("record_reference"),
         benchmarks=[f"{PATHS.results}/benchmarks", f"{PATHS.theory}/benchmarks"],
         readme="README.md",
-        folder="results/reference",
+        folder=lambda w, output: str(Path(output[0]).parent),
     message:
         "Records this run as the reference"
     script:

@@ -1,49 +1,4 @@
 # Synthetic images: sampled in shards, or cut from elsewhere; labelled, selected, measured, traced.
-from datetime import datetime
-
-
-def traced(wildcards):
-    """The trace that --config asks for; one line where it asks for none."""
-    if PLAN.trace is None:
-        raise WorkflowError(
-            "say which synthetic image: "
-            """--config 'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
-        )
-    dataset = PLAN.arms[PLAN.trace["arm"]]["dataset"]
-    return [
-        f"{PATHS.trace}.{kind}".format(dataset=dataset, **PLAN.trace) for kind in ("json", "png")
-    ]
-
-
-def trace_identity(wildcards):
-    """Parameter function: which image is traced, and how its arm came to it."""
-    row = PLAN.arms[wildcards.arm]
-    cells = {name: row[name] for name in ("dataset", "arm", "generator", "selection")}
-    numbers = {"seed": int(wildcards.seed), "image": int(wildcards.image)}
-    conditional = PLAN.conditional(row["dataset"], row["generator"])
-    return {"scale": PLAN.scale, **cells, **numbers, "conditional": conditional}
-
-
-def traced_generator(wildcards):
-    """Parameter function: settings of the arm's generator, as sample_images has them."""
-    row = PLAN.arms[wildcards.arm]
-    return {
-        "sampler": PLAN.sampler(row["dataset"], row["generator"]),
-        "guidance": PLAN.guidance(row["dataset"], row["generator"]),
-        "shape": image_shape(wildcards),
-        "classes": setting("classes")(wildcards),
-        "real": row["real"],
-        "batch": setting("sampling", "batch")(wildcards),
-        "execution": setting("sampling", "execution")(wildcards),
-    }
-
-
-def asked_now(rule):
-    """Parameter function: code(rule) and the time, so that the job runs whenever it is asked for.
-
-    A trace checks the files as they are, and prints.
-    """
-    return lambda wildcards: f"{code(rule)}, asked for at {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
 
 
 rule sample_images:
@@ -206,8 +161,10 @@ rule trace_image:
         **asking(mem_mb=2000, minutes=30, gpu=1),
     params:
         code=asked_now("trace_image"),
-        identity=trace_identity,
-        settings=traced_generator,
+        identity=lambda w: PLAN.trace_identity(w.arm, int(w.seed), int(w.image)),
+        settings=lambda w: PLAN.sampling(
+            w.dataset, PLAN.arms[w.arm]["generator"], PLAN.arms[w.arm]["real"]
+        ),
         reads=lambda w: PLAN.guidance_files(w.dataset, PLAN.arms[w.arm]["generator"]),
     message:
         "Traces image {wildcards.image} of arm {wildcards.arm} of {wildcards.dataset}, seed {wildcards.seed}"

@@ -140,6 +140,36 @@ class Plan:
         denoiser = self.generators[generator]["denoiser"]
         return self.datasets[dataset]["denoisers"][denoiser]["conditional"]
 
+    def denoiser(self, dataset: str, denoiser: str) -> dict[str, Any]:
+        """Settings of a denoiser of a data set."""
+        return self.datasets[dataset]["denoisers"][denoiser]
+
+    def image_shape(self, dataset: str) -> list[int]:
+        """[C, H, W] of a data set's images."""
+        settings = self.datasets[dataset]
+        return [settings["channels"], settings["image_size"], settings["image_size"]]
+
+    def sampling(self, dataset: str, generator: str, real: int) -> dict[str, Any]:
+        """Settings of a generator's images as shard_images has them, but for shard and seed."""
+        settings = self.datasets[dataset]
+        return {
+            "sampler": self.sampler(dataset, generator),
+            "guidance": self.guidance(dataset, generator),
+            "shape": self.image_shape(dataset),
+            "classes": settings["classes"],
+            "real": real,
+            "batch": settings["sampling"]["batch"],
+            "execution": settings["sampling"]["execution"],
+        }
+
+    def trace_identity(self, arm: str, seed: int, image: int) -> dict[str, Any]:
+        """Which image is traced, and how its arm came to it."""
+        row = self.arms[arm]
+        cells = {name: row[name] for name in ("dataset", "arm", "generator", "selection")}
+        conditional = self.conditional(row["dataset"], row["generator"])
+        numbers = {"seed": seed, "image": image}
+        return {"scale": self.scale, **cells, **numbers, "conditional": conditional}
+
     def threat(self, arm: str) -> dict[str, Any]:
         """Norm, eps and step_size that an arm's network is trained against, at its own eps."""
         row = self.arms[arm]
@@ -229,8 +259,8 @@ class Plan:
             for arm in self.table(table)
         ]
 
-    def paper_rows(self, table: str) -> list[Row]:
-        """Rows of a table of the paper as make_paper_table reads them."""
+    def paper_rows(self, table: str, dataset: str | None = None) -> list[Row]:
+        """Rows of a table of the paper as make_paper_table reads them, of one data set or all."""
         return [
             row
             | {
@@ -239,6 +269,7 @@ class Plan:
                 "reported": (self.arms[row["arm"]]["reported"] or "").split(),
             }
             for row in self.laid_out(table)
+            if dataset in (None, row["dataset"])
         ]
 
     def of_dataset(self, table: str) -> dict[str, list[str]]:

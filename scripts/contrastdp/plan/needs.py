@@ -7,6 +7,7 @@ be unpacked. All return paths: by name, or a list.
 from collections.abc import Mapping
 from typing import Any
 
+from contrastdp.errors import InputError
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.paths import Paths, filled
 
@@ -77,6 +78,18 @@ class Needs:
         named = self.plan.selection_networks(wildcards.dataset)
         networks = {role: self.of_arm(wildcards, name) for role, name in named.items()}
         return networks | {"train": self.paths.split_of("train").format(**wildcards)}
+
+    def traced(self) -> list[str]:
+        """The target trace: files of the trace that was asked for; InputError where none was."""
+        trace = self.plan.trace
+        if trace is None:
+            raise InputError(
+                "say which synthetic image: "
+                """--config 'trace={"arm": "contrastive_hnm", "seed": 0, "image": 0}'"""
+            )
+        dataset = self.plan.arms[trace["arm"]]["dataset"]
+        place = self.paths.trace.format(dataset=dataset, **trace)
+        return [f"{place}.{kind}" for kind in ("json", "png")]
 
     def tracing(self, wildcards: Any) -> Files:
         """trace_image: the arm's images, and whatever they were made, labelled and chosen by."""

@@ -79,6 +79,10 @@ class Pages:
     def _figures(self, table: str) -> list[str]:
         return (self.plan.tables[table]["figures"] or "").split()
 
+    def sizes_from(self, table: str) -> list[str]:
+        """Tables whose arms a figure of synthetic sizes shows: the main one, and its own."""
+        return list(dict.fromkeys([self.main, table]))
+
     def inputs(self, wildcards: Any) -> dict[str, Any]:
         """write_report: what a page reads or shows; `needs` is what it only shows."""
         table = self.names[wildcards.page]
