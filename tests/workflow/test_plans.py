@@ -2,9 +2,13 @@
 
 import json
 import math
+import re
+import subprocess
+import sys
 from functools import cache
 
 import pytest
+from code_graph import ROOT
 from job_counts import planned
 from sheets import read_rows
 
@@ -235,3 +239,17 @@ def test_a_setting_of_the_command_line_is_taken_as_it_is_meant(workflow_copy, tm
     assert done.returncode == 0, done.stdout
     done = workflow.run("-n", "--cores", "1", "--config", 'training={"steps": "many"}')
     assert "error in settings: --config or --configfile: training.steps" in done.stdout
+
+
+# ---------------------------------------------------------------- what the scripts are given
+def test_every_job_gives_its_function_the_arguments_that_it_takes(workflow_copy, tmp_path):
+    workflow = workflow_copy(tmp_path)
+    command = [sys.executable, str(ROOT / "tests" / "job_arguments.py"), "smoke", *SMALL]
+    done = subprocess.run(
+        command, cwd=workflow.folder, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    *faults, summary = done.stdout.split("\n")[:-1]
+    assert [line for line in faults if line] == []
+    jobs, rules = map(int, re.fullmatch(r"(\d+) jobs of (\d+) rules", summary).groups())
+    assert jobs > 150 and rules > 25
