@@ -35,16 +35,20 @@ def of_generator(plan: Plan, dataset: str, generator: str) -> Tree:
     """What makes a generator's images of a data set: its cells over the data set's settings."""
     choose(generator, plan.generators, "generator", f"scale {plan.scale}")
     whole, row = of_dataset(plan, dataset), plan.generators[generator]
+    origin = _row(plan, "generator", generator)
+    if row["images"]:
+        names = {name: row[name] for name in ("title", "images")}
+        return {"row": sourced(names, origin), "sampling": whole["sampling"]}
     found = {name: whole[name] for name in ("noise_schedule", "sampling")}
     found["denoiser"] = whole["denoisers"][row["denoiser"]]
-    origin = _row(plan, "generator", generator)
     own = plan.given(row, "sampler")
     found["sampler"] = whole["samplers"][row["sampler"]] | sourced(own, origin)
     if row["guidance"]:
         defaults = {"loss": Setting(row["guidance"], origin)}
         defaults |= whole["guidances"][row["guidance"]]
         found["guidance"] = defaults | sourced(plan.given(row, "guidance"), origin)
-        found["encoder"] = whole["classifiers"]["encoder"]
+        for role, name in plan.guidance_networks(dataset, generator).items():
+            found[role] = whole["classifiers"][name]
     names = {name: row[name] for name in ("title", "denoiser", "sampler", "guidance")}
     return {"row": sourced(names, origin), **found}
 
@@ -67,7 +71,7 @@ def of_arm(plan: Plan, arm: str) -> Tree:
     if row["generator"]:
         found["generator"] = of_generator(plan, row["dataset"], row["generator"])
         found["selection"] = whole["selection"]
-        found["labeler"] = whole["classifiers"]["labeler"]
+        found["labeler"] = whole["classifiers"][plan.labeler(row["dataset"])]
     own = sourced(plan.given(row, "training"), origin)
     found["training"] = _resolved(plan.training(arm), whole["training"] | own)
     found["trainer"] = whole["trainers"][row["trainer"]]

@@ -1,7 +1,7 @@
 """Where settings come from: of each value, the layer or row that really holds it."""
 
 import pytest
-from configuration import add_arm, with_row
+from configuration import add_arm, edit, with_row
 from resolved_plans import resolved
 
 from contrastdp.errors import InputError
@@ -90,3 +90,28 @@ def test_an_unknown_name_is_told(folder):
         origins.of_arm(found, "ddin")
     with pytest.raises(InputError, match="generator 'ddin' does not exist"):
         origins.of_generator(found, "digits", "ddin")
+
+
+def test_images_from_elsewhere_have_a_row_and_no_sampler(folder):
+    sheet = folder / "generators.tsv"
+    header, *_ = sheet.read_text(encoding="utf-8").splitlines()
+    cells = {"generator": "theirs", "title": "Theirs", "images": "theirs.npz"}
+    row = "\t".join(cells.get(column, "") for column in header.split("\t"))
+    sheet.write_text(sheet.read_text(encoding="utf-8") + row + "\n", encoding="utf-8")
+    more = {"generator": "theirs", "synthetic": "60", "selection": "none", "candidates": "1"}
+    add_arm(folder, arm="with_theirs", tables="robustness", **more)
+    shown = origins.of_arm(resolved(folder), "with_theirs")
+    images = origins.Setting("theirs.npz", "generators.tsv row theirs")
+    assert shown["generator"]["row"]["images"] == images
+    assert set(shown["generator"]) == {"row", "sampling"}
+
+
+def test_the_networks_are_those_that_the_settings_name(folder):
+    edit(
+        folder / "config.yaml",
+        "classifiers:\n",
+        "classifiers:\n  other: {network: {architecture: small_cnn, width: 8, features: 32}, "
+        "steps: 7, batch: 64, learning_rate: 2.0e-3, weight_decay: 1.0e-2, shift: 1}\n",
+    )
+    found = resolved(folder, labelling={"classifier": "other"})
+    assert origins.of_arm(found, "ddim")["labeler"]["steps"].value == 7
