@@ -45,7 +45,7 @@ class Workflow:
         }
 
     def run(
-        self, *arguments: str, timeout: float = 600, **environment: str
+        self, *arguments: str, timeout: float = 1800, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `snakemake *arguments` in the copy; `stdout` holds both of its streams.
 

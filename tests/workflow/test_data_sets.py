@@ -29,7 +29,7 @@ def slices(workflow_copy, tmp_path_factory, archives):
     mirror = json.dumps({"address": str(archives), "checksums": "SHA256SUMS"})
     done = workflow.run(
         *("--cores", "2", *SHOWN.values(), "--config", "scale=smoke", f"mirror={mirror}"),
-        timeout=1500,
+        timeout=3000,
     )
     assert done.returncode == 0, done.stdout[-4000:]
     return workflow
