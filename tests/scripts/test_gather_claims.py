@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sheets import read_rows
 
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv, write_csv
-from contrastdp.plan.experiments import PAPER_TABLES, TABLES
 from contrastdp.report import claims_page, paper_tables
 from gather_claims import gather_claims
 from judge_claims import judge_claims
 
 CONFIG = Path(__file__).parents[2] / "config"
+TABLES = [row["table"] for row in read_rows("tables.tsv")]
+PAPER_TABLES = [row["table"] for row in read_rows("tables.tsv") if row["kind"] == "paper"]
 LISTED = yaml.safe_load((CONFIG / "claims.yaml").read_text(encoding="utf-8"))["claims"]
 
 
