@@ -26,7 +26,7 @@ STARTS = (0, 20, 40)
 PROCESS = """
 import json, sys, time
 import attack_shard as script
-from contrastdp import attack
+from contrastdp.attack import autoattack as attack
 
 stop, options = sys.argv[1], json.loads(sys.argv[2])
 

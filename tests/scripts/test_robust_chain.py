@@ -313,7 +313,7 @@ def test_other_faults_stop_in_one_line_and_leave_nothing(files, tmp_path):
     calls = [
         (lambda: robust(files, synthetic=str(small), **out), "images are"),
         (lambda: robust(files, real=201, **out), "training split has 200"),
-        (lambda: robust(files, eps="8", **out), "eps '8'"),
+        (lambda: robust(files, eps="8", **out), "eps is 8"),
         (lambda: robust(files, settings=TRAINING | {"learning_rate": 1e30}, **out), "loss is nan"),
         (lambda: select(files, rule="best", images=selected), "selection 'best'"),
         (lambda: select(files, candidates=101, images=selected), "101 candidates"),
