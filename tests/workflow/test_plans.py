@@ -1,6 +1,5 @@
 """What a dry run plans at each scale, and how it refuses bad settings; nothing runs."""
 
-import json
 import math
 import re
 import subprocess
@@ -9,7 +8,7 @@ from functools import cache
 
 import pytest
 from code_graph import ROOT
-from job_counts import planned
+from job_counts import jobs_of
 from sheets import read_rows
 
 PAPER_TABLES = tuple(row["table"] for row in read_rows("tables.tsv") if row["kind"] == "paper")
@@ -59,22 +58,6 @@ def plan(workflow_copy, tmp_path_factory):
         return jobs_of(workflow, *TARGETS[scale], "--config", f"scale={scale}")
 
     return made
-
-
-def jobs_of(workflow, *arguments):
-    """Jobs of a dry run by rule, as Snakemake's events tell them."""
-    events = workflow.folder.parent / "events.jsonl"
-    logger = ("--logger", "jobs", "--logger-jobs-file", str(events))
-    path = str(workflow.folder / "scripts")  # where the plugin lies
-    done = workflow.run("-n", "--cores", "1", *arguments, *logger, PYTHONPATH=path)
-    assert done.returncode == 0, done.stdout[-3000:]
-    found = {}
-    for event in map(json.loads, events.read_text(encoding="utf-8").splitlines()):
-        if event["event"] == "job_info":
-            found.setdefault(event["rule_name"], []).append(event)
-    counts = {rule: len(jobs) for rule, jobs in found.items()}
-    assert planned(done.stdout) == counts | {"total": sum(counts.values())}
-    return found
 
 
 def inputs(jobs, rule, **wildcards):

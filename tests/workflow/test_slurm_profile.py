@@ -96,12 +96,16 @@ def test_every_step_grows_with_each_attempt_threefold_at_most(profile):
             first, *later = (eval(step[name], {"attempt": n}) for n in (1, 2, 3, 4, 20))
             assert first > 0
             assert later == [2 * first, 3 * first, 3 * first, 3 * first]
+    asked = re.compile(r"\s*\*\*asking\(mem_mb=[1-9]\d*, minutes=[1-9]\d*(, gpu=1)?\),\s*")
     faults = {
         name: directives["resources"]
         for name, directives in code_graph.rules().items()
-        if not all(f"{key}=growing(" in directives["resources"] for key in ("mem_mb", "runtime"))
+        if not asked.fullmatch(directives["resources"])
     }
     assert not faults
+    common = (ROOT / "rules" / "common.smk").read_text(encoding="utf-8")
+    assert 'return {"mem_mb": growing(mem_mb), "runtime": growing(minutes), **gpu}' in common
+    assert "min(attempt, 3) * amount" in common
     assert profile["retries"] == 2
     # In a rule, retries would multiply with the profile's at each level.
     assert [n for n, found in code_graph.rules().items() if "retries" in found] == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from generator_files import write_generator
+from job_counts import jobs_of
 
 # Module of the library -> what is written at its end.
 TOYS = {
@@ -160,13 +161,13 @@ def test_a_dry_run_knows_named_classifiers_and_images_from_elsewhere(workflow):
         f"results/smoke/digits/selected/{arm}/seed0/images.npz"
         for arm in ("toys", "toy_guidance", "theirs")
     ]
-    done = workflow.run("-n", "--cores", "1", "--config", "scale=smoke", "--", *wanted)
-    assert done.returncode == 0, done.stdout
-    lines = [line.strip() for line in done.stdout.splitlines()]
+    jobs = jobs_of(workflow, "--config", "scale=smoke", "--", *wanted)
+    read = {
+        path: job["input"] for of_rule in jobs.values() for job in of_rule for path in job["output"]
+    }
 
     def inputs(output: str) -> str:
-        place = next(k for k, line in enumerate(lines) if line.startswith(f"output: {output}"))
-        return lines[place - 1]
+        return " ".join(read[output])
 
     place = "results/smoke/digits"
     network = f"{place}/classifier/{{}}/n60/seed0/model.safetensors"
@@ -176,7 +177,7 @@ def test_a_dry_run_knows_named_classifiers_and_images_from_elsewhere(workflow):
     assert f"{place}/data/train.npz" in sampled
     assert "classifier" not in inputs(f"{place}/samples/toy_guidance/n60/seed0/shard0.npz")
     imported = inputs(f"{place}/samples/theirs/n60/seed0/shard0.npz")
-    assert imported == "input: theirs.npz"
+    assert imported == "theirs.npz"
     for generator in ("toys", "theirs"):
         labelled = inputs(f"{place}/labelled/{generator}/n60/seed0/shard0.npz")
         assert network.format("namer") in labelled

@@ -51,9 +51,12 @@ def arguments_of(function: Callable[..., Any], job: Any) -> dict[str, Any]:
     if twice := found.keys() & dict(job.params.items()).keys():
         raise TypeError(f"{', '.join(sorted(twice))}: names a file and a parameter")
     found |= dict(job.params.items())
-    settings = {"resume_minutes": job.config["resume"]["minutes"], "mirror": job.config["mirror"]}
     taken = inspect.signature(function).parameters.keys()
-    return found | {name: value for name, value in settings.items() if name in taken}
+    if "resume_minutes" in taken:
+        found["resume_minutes"] = job.config["resume"]["minutes"]
+    if "mirror" in taken:
+        found["mirror"] = job.config["mirror"]
+    return found
 
 
 def execute(
