@@ -15,11 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from contrastdp.files import read_csv
+
 ROOT = Path(__file__).parents[1]
 PLUGIN = "snakemake_logger_plugin_jobs"
 SCALES = ("smoke", "demo", "reduced", "workstation", "paper")
 RESULTS = ("results/smoke", "results/theory")
-# Of JSON: what says when and by which code something was made.
+# Of JSON and histories: what says when and by which code something was made.
 UNLIKE = {"provenance", "seconds"}
 COMPARED = {".csv", ".md", ".tex", ".npz", ".safetensors", ".png", ".json"}
 RUNS = "import sys; sys.path.append(sys.argv.pop(1)); from snakemake.cli import main; main()"
@@ -55,8 +59,12 @@ def results(folder: Path) -> Iterator[str]:
 
 
 def content(path: Path) -> Any:
-    """A file's bytes; of JSON, what is the same whenever it is made."""
-    return lasting(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+    """A file's bytes; of JSON and histories, what is the same whenever they are made."""
+    if path.suffix == ".json":
+        return lasting(json.loads(path.read_bytes()))
+    if path.name == "history.csv":
+        return lasting(read_csv(path))
+    return path.read_bytes()
 
 
 def lasting(value: Any) -> Any:
@@ -67,6 +75,8 @@ def lasting(value: Any) -> Any:
 
 
 def main() -> None:
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
     other, *scales = sys.argv[1:]
     faults = []
     for scale in scales or SCALES:
