@@ -35,7 +35,7 @@ def settings_of(scale):
 
 
 def measured(jobs, path):
-    """A record of this machine: a second for each kind of work; what `path` has faster is kept."""
+    """This machine, a second for each kind of work; what `path` has faster is kept."""
     from contrastdp.cost.throughput import fastest, measure
     from contrastdp.jobs.device import device
 
@@ -60,9 +60,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", default="demo")
     parser.add_argument("--gpus", type=int, help="jobs side by side, each on a GPU (or core)")
-    parser.add_argument("--record", help="throughput, a file; by default one of config/throughput")
-    parser.add_argument("--measure", help="measure this machine now, and keep the record here")
-    parser.add_argument("--flops", type=float, help="peak FLOP/s to assume in place of a record")
+    parser.add_argument("--throughput", help="a file; by default one of config/throughput")
+    parser.add_argument("--measure", help="measure this machine now, and keep its throughput here")
+    parser.add_argument(
+        "--flops", type=float, help="peak FLOP/s to assume in place of a measured one"
+    )
     parser.add_argument("--utilisation", type=float, help="likely share of the peak")
     parser.add_argument("--robust", default="0.4,0.7,1", help="share of images AutoAttack leaves")
     parser.add_argument("targets", nargs="*", help="of snakemake; by default the scale's main one")
@@ -70,33 +72,33 @@ def main():
 
     plan = settings_of(given.scale)
     default = "a100.json" if given.scale in ("workstation", "paper") else "two_cores.json"
-    path = given.measure or given.record or BASE / "config" / "throughput" / default
+    path = given.measure or given.throughput or BASE / "config" / "throughput" / default
     if not given.measure:
-        cost.check_record(read_json(path), str(path))  # before the dry run, which takes longer
+        cost.check_throughput(read_json(path), str(path))  # before the dry run, which takes longer
     found = planned([*given.targets, "--config", f"scale={given.scale}"], folder=BASE)
     jobs = [(rule, works(rule, w, plan), stored(rule, w, plan)) for rule, w in found]
     if given.measure:
         write_json(path, measured(jobs, path))
-    record = read_json(path)
-    record = cost.with_assumed(record, flops=given.flops, utilisation=given.utilisation)
+    throughput = read_json(path)
+    throughput = cost.with_assumed(throughput, flops=given.flops, utilisation=given.utilisation)
     times = read_csv(BASE / "results" / "reference" / "times.csv")
-    recorded = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | {
+    earlier = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | {
         r: 0.0 for r, w in found if w is None
     }
     costs = cost.cost_of_jobs(
         jobs,
-        record,
+        throughput,
         flops_of=flops_per_image,
         parameters_of=lambda model: basic_passes(model)["parameters"],
-        recorded=recorded,
+        earlier=earlier,
         robust_share=cost.shares(given.robust),
     )
-    unit = "core" if "entries" in record and record["device"] == "one core" else "GPU"
+    unit = "core" if "entries" in throughput and throughput["device"] == "one core" else "GPU"
     print(cost.table(costs, unit))
     workers = (1 if unit == "GPU" else 2) if given.gpus is None else given.gpus
     wall = cost.in_words(*cost.wall_time(costs, workers))
     print(f"\n{workers} {unit}(s): {wall} if the likely sum holds")
-    print(f"throughput: {record['device']}, {Path(path).name}; docs/scaling.md has what this means")
+    print(f"throughput: {throughput['device']}, {Path(path).name}; docs/scaling.md explains it")
 
 
 if __name__ == "__main__":

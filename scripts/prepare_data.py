@@ -23,12 +23,12 @@ def prepare_data(
     """Write the three splits of `dataset`, and what they were made from.
 
     sizes: images in train, validation and test (None: all that are left); archives: downloaded
-    files by their name in the settings, and origins: their records, in the same order.
+    files by their name in the settings, and origins: whence each came, in the same order.
     train, validation, test: the npz files to write. origin: the JSON to write; `subset` says that
     an archive is not the canonical one, so results are not those of the data set.
     """
-    records = [
-        read_origin(path, record) for path, record in zip(archives.values(), origins, strict=True)
+    came_from = [
+        read_origin(path, said) for path, said in zip(archives.values(), origins, strict=True)
     ]
     parts = split_dataset(dataset, sizes, seed, archives)
     for path, name in ((train, "train"), (validation, "validation"), (test, "test")):
@@ -38,8 +38,8 @@ def prepare_data(
         {
             "dataset": dataset,
             "title": title,
-            "archives": records,
-            "subset": not all(record["canonical"] for record in records),
+            "archives": came_from,
+            "subset": not all(said["canonical"] for said in came_from),
             **{name: len(parts[name]["label"]) for name in ("train", "validation", "test")},
         },
     )

@@ -32,7 +32,7 @@ def trace_image(
     selection_labeler: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Print and write (json) the lineage of one of the images of `selected`, and draw it (png).
+    """Print and write (json) the trace of one of the images of `selected`, and draw it (png).
 
     identity: scale, dataset, arm, generator, seed, image (its place in `selected`), selection and
     conditional (whether the generator was told the class); settings: of shard_images; reads: which

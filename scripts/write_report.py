@@ -20,7 +20,7 @@ def write_report(
     settings: Mapping[str, Any],
     sources: Sequence[str],
     output: str,
-    records: Sequence[str] = (),
+    details: Sequence[str] = (),
     claims: str | None = None,
 ) -> None:
     """Write `output` (HTML, pictures inside).
@@ -28,7 +28,7 @@ def write_report(
     tables: items with title, csv, and caption (text) or markdown (the table's twin, whose caption
     is taken); figures: items with title, caption, png; evaluations: evaluation.json files, linked
     relative to output; benchmarks: folder of Snakemake's TSV files, a subfolder a rule; settings:
-    as merged, shown by section; sources: files scanned for PAPER and ASSUME tags; records: further
+    as merged, shown by section; sources: files scanned for PAPER and ASSUME tags; details: further
     JSON files to link (trainings, metrics); claims: the CSV of judge_claims.
     """
     folder = Path(output).parent
@@ -47,7 +47,7 @@ def write_report(
         tables=shown,
         figures=[report.show_figure(figure) for figure in figures],
         evaluations=report.list_evaluations(found, evaluations, folder),
-        records=report.list_records(records, folder),
+        details=report.list_details(details, folder),
         times=report.show_times(times).to_numpy().tolist(),
         total=f"{times['seconds'].sum():,.0f}",
         settings=report.lay_out_settings(settings),

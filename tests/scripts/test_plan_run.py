@@ -1,4 +1,4 @@
-"""make plan, as a user calls it: its jobs are Snakemake's, and bad records are told in one line."""
+"""make plan, as a user calls it: its jobs are Snakemake's, and what it says of a bad file."""
 
 import json
 import re
@@ -22,9 +22,9 @@ def plan_run(root, *arguments):
 def copied(workflow_copy, tmp_path_factory, root):
     """A checkout in which nothing was run yet."""
     workflow = workflow_copy(tmp_path_factory.mktemp("plan"))
-    record = "results/reference/times.csv"
-    (workflow.folder / record).parent.mkdir(parents=True)
-    shutil.copy2(root / record, workflow.folder / record)
+    times_csv = "results/reference/times.csv"
+    (workflow.folder / times_csv).parent.mkdir(parents=True)
+    shutil.copy2(root / times_csv, workflow.folder / times_csv)
     return workflow
 
 
@@ -56,17 +56,17 @@ def test_what_was_predicted_of_the_demo_is_within_30_percent_of_what_it_took(cop
 
 
 @pytest.mark.parametrize(
-    ("record", "words"),
+    ("throughput", "words"),
     [
-        ({"device": "x"}, "no record of throughput"),
+        ({"device": "x"}, "no measured or assumed throughput"),
         (None, "missing.json"),
     ],
 )
-def test_a_record_that_is_none_is_told_in_one_line(root, tmp_path, monkeypatch, record, words):
+def test_no_throughput_is_told_in_one_line(root, tmp_path, monkeypatch, throughput, words):
     path = tmp_path / "missing.json"
-    if record is not None:
-        path.write_text(json.dumps(record), encoding="utf-8")
-    given = ["plan_run", "--scale", "smoke", "--record", str(path), "search"]
+    if throughput is not None:
+        path.write_text(json.dumps(throughput), encoding="utf-8")
+    given = ["plan_run", "--scale", "smoke", "--throughput", str(path), "search"]
     monkeypatch.setattr(sys, "argv", given)
     with pytest.raises(SystemExit) as told:
         runpy.run_path(str(root / "scripts" / "plan_run.py"), run_name="__main__")

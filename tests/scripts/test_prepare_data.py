@@ -33,7 +33,7 @@ def prepare_digits(folder, sizes):
 
 
 def mnist_archives(folder, canonical):
-    """Archives of 12 training and 6 test images and their records, as downloaded."""
+    """Archives of 12 training and 6 test images and their origins, as downloaded."""
     archives, origins = {}, []
     for name, count in (("train", 12), ("test", 6)):
         label = (np.arange(count) % 3).astype(np.uint8)

@@ -1,9 +1,9 @@
-"""What a run will cost: seconds of each rule from the work of its jobs and a record of throughput.
+"""What a run will cost: seconds of each rule from the work of its jobs and a throughput.
 
-A record is a JSON file. Measured: {device, machine, start, entries}, an entry being kind, model,
-options, batch, flops and seconds of an image. Assumed: {device, start, peak, utilisation}, with
-peak FLOP/s by precision and what share of it is reached [low, likely, high]. start: seconds until
-a job of a network has imported what it needs. An estimate is (low, likely, high).
+A throughput is a JSON file. Measured: {device, machine, start, entries}, an entry being kind,
+model, options, batch, flops and seconds of an image. Assumed: {device, start, peak, utilisation},
+with peak FLOP/s by precision and what share of it is reached [low, likely, high]. start: seconds
+until a job of a network has imported what it needs. An estimate is (low, likely, high).
 """
 
 import math
@@ -20,7 +20,7 @@ FlopsOf = Callable[[str, str, str], int]
 BASES = ("measured", "scaled", "recorded", "assumed")
 REPEATS = (0.8, 1.0, 1.25)  # a measurement of the same passes on another day
 ENTRY = ("kind", "model", "options", "batch", "flops", "seconds")
-LIGHT = (1.0, 5.0, 30.0)  # ASSUME: seconds of a job without a network where no run recorded it
+LIGHT = (1.0, 5.0, 30.0)  # ASSUME: seconds of a job without a network
 # The way of an image through the rules: no job waits for another of its own stage. Rules that are
 # in none (tables, figures, section 3) may wait for each other.
 STAGES = (
@@ -55,18 +55,20 @@ class RuleCost:
         return max(self.by, key=self.by.__getitem__)
 
 
-def check_record(record: Mapping[str, Any], where: str) -> None:
-    """Raises InputError for a record that is neither measured nor assumed."""
-    keys = record.keys() if isinstance(record, Mapping) else set()
+def check_throughput(throughput: Mapping[str, Any], where: str) -> None:
+    """Raises InputError for a throughput that is neither measured nor assumed."""
+    keys = throughput.keys() if isinstance(throughput, Mapping) else set()
     measured = keys >= {"device", "start", "entries"}
     assumed = keys >= {"device", "start", "peak", "utilisation"}
     if assumed:
-        peak, share = record["peak"], record["utilisation"]
+        peak, share = throughput["peak"], throughput["utilisation"]
         assumed = isinstance(peak, Mapping) and peak.keys() >= set(PRECISIONS)
         assumed = assumed and isinstance(share, Sequence) and len(share) == 3
     if not measured and not assumed:
-        raise InputError(f"{where}: no record of throughput; docs/scaling.md has the format")
-    for entry in record.get("entries", []):
+        raise InputError(
+            f"{where}: no measured or assumed throughput; docs/scaling.md has the format"
+        )
+    for entry in throughput.get("entries", []):
         if not isinstance(entry, Mapping) or not entry.keys() >= set(ENTRY):
             raise InputError(f"{where}: an entry lacks one of {', '.join(ENTRY)}; measure anew")
         if not all(entry[name] > 0 for name in ("flops", "seconds", "batch")):
@@ -74,14 +76,14 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
 
 
 def with_assumed(
-    record: Mapping[str, Any], *, flops: float | None, utilisation: float | None
+    throughput: Mapping[str, Any], *, flops: float | None, utilisation: float | None
 ) -> dict[str, Any]:
-    """A record with a given peak (FLOP/s) and likely utilisation in the place of its own, if any.
+    """A throughput with a given peak (FLOP/s) and likely utilisation in the place of its own.
 
     The utilisation lies between half of what is given and twice that. Raises InputError for values
-    out of range, and for a utilisation of a record without peak.
+    out of range, and for a utilisation of one without peak.
     """
-    found = dict(record)
+    found = dict(throughput)
     if flops is not None:
         if not 0 < flops < math.inf:
             raise InputError(f"--flops {flops:g}: give FLOP/s above 0")
@@ -91,7 +93,7 @@ def with_assumed(
         if not 0 < utilisation <= 1:
             raise InputError(f"--utilisation {utilisation:g}: give a share above 0, at most 1")
         if "peak" not in found:
-            raise InputError("--utilisation: the record has measured seconds; give --flops, too")
+            raise InputError("--utilisation: the throughput is measured seconds; give --flops, too")
         found["utilisation"] = [utilisation / 2, utilisation, min(2 * utilisation, 1.0)]
     return found
 
@@ -108,24 +110,24 @@ def shares(text: str) -> Range:
 
 
 def seconds_per_image(
-    work: Work, record: Mapping[str, Any], flops_of: FlopsOf
+    work: Work, throughput: Mapping[str, Any], flops_of: FlopsOf
 ) -> tuple[Range, str]:
     """Seconds of one image through a pass, and how they are known.
 
     'measured': the same passes of the same network, at the nearest batch; 'scaled': by FLOPs, from
     the entry of the same kind that is nearest in FLOPs an image, between the fastest and the
-    slowest entry; 'assumed': FLOPs over peak times utilisation. Raises InputError for a record
+    slowest entry; 'assumed': FLOPs over peak times utilisation. Raises InputError for a throughput
     without entries.
     """
     flops = flops_of(work.kind, work.model, work.options)
-    if "peak" in record:
+    if "peak" in throughput:
         precision = "bfloat16" if "bfloat16" in work.options else "float32"
-        low, likely, high = record["utilisation"]
-        peak = record["peak"][precision]
+        low, likely, high = throughput["utilisation"]
+        peak = throughput["peak"][precision]
         return (flops / peak / high, flops / peak / likely, flops / peak / low), "assumed"
-    entries = record["entries"]
+    entries = throughput["entries"]
     if not entries:
-        raise InputError("record of throughput: holds no entry; measure anew")
+        raise InputError("throughput: holds no entry; measure anew")
     same = [
         entry
         for entry in entries
@@ -144,17 +146,17 @@ def seconds_per_image(
 
 def cost_of_jobs(
     jobs: Iterable[tuple[str, Sequence[Work], Stored]],
-    record: Mapping[str, Any],
+    throughput: Mapping[str, Any],
     *,
     flops_of: FlopsOf,
     parameters_of: Callable[[str], int],
-    recorded: Mapping[str, float],
+    earlier: Mapping[str, float],
     robust_share: Range,
 ) -> list[RuleCost]:
     """Costs by rule, in the order of their first jobs.
 
     jobs: (rule, its work, what it stores), one each; flops_of: of (kind, model, options), an
-    image's; parameters_of: of a model; recorded: rule -> seconds of a job without work in an
+    image's; parameters_of: of a model; earlier: rule -> seconds of a job without work in an
     earlier run; robust_share: of the images, how many an attack has left to the next one.
     """
     found: dict[str, RuleCost] = {}
@@ -162,17 +164,17 @@ def cost_of_jobs(
         cost = found.setdefault(rule, RuleCost(rule))
         parts: list[tuple[Range, str]] = []
         for work in works:
-            each, basis = seconds_per_image(work, record, flops_of)
+            each, basis = seconds_per_image(work, throughput, flops_of)
             shares = robust_share if work.robust else (1.0, 1.0, 1.0)
             images = [share * work.images for share in shares]
             parts.append((_range(a * b for a, b in zip(each, images, strict=True)), basis))
             cost.flops += images[1] * flops_of(work.kind, work.model, work.options)
         if works:
             cost.network = True
-            known = "assumed" if "peak" in record else "measured"
-            parts.append((_range(factor * record["start"] for factor in REPEATS), known))
-        elif rule in recorded:
-            parts.append((_range(factor * recorded[rule] for factor in REPEATS), "recorded"))
+            known = "assumed" if "peak" in throughput else "measured"
+            parts.append((_range(factor * throughput["start"] for factor in REPEATS), known))
+        elif rule in earlier:
+            parts.append((_range(factor * earlier[rule] for factor in REPEATS), "recorded"))
         else:
             parts.append((LIGHT, "assumed"))
         taken = [sum(values) for values in zip(*(part for part, _ in parts), strict=True)]

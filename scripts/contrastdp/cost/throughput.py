@@ -239,7 +239,7 @@ def clock(device: torch.device) -> float:
 
 
 def measure_one(work: Work, device: torch.device, seconds: float = 0.5) -> dict[str, Any] | None:
-    """An entry of a record: seconds and FLOPs per image, batch; None where one image is too much.
+    """An entry: seconds and FLOPs per image, batch; None where one image is too much.
 
     On a CPU the batch is cut where a call would be more than LARGEST operations.
     """

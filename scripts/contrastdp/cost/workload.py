@@ -244,7 +244,7 @@ class Stored:
 
 
 def stored(rule: str, wildcards: Mapping[str, str], plan: Plan) -> Stored:
-    """What a job leaves; nothing worth counting (tables, figures, records) for the other rules.
+    """What a job leaves; nothing worth counting (tables, figures) for the other rules.
 
     Of an attack the stored images are those that it broke; all are counted, an upper bound.
     """

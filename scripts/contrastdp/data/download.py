@@ -1,4 +1,4 @@
-"""Archives are fetched once, checked as a whole, and kept with a record of where they come from.
+"""Archives are fetched once, checked as a whole, and kept with a note of where they come from.
 
 All network access of the workflow is here. urllib does it: requests is no dependency of ours, and
 would bring neither resuming nor checksums.
@@ -112,7 +112,7 @@ def fetch_archive(
         listed = _mirror_checksums(mirror.get("checksums") or {}, base, patience)
         own = listed.get(f"{dataset}/{file}", listed.get(file))
         wanted = _Wanted({"sha256": own}, None) if own else wanted
-        # A folder of this machine means nothing elsewhere, so it does not enter the record.
+        # A folder of this machine means nothing elsewhere, so it does not enter the origin.
         shown = f"{base}/" if _is_web(base) else "mirror:"
         names = {f"{base}/{rest}": f"{shown}{rest}" for rest in (f"{dataset}/{file}", file)}
 
@@ -139,16 +139,16 @@ def fetch_archive(
 
 
 def read_origin(path: str | Path, origin: str | Path) -> dict[str, Any]:
-    """The record of an archive, as fetch_archive wrote it.
+    """The origin of an archive, as fetch_archive wrote it.
 
-    Raises InputError where the file at `path` is not the one that the record describes.
+    Raises InputError where the file at `path` is not the one that the origin describes.
     """
-    record, found = read_json(origin), _digests(Path(path))["sha256"]
-    if not isinstance(record, dict) or record.get("sha256") != found:
+    said, found = read_json(origin), _digests(Path(path))["sha256"]
+    if not isinstance(said, dict) or said.get("sha256") != found:
         raise InputError(
             f"{path}: sha256 is {found}, which {origin} does not say; delete both and run again"
         )
-    return record
+    return said
 
 
 def _known_address(path: Path, origin: str | Path) -> str:

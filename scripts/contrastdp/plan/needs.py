@@ -32,7 +32,7 @@ class Needs:
         return list(self.archives(wildcards).values())
 
     def archive_origins(self, wildcards: Any) -> list[str]:
-        """prepare_data: the record of each archive, in their order."""
+        """prepare_data: the origin of each archive, in their order."""
         return [f"{path}.json" for path in self.archive_files(wildcards)]
 
     # ---------------------------------------------------------------- synthetic images
@@ -205,7 +205,7 @@ class Needs:
             for path in self.shards(self.paths.labelled, arm, seed)
         ]
 
-    def records(self, table: str) -> list[str]:
+    def details(self, table: str) -> list[str]:
         """write_report: further JSON of a table: trainings, attacked shards, models' metrics."""
         attacked = [] if self.plan.tables[table]["chosen_by"] else self.plan.table(table)
         shards = [

@@ -88,20 +88,20 @@ class Pages:
         table = self.names[wildcards.page]
         shown = [figure["png"] for figure in self.figures(table)]
         shown += _paths(self.tables(table))
-        records = self.needs.records(table)
+        details = self.needs.details(table)
         inputs: dict[str, Any] = {"evaluations": self.needs.evaluations(table)}
         if self.with_theory(table):
             inputs["claims"] = f"{self.paths.theory}/claims.csv"
-            records = [*records, f"{self.paths.theory}/toy/training.json"]
+            details = [*details, f"{self.paths.theory}/toy/training.json"]
         elif table in self.claimed:
             inputs["claims"] = f"{self.paths.tables}/{table}_claims.csv"
-        return inputs | {"records": records, "needs": shown}
+        return inputs | {"details": details, "needs": shown}
 
     def all_figures(self) -> list[str]:
         """Figures of all pages of the scale's main target."""
         return [figure["png"] for table in self.plan.pages for figure in self.figures(table)]
 
-    # ---------------------------------------------------------------- claims and records
+    # ---------------------------------------------------------------- claims and recorded runs
     def runs(self, table: str) -> str:
         """Runs of a table, one an arm and seed."""
         kind = "paper_runs" if self.plan.tables[table]["kind"] == "paper" else "runs"

@@ -125,7 +125,7 @@ def list_evaluations(
     ]
 
 
-def list_records(paths: Iterable[str], folder: Path) -> list[str]:
+def list_details(paths: Iterable[str], folder: Path) -> list[str]:
     """Links to further JSON files (trainings, metrics), relative to `folder`."""
     return [_relative(path, folder) for path in paths]
 
@@ -189,12 +189,12 @@ def lay_out_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     A list of mappings becomes a table with a line each; other nesting becomes dotted keys.
     """
-    general = {k: v for k, v in settings.items() if not isinstance(v, Mapping) and not _records(v)}
+    general = {k: v for k, v in settings.items() if not isinstance(v, Mapping) and not _is_rows(v)}
     sections: list[tuple[str, Any]] = [("general", general)] if general else []
     sections += [(key, value) for key, value in settings.items() if key not in general]
     laid = []
     for title, value in sections:
-        if _records(value):
+        if _is_rows(value):
             header = list(dict.fromkeys(key for item in value for key in item))
             rows = [[_text(item.get(key)) for key in header] for item in value]
         else:
@@ -204,7 +204,7 @@ def lay_out_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     return laid
 
 
-def _records(value: Any) -> bool:
+def _is_rows(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)
@@ -226,7 +226,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, list | tuple) and not _records(value):
+    if isinstance(value, list | tuple) and not _is_rows(value):
         return ", ".join(_text(item) for item in value)
     return json.dumps(value, default=str)
 

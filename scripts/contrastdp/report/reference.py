@@ -58,23 +58,23 @@ def between_marks(text: str, part: str, where: str) -> str:
 
 
 def split_shared(
-    records: Sequence[Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What all records say alike, once, and a row of the rest of each; nothing is lost.
+    """What all results say alike, once, and a row of the rest of each; nothing is lost.
 
-    records: nested mappings. Keys of the result lead to the value, joined by dots; a list in a row
-    is text, as JSON; a row has None where its record lacks the key.
+    results: nested mappings. Keys of the result lead to the value, joined by dots; a list in a row
+    is text, as JSON; a row has None where its result lacks the key.
     """
-    flat = [_flattened(record) for record in records]
-    keys = list(dict.fromkeys(key for record in flat for key in record))
+    flat = [_flattened(result) for result in results]
+    keys = list(dict.fromkeys(key for result in flat for key in result))
     shared = {
         key: flat[0][key]
         for key in keys
-        if all(key in record and record[key] == flat[0][key] for record in flat)
+        if all(key in result and result[key] == flat[0][key] for result in flat)
     }
     rows = []
-    for record in flat:
-        rest = {key: record.get(key) for key in keys if key not in shared}
+    for result in flat:
+        rest = {key: result.get(key) for key in keys if key not in shared}
         rows.append({k: json.dumps(v) if isinstance(v, list) else v for k, v in rest.items()})
     return shared, rows
 

@@ -1,4 +1,4 @@
-"""Lineage of one synthetic image: what made it, what it is nearest to, whether it comes again.
+"""The trace of one synthetic image: what made it, what it is nearest to, whether it comes again.
 
 shard.py makes the image again.
 """

@@ -3,7 +3,7 @@
 import pytest
 
 from contrastdp.cost.cost import (
-    check_record,
+    check_throughput,
     cost_of_jobs,
     in_words,
     seconds_per_image,
@@ -30,9 +30,9 @@ def flops(kind, model, options):
     return {NET: 100, OTHER: 300}[model] * {"forward": 1, "apgd": 2, "fab": 3}[kind]
 
 
-def costs(jobs, record=MEASURED, recorded=None, share=(0.0, 0.5, 1.0)):
+def costs(jobs, throughput=MEASURED, earlier=None, share=(0.0, 0.5, 1.0)):
     options = {"flops_of": flops, "parameters_of": lambda model: 1000}
-    return cost_of_jobs(jobs, record, recorded=recorded or {}, robust_share=share, **options)
+    return cost_of_jobs(jobs, throughput, earlier=earlier or {}, robust_share=share, **options)
 
 
 def test_the_same_work_takes_what_was_measured():
@@ -46,8 +46,10 @@ def test_the_same_work_takes_what_was_measured():
 @pytest.mark.parametrize(("batch", "seconds"), [(1, 2.0), (20, 2.0), (25, 1.5), (9999, 0.5)])
 def test_of_several_batches_the_nearest_in_ratio_tells(batch, seconds):
     others = [{"batch": 64, "seconds": 1.5}, {"batch": 512, "seconds": 0.5}]
-    record = MEASURED | {"entries": [*(ENTRIES[0] | other for other in others), *ENTRIES]}
-    (_, likely, _), basis = seconds_per_image(Work("forward", NET, batch, "{}", 1), record, flops)
+    throughput = MEASURED | {"entries": [*(ENTRIES[0] | other for other in others), *ENTRIES]}
+    (_, likely, _), basis = seconds_per_image(
+        Work("forward", NET, batch, "{}", 1), throughput, flops
+    )
     assert (likely, basis) == (seconds, "measured")
 
 
@@ -89,7 +91,7 @@ def test_attacks_see_the_share_of_images_that_is_still_robust():
 
 
 def test_jobs_without_a_network_take_what_a_run_recorded():
-    known, unknown = costs([("plot", [], Stored()), ("new", [], Stored())], recorded={"plot": 3.0})
+    known, unknown = costs([("plot", [], Stored()), ("new", [], Stored())], earlier={"plot": 3.0})
     assert (known.seconds[1], known.basis) == (3.0, "recorded")
     assert unknown.basis == "assumed"
 
@@ -116,13 +118,13 @@ def test_wall_time_lies_between_grahams_bounds():
 
 def test_the_table_has_a_line_a_rule_and_a_sum():
     text = table(
-        costs([("plot", [], Stored()), ("plot", [], Stored())], recorded={"plot": 1800}), "core"
+        costs([("plot", [], Stored()), ("plot", [], Stored())], earlier={"plot": 1800}), "core"
     )
     lines = text.splitlines()
     assert lines[0].split()[:4] == ["rule", "jobs", "FLOPs", "core-minutes"]
     assert lines[1].split() == ["plot", "2", "-", "60.0", "48.0", "75.0", "-", "recorded", "100%"]
     assert lines[2].split()[:2] == ["sum", "2"]
-    lines = table(costs([("plot", [], Stored())], recorded={"plot": 72000}), "GPU").splitlines()
+    lines = table(costs([("plot", [], Stored())], earlier={"plot": 72000}), "GPU").splitlines()
     assert lines[0].split()[3] == "GPU-hours"
     assert lines[1].split()[3:6] == ["20.0", "16.0", "25.0"]
 
@@ -133,39 +135,39 @@ def test_elapsed_time_is_told_in_minutes_or_hours():
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("throughput", "told"),
     [
-        ({"device": "x"}, "no record of throughput"),
-        ([], "no record of throughput"),
-        (ASSUMED | {"peak": {}}, "no record of throughput"),
-        (ASSUMED | {"peak": 1e12}, "no record of throughput"),
-        (ASSUMED | {"utilisation": [1.0]}, "no record of throughput"),
-        (ASSUMED | {"utilisation": 0.3}, "no record of throughput"),
+        ({"device": "x"}, "no measured or assumed throughput"),
+        ([], "no measured or assumed throughput"),
+        (ASSUMED | {"peak": {}}, "no measured or assumed throughput"),
+        (ASSUMED | {"peak": 1e12}, "no measured or assumed throughput"),
+        (ASSUMED | {"utilisation": [1.0]}, "no measured or assumed throughput"),
+        (ASSUMED | {"utilisation": 0.3}, "no measured or assumed throughput"),
         (MEASURED | {"entries": [{}]}, "an entry lacks one of kind, model"),
         (MEASURED | {"entries": [3]}, "an entry lacks one of kind, model"),
         (MEASURED | {"entries": [ENTRIES[0] | {"seconds": 0}]}, "entry of 'forward'"),
     ],
 )
-def test_a_bad_record_is_told(record, told):
+def test_a_bad_throughput_is_told(throughput, told):
     with pytest.raises(InputError, match=told):
-        check_record(record, "file")
-    check_record(MEASURED, "file")
-    check_record(ASSUMED, "file")
+        check_throughput(throughput, "file")
+    check_throughput(MEASURED, "file")
+    check_throughput(ASSUMED, "file")
 
 
-def test_a_record_without_entries_is_told():
+def test_a_throughput_without_entries_is_told():
     with pytest.raises(InputError, match="holds no entry"):
         seconds_per_image(Work("fab", NET, 8, "{}", 1), MEASURED | {"entries": []}, flops)
 
 
 # ---------------------------------------------------------------- what a user gives
 def test_a_given_peak_takes_the_place_of_what_was_measured():
-    record = {"device": "one core", "start": 1.0, "entries": []}
-    found = with_assumed(record, flops=1e12, utilisation=0.8)
+    throughput = {"device": "one core", "start": 1.0, "entries": []}
+    found = with_assumed(throughput, flops=1e12, utilisation=0.8)
     assert found["peak"] == {"float32": 1e12, "bfloat16": 1e12}
     assert found["utilisation"] == [0.4, 0.8, 1.0]
     assert found["device"] != "one core"
-    assert with_assumed(record, flops=None, utilisation=None) == record
+    assert with_assumed(throughput, flops=None, utilisation=None) == throughput
 
 
 @pytest.mark.parametrize(

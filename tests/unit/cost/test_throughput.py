@@ -1,4 +1,4 @@
-"""A record of throughput: what an entry holds, and which of two measurements is kept."""
+"""Throughputs: what an entry holds, and which of two measurements is kept."""
 
 from dataclasses import replace
 

@@ -75,14 +75,14 @@ def test_a_table_to_choose_by_reads_nothing_of_the_test_split(needs):
     chosen = needs.table("search")
     assert set(chosen) == {"evaluations"}
     assert all("/held_out/" in path for path in chosen["evaluations"])
-    assert not any("/attacks/" in path for path in needs.records("search"))
+    assert not any("/attacks/" in path for path in needs.details("search"))
     shown = needs.table("robustness")
     assert set(shown) == {"evaluations", "outcomes", "measures"}
     assert len(shown["evaluations"]) == len(shown["outcomes"]) == 7 * 3
 
 
 def test_records_name_each_file_behind_a_table_once(needs):
-    found = needs.records("robustness")
+    found = needs.details("robustness")
     assert len(found) == len(set(found))
     assert f"{D}/robust/ddim/seed2/training.json" in found
     assert f"{D}/diffusion/unconditional/n200/seed1/metrics.json" in found

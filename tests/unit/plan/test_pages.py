@@ -47,13 +47,13 @@ def test_other_tables_have_pages_of_their_name_without_section_3(demo):
     ]
     inputs = demo.inputs(wildcards(page="ablations"))
     assert inputs["claims"] == "results/demo/tables/ablations_claims.csv"
-    assert not any("theory" in path for path in (*inputs["records"], *inputs["needs"]))
+    assert not any("theory" in path for path in (*inputs["details"], *inputs["needs"]))
 
 
 def test_a_page_reads_the_claims_that_it_shows(demo):
     report = demo.inputs(wildcards(page="report"))
     assert report["claims"] == "results/theory/claims.csv"
-    assert report["records"][-1] == "results/theory/toy/training.json"
+    assert report["details"][-1] == "results/theory/toy/training.json"
     evidence = demo.inputs(wildcards(page="evidence"))
     assert evidence["claims"] == "results/demo/tables/evidence_claims.csv"
 

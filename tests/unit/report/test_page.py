@@ -172,7 +172,7 @@ def study(tmp_path):
         "benchmarks": str(tmp_path / "benchmarks"),
         "settings": {"scale": "demo", "note": "<b>bold</b>"},
         "sources": [],
-        "records": [str(tmp_path / "digits/training.json")],
+        "details": [str(tmp_path / "digits/training.json")],
         "claims": str(tmp_path / "claims.csv"),
         "output": str(tmp_path / "report.html"),
     }
@@ -220,7 +220,7 @@ def test_the_same_input_gives_the_same_page(study):
 
 
 def test_a_report_needs_no_tables_figures_or_claims(study):
-    write_report(**(study | {"tables": [], "figures": [], "claims": None, "records": []}))
+    write_report(**(study | {"tables": [], "figures": [], "claims": None, "details": []}))
     text = Path(study["output"]).read_text()
     assert Page(text).open == []
     assert "No table of accuracies was given." in text

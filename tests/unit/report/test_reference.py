@@ -51,12 +51,12 @@ def test_the_machine_is_described_without_its_name():
 
 
 def test_shared_and_rest_hold_all_that_the_records_said():
-    records = [
+    results = [
         {"arm": "a", "attack": {"eps": "1/10", "after": {"x": 0.5}}, "list": [1, 2]},
         {"arm": "b", "attack": {"eps": "1/10", "after": {"x": 0.25}}, "list": [1, 3]},
         {"arm": "c", "attack": {"eps": "1/10"}, "list": [1, 2], "more": {}},
     ]
-    shared, rows = reference.split_shared(records)
+    shared, rows = reference.split_shared(results)
     assert shared == {"attack.eps": "1/10"}
     assert rows == [
         {"arm": "a", "attack.after.x": 0.5, "list": "[1, 2]", "more": None},
