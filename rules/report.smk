@@ -120,7 +120,7 @@ rule make_audit_table:
 rule make_guidance_table:
     input:
         shards=lambda w: [path for path, _ in NEEDS.guided_shards()],
-        robustness=f"{PATHS.tables}/guidance.csv",
+        robustness=lambda w: f"{PATHS.tables}/{PLAN.showing('guidance')}.csv",
     output:
         csv=f"{PATHS.tables}/guidance_size.csv",
         markdown=f"{PATHS.tables}/guidance_size.md",
@@ -222,7 +222,7 @@ rule plot_sizes:
 
 rule plot_real_sizes:
     input:
-        evaluations=lambda w: NEEDS.evaluations("mnist_fig3"),
+        evaluations=lambda w: NEEDS.evaluations(PLAN.showing("real_sizes")),
     output:
         png=f"{PATHS.figures}/real_sizes_{{dataset}}.png",
         pdf=f"{PATHS.figures}/real_sizes_{{dataset}}.pdf",
@@ -237,9 +237,9 @@ rule plot_real_sizes:
         **asking(mem_mb=500, minutes=10),
     params:
         code=code("plot_real_sizes"),
-        arms=lambda w: PLAN.paper_rows("mnist_fig3", w.dataset),
-        generators=lambda w: PLAN.sized_generators(w.dataset, ["mnist_fig3"]),
-        total=lambda w: max(row["real"] for row in PLAN.paper_rows("mnist_fig3", w.dataset)),
+        arms=lambda w: PLAN.paper_rows(PLAN.showing("real_sizes"), w.dataset),
+        generators=lambda w: PLAN.sized_generators(w.dataset, [PLAN.showing("real_sizes")]),
+        total=lambda w: PLAN.most_real(PLAN.showing("real_sizes"), w.dataset),
     message:
         "Plots accuracy against the number of real images on {wildcards.dataset}"
     script:

@@ -37,6 +37,7 @@ FIGURES = {
         "file": "data_{dataset}",
     },
 }
+SOLE = ("guidance", "real_sizes")  # figures of the one table that shows them
 THEORY = "theory"  # in the column `figures`: section 3, where the data set's report shows it
 THEORY_TABLE = {
     "title": "Section 3: do the printed tables follow from the settings?",

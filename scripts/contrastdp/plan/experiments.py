@@ -239,7 +239,8 @@ class Plan:
         own = {name: row[name] for name in ("arm", "title", "dataset", "generator")}
         own["sampler"] = self.generators[row["generator"]]["sampler"]
         batch = self.datasets[row["dataset"]]["sampling"]["batch"]
-        return guidance | own | {"seeds": self.seeds(arm, "guidance"), "batch": batch}
+        seeds = self.seeds(arm, self.showing("guidance"))
+        return guidance | own | {"seeds": seeds, "batch": batch}
 
     def swept(self, arms: Sequence[str], setting: str) -> list[list[str]]:
         """Those of `arms` that differ by one setting of their guidance alone, a list each."""
@@ -271,6 +272,10 @@ class Plan:
             for row in self.laid_out(table)
             if dataset in (None, row["dataset"])
         ]
+
+    def most_real(self, table: str, dataset: str) -> int:
+        """Real images of that arm of a table and data set which has most."""
+        return max(row["real"] for row in self.paper_rows(table, dataset))
 
     def of_dataset(self, table: str) -> dict[str, list[str]]:
         """Arms of a table by data set."""
@@ -321,7 +326,14 @@ class Plan:
 
     def guided_arms(self) -> list[str]:
         """Arms of the guidance's table that have synthetic images."""
-        return [arm for arm in self.table("guidance") if self.arms[arm]["generator"]]
+        return [a for a in self.table(self.showing("guidance")) if self.arms[a]["generator"]]
+
+    def showing(self, figure: str) -> str:
+        """The table that a figure of captions.SOLE is of; InputError where none shows it."""
+        for table, row in self.tables.items():
+            if figure in (row["figures"] or "").split():
+                return table
+        raise InputError(f"tables.tsv: no table shows the figure '{figure}'; name it in 'figures'")
 
     def transfer_arm(self, arm: str, seed: int) -> str | None:
         """The arm whose adversarial images an audit tries on `arm`; None where there is none.
@@ -599,18 +611,21 @@ def _check_arms(found: Plan) -> None:
         combinations.check_training(found.training(name), mixed=mixed, where=place)
         combinations.check_step(found.threat(name), place)
         external = row["generator"] in found.external()
-        if external and "guidance" in row["tables"]:
+        figures = " ".join(found.tables[table]["figures"] or "" for table in row["tables"]).split()
+        if external and "guidance" in figures:
             raise InputError(
-                f"{place}: table 'guidance' shows how large the guidance is, which images from "
-                "elsewhere do not say; take the arm out of it"
+                f"{place}: the figure 'guidance' of one of its tables shows how large the guidance "
+                "is, which images from elsewhere do not say; take the arm out of it"
             )
         if row["synthetic"]:
             sampled = len(found.sample_shards(name)) * settings["sampling"]["shard"]
             measured = min(settings["quality"]["images"], sampled)
             combinations.check_measured(measured, settings["quality"], place)
-        if "search" in row["tables"] and row["real"] == settings["sizes"]["train"]:
+        choosing = [table for table in row["tables"] if found.tables[table]["chosen_by"]]
+        if choosing and row["real"] == settings["sizes"]["train"]:
             raise InputError(
-                f"{place}: real is every training image; the table 'search' needs some held out"
+                f"{place}: real is every training image; the table '{choosing[0]}' needs some "
+                "held out"
             )
 
 

@@ -201,7 +201,7 @@ class Needs:
         return [
             (path, (arm, seed))
             for arm in self.plan.guided_arms()
-            for seed in self.plan.seeds(arm, "guidance")
+            for seed in self.plan.seeds(arm, self.plan.showing("guidance"))
             for path in self.shards(self.paths.labelled, arm, seed)
         ]
 

@@ -45,7 +45,7 @@ class Pages:
         """Tables of a page: title, CSV, and the Markdown twin or, without one, the caption."""
         row = self.plan.tables[table]
         named = {row["title"]: table}
-        if table == "guidance":
+        if "guidance" in self._figures(table):
             named["Size of the guidance"] = "guidance_size"
         if row["kind"] == "paper":
             quality = {"Quality of the synthetic images": f"{table}_quality"}

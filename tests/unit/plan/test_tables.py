@@ -41,3 +41,11 @@ def test_no_table_and_one_twice_are_refused():
         read_tables([], "tables.tsv")
     with pytest.raises(InputError, match="repeats the row 'a'"):
         read_tables([ROW, ROW], "tables.tsv")
+
+
+def test_a_figure_of_one_table_s_arms_stands_in_one_table():
+    rows = [ROW | {"figures": "guidance"}, ROW | {"table": "b", "figures": "sizes guidance"}]
+    with pytest.raises(
+        InputError, match=r"line 3 \(b\): the figure 'guidance' is that of table 'a'"
+    ):
+        read_tables(rows, "tables.tsv")
