@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from contrastdp.errors import InputError
-from contrastdp.files import replacing
+from contrastdp.files import full_disk, replacing
 from contrastdp.jobs.code_digest import code_digest
 from contrastdp.jobs.provenance import content_of, made_with, others
 
@@ -180,10 +180,11 @@ class Resume:
                 file.flush()
                 os.fsync(file.fileno())  # else a machine that fails may leave an empty file
             self._kept = step
-        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        except (OSError, RuntimeError, InputError) as error:  # torch's writer raises the second
+            why = full_disk(error) or " ".join(str(error).split())[:100]
             logger.warning(
                 "%s: the state after %s %d cannot be written (%s); %s; free some space",
-                *(self.path, self._unit, step, " ".join(str(error).split())[:100], self._last()),
+                *(self.path, self._unit, step, why, self._last()),
             )
         self._wait(time.monotonic() - start)
         if self._told:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from contrastdp.errors import InputError
+from contrastdp.files import full_disk
 from contrastdp.jobs.gpus import Held, held_gpus
 from contrastdp.jobs.kept import Kept, check_owners
 from contrastdp.jobs.processes import run_together
@@ -117,7 +118,10 @@ def execute(
     except InputError as error:
         logger.error("%s", error)
         sys.exit(f"error in {function.__name__}: {error}")
-    except BaseException:
+    except BaseException as error:
+        if why := full_disk(error):
+            logger.error("the disk is full (%s)", why)
+            sys.exit(f"error in {function.__name__}: {why}; free some space and run again")
         logger.exception("%s failed", function.__name__)
         raise
     logger.info("%s finished in %.1f s", function.__name__, time.monotonic() - start)
@@ -168,10 +172,23 @@ def _run_processes(
 
 
 # ---------------------------------------------------------------- log and torch
+class _Log(logging.FileHandler):
+    """A log file whose full disk is one line in the terminal, once: the work goes on."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not (why := full_disk(sys.exc_info()[1])):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            print(f"{self.baseFilename}: cannot be written ({why})", file=sys.stderr)
+
+
 def set_up_log(log: str, mode: str, rank: int = 0) -> None:
     """Log to a file; of the processes of a job, those but the first tell faults alone."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    handler = _Log(log, mode=mode, encoding="utf-8")
     who = f" process {rank}:" if rank else ""
     handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s{who} %(message)s"))
     handler.setLevel(logging.ERROR if rank else logging.INFO)
