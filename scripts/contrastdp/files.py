@@ -28,8 +28,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises InputError in one line where the disk is full.
     """
     path = Path(path)
-    with telling_of_a_full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
         )
@@ -50,8 +49,7 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
     Raises InputError in one line where the disk is full.
     """
     folder = Path(folder)
-    with telling_of_a_full_disk(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             yield temporary
@@ -63,9 +61,10 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def telling_of_a_full_disk(path: str | Path) -> Iterator[None]:
-    """Within, an error with a full disk behind it becomes an InputError that names `path`."""
+def writing(path: Path) -> Iterator[None]:
+    """Within, `path` is written: its folder is there, and a full disk is an InputError's line."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except Exception as error:
         if why := full_disk(error):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_json, telling_of_a_full_disk, write_json
+from contrastdp.files import read_json, write_json, writing
 from contrastdp.jobs.run import track
 
 Result = TypeVar("Result")
@@ -278,7 +278,7 @@ def _transfer(address: str, part: Path, wanted: _Wanted, timeout: float) -> None
             total = whole and -(-(whole - length) // BLOCK)
             # The mode keeps what is there until the first block of a good answer has come.
             mode = "ab" if answer.start else "wb"
-            with telling_of_a_full_disk(part), open(part, mode) as file:
+            with writing(part), open(part, mode) as file:
                 for block in track(blocks, f"{address}, blocks of {BLOCK} bytes", total):
                     length += len(block)
                     if length > most:
