@@ -35,11 +35,4 @@ def import_images(
 
 
 if "snakemake" in globals():
-    run(
-        import_images,
-        log=snakemake.log[0],
-        threads=snakemake.threads,
-        **snakemake.input,
-        **snakemake.output,
-        **snakemake.params,
-    )
+    run(import_images, snakemake)

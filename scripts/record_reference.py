@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from contrastdp.files import read_json, write_json, write_text
+from contrastdp.files import read_json, replacing, write_json, write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.machine import describe_machine
 from contrastdp.jobs.run import run
@@ -27,8 +27,8 @@ def record_reference(
     """
     measured = [found for place in benchmarks for found in report.find_benchmarks(place)]
     times = reference.times_of(report.sum_benchmarks(measured))
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(table, f"{folder}/robustness.csv")
+    with replacing(f"{folder}/robustness.csv") as temporary:
+        shutil.copyfile(table, temporary)
     write_json(f"{folder}/evaluations.json", [read_json(path) for path in evaluations])
     write_table(f"{folder}/times.csv", times)
     write_json(f"{folder}/machine.json", describe_machine())

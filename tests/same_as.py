@@ -54,7 +54,9 @@ def results(folder: Path) -> Iterator[str]:
     for place in RESULTS:
         for path in (folder / place).rglob("*"):
             inside = path.relative_to(folder)
-            if path.suffix in COMPARED and not {"logs", "benchmarks"} & set(inside.parts):
+            hidden = any(part.startswith(".") for part in inside.parts)  # kept for a failed rerun
+            left_out = hidden or {"logs", "benchmarks"} & set(inside.parts)
+            if path.suffix in COMPARED and not left_out:
                 yield str(inside)
 
 

@@ -1,9 +1,11 @@
 """Files in, files out: metrics (JSON), tables (CSV), digests; each written whole or not at all."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,37 +17,75 @@ import numpy as np
 
 from contrastdp.errors import InputError
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 # ---------------------------------------------------------------- whole or not at all
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, moved over it on success and removed on failure."""
+    """Yield a temporary path beside `path`, moved over it on success and removed on failure.
+
+    Raises InputError in one line where the disk is full.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`, put in its place on success, else removed."""
+    """Yield a temporary folder beside `folder`, put in its place on success, else removed.
+
+    Raises InputError in one line where the disk is full.
+    """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    with writing(folder):
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, `path` is written: its folder is there, and a full disk is an InputError's line."""
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except Exception as error:
+        if why := full_disk(error):
+            raise InputError(
+                f"{path}: cannot be written ({why}); free some space and run again"
+            ) from None
+        raise
+
+
+def full_disk(error: BaseException | None) -> str:
+    """The system's words where a full disk is behind an error, else nothing.
+
+    Libraries put errors of their own before the system's: safetensors keeps its number in the text.
+    """
+    while error is not None:
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        if number in FULL:
+            return os.strerror(number)
+        error = error.__context__
+    return ""
 
 
 def _umask() -> int:

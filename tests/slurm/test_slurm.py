@@ -96,7 +96,8 @@ def result_files(folder):
     return sorted(
         str(name)
         for name in found
-        if name.parts[0] not in ("logs", "benchmarks") and not name.name.startswith(".")
+        if name.parts[0] not in ("logs", "benchmarks")
+        if not any(part.startswith(".") for part in name.parts)
     )
 
 

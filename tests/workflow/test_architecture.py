@@ -136,13 +136,13 @@ def test_script_function_takes_keywords_alone():
     assert not faults
 
 
-def test_script_ends_by_unpacking_snakemake():
+def test_script_ends_by_running_its_function_as_a_job():
     faults = []
     for path in code_graph.script_files():
         body = code_graph.parse(path).body
         outside = [node for node in body[:-1] if "snakemake" in _names(node)]
         last = ast.unparse(body[-1])
-        if outside or not last.startswith("if 'snakemake' in globals():"):
+        if outside or last != f"if 'snakemake' in globals():\n    run({path.stem}, snakemake)":
             faults.append(shown(path))
     assert not faults
 

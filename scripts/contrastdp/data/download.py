@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_json, write_json
+from contrastdp.files import read_json, write_json, writing
 from contrastdp.jobs.run import track
 
 Result = TypeVar("Result")
@@ -277,7 +277,8 @@ def _transfer(address: str, part: Path, wanted: _Wanted, timeout: float) -> None
             blocks = chain([first], iter(partial(answer.file.read, BLOCK), b""))
             total = whole and -(-(whole - length) // BLOCK)
             # The mode keeps what is there until the first block of a good answer has come.
-            with open(part, "ab" if answer.start else "wb") as file:
+            mode = "ab" if answer.start else "wb"
+            with writing(part), open(part, mode) as file:
                 for block in track(blocks, f"{address}, blocks of {BLOCK} bytes", total):
                     length += len(block)
                     if length > most:

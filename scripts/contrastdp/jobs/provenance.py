@@ -1,11 +1,15 @@
 """What produced a result: settings, seed, commit, package versions, device and precision."""
 
+import hashlib
+import json
 import platform
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from contrastdp.files import digests
 
 PACKAGES = ("torch", "diffusers", "numpy", "pyautoattack", "scikit-learn", "safetensors")
 
@@ -51,3 +55,28 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+# ---------------------------------------------------------------- the same result again
+def made_with(code: str, settings: Any, files: Mapping[str, str]) -> dict[str, str]:
+    """Digests of all that decides a result, by name.
+
+    code: of code_digest; settings: as JSON would take them; files: content_of what is read.
+    """
+    texts = {
+        "settings": json.dumps(settings, sort_keys=True, default=str),
+        "package versions": json.dumps(versions(), sort_keys=True),
+    }
+    found = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    return found | {"code": code} | dict(files)
+
+
+def content_of(path: str | Path) -> str:
+    """The digest of a file or model folder; InputError where there is none."""
+    return ",".join(digests(path).values())
+
+
+def others(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """Names of what differs between two results of made_with."""
+    names = sorted(found.keys() | wanted.keys())
+    return ", ".join(name for name in names if found.get(name) != wanted.get(name))

@@ -6,7 +6,6 @@ package versions; on the CPU what comes of it is, bit for bit, what an uninterru
 """
 
 import hashlib
-import json
 import logging
 import os
 import signal
@@ -20,9 +19,9 @@ from typing import Any
 import torch
 
 from contrastdp.errors import InputError
-from contrastdp.files import digests, replacing
+from contrastdp.files import full_disk, replacing
 from contrastdp.jobs.code_digest import code_digest
-from contrastdp.jobs.provenance import versions
+from contrastdp.jobs.provenance import content_of, made_with, others
 
 SHARE = 0.02
 # Of the file. The key leaves out this code, so a state that it cannot read needs a new number.
@@ -144,11 +143,10 @@ class Resume:
                 "it to start anew, or go back to the code that wrote it"
             )
         if found["key"] != self.key:
-            names = sorted(found["key"].keys() | self.key.keys())
-            other = [name for name in names if found["key"].get(name) != self.key.get(name)]
+            other = others(found["key"], self.key)
             raise InputError(
-                f"{self.path}: state of other work (other {', '.join(other)}); delete it to start "
-                "anew, or go back to what it was made with"
+                f"{self.path}: state of other work (other {other}); delete it to start anew, or go "
+                "back to what it was made with"
             )
         return found
 
@@ -182,10 +180,11 @@ class Resume:
                 file.flush()
                 os.fsync(file.fileno())  # else a machine that fails may leave an empty file
             self._kept = step
-        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        except (OSError, RuntimeError, InputError) as error:  # torch's writer raises the second
+            why = full_disk(error) or " ".join(str(error).split())[:100]
             logger.warning(
                 "%s: the state after %s %d cannot be written (%s); %s; free some space",
-                *(self.path, self._unit, step, " ".join(str(error).split())[:100], self._last()),
+                *(self.path, self._unit, step, why, self._last()),
             )
         self._wait(time.monotonic() - start)
         if self._told:
@@ -286,15 +285,8 @@ def resuming(
     if minutes is None:
         yield None
         return
-    text = json.dumps(settings, sort_keys=True, default=str)
-    packages = json.dumps(versions(), sort_keys=True)
-    key = {
-        "settings": hashlib.sha256(text.encode()).hexdigest(),
-        "code": code_digest(script),
-        "package versions": hashlib.sha256(packages.encode()).hexdigest(),
-    }
-    read = {name: path for name, path in files.items() if path is not None}
-    key |= {name: ",".join(digests(path).values()) for name, path in read.items()}
+    contents = {name: content_of(path) for name, path in files.items() if path is not None}
+    key = made_with(code_digest(script), settings, contents)
     state = Path(output).with_name(f".{Path(output).stem}.resume.pt")
     with Resume(state, key=key, seconds=60 * minutes, writes=writes) as resume:
         yield resume

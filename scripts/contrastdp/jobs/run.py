@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from contrastdp.errors import InputError
+from contrastdp.files import full_disk
 from contrastdp.jobs.gpus import Held, held_gpus
+from contrastdp.jobs.kept import Kept, check_owners
 from contrastdp.jobs.processes import run_together
 
 Item = TypeVar("Item")
@@ -37,7 +39,14 @@ def run(function: Callable[..., Any], job: Any) -> None:
     count = job.resources.get("gpu", 0)
     gpus = {"count": count, **job.config["gpus"]} if count else None
     code = arguments.pop("code", "")
-    execute(function, log=job.log[0], threads=job.threads, code=code, gpus=gpus, **arguments)
+    files = {
+        "rule": job.rule,
+        "settings": {name: value for name, value in job.params.items() if name != "code"},
+        "inputs": {name: _listed(paths) for name, paths in job.input.items()},
+        "outputs": _listed(list(job.output)) if count else [],
+    }
+    common = {"log": job.log[0], "threads": job.threads, "code": code, "gpus": gpus}
+    execute(function, **common, files=files, **arguments)
 
 
 def arguments_of(function: Callable[..., Any], job: Any) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def arguments_of(function: Callable[..., Any], job: Any) -> dict[str, Any]:
     for name, files in (*job.input.items(), *job.output.items()):
         if name in found:
             raise TypeError(f"{name}: names an input and an output")
-        found[name] = list(map(str, files)) if isinstance(files, list) else str(files)
+        found[name] = _listed(files) if isinstance(files, list) else str(files)
     found.pop("needs", None)
     if twice := found.keys() & dict(job.params.items()).keys():
         raise TypeError(f"{', '.join(sorted(twice))}: names a file and a parameter")
@@ -59,6 +68,10 @@ def arguments_of(function: Callable[..., Any], job: Any) -> dict[str, Any]:
     return found
 
 
+def _listed(files: Any) -> list[str]:
+    return list(map(str, files if isinstance(files, list) else [files]))
+
+
 def execute(
     function: Callable[..., Any],
     *,
@@ -66,6 +79,7 @@ def execute(
     threads: int,
     code: str = "",
     gpus: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> None:
     """Run `function(**arguments)` as a job: log to `log`, use `threads` threads of the processor.
@@ -75,7 +89,8 @@ def execute(
     the rule asks for; where the machine has GPUs, the job sees those alone that it holds, and all
     of them where gpus is None. A count above 1 means so many processes, each with its own GPU, or
     on the processor where there is none, and its share of the threads; such a function takes
-    `group`.
+    `group`. files: of Kept, but for the code: inputs are checked, and outputs, where it names some,
+    kept, or put back in the place of the work.
 
     An InputError ends the process with exit status 1 and its one line in log and terminal; any
     other exception leaves its traceback in the log as well. Once the function has returned, the
@@ -86,18 +101,27 @@ def execute(
     start = time.monotonic()
     logger.info("%s started, code %s", function.__name__, code)
     try:
-        with _holding(gpus) as held:
-            if gpus and gpus["count"] > 1:
-                share = max(threads // gpus["count"], 1)
-                common = {"log": log, "threads": share, "arguments": arguments}
-                _run_processes(function, gpus["count"], held, common)
-            else:
-                function(**arguments)
-            finish_in_peace()
+        if files:
+            check_owners([path for paths in files["inputs"].values() for path in paths])
+        kept = Kept(code=code, **files) if files and files["outputs"] else None
+        if not (kept and kept.put_back()):
+            with _holding(gpus) as held:
+                if gpus and gpus["count"] > 1:
+                    share = max(threads // gpus["count"], 1)
+                    common = {"log": log, "threads": share, "arguments": arguments}
+                    _run_processes(function, gpus["count"], held, common)
+                else:
+                    function(**arguments)
+                finish_in_peace()
+            if kept:
+                kept.keep()
     except InputError as error:
         logger.error("%s", error)
         sys.exit(f"error in {function.__name__}: {error}")
-    except BaseException:
+    except BaseException as error:
+        if why := full_disk(error):
+            logger.error("the disk is full (%s)", why)
+            sys.exit(f"error in {function.__name__}: {why}; free some space and run again")
         logger.exception("%s failed", function.__name__)
         raise
     logger.info("%s finished in %.1f s", function.__name__, time.monotonic() - start)
@@ -148,10 +172,23 @@ def _run_processes(
 
 
 # ---------------------------------------------------------------- log and torch
+class _Log(logging.FileHandler):
+    """A log file whose full disk is one line in the terminal, once: the work goes on."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not (why := full_disk(sys.exc_info()[1])):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            print(f"{self.baseFilename}: cannot be written ({why})", file=sys.stderr)
+
+
 def set_up_log(log: str, mode: str, rank: int = 0) -> None:
     """Log to a file; of the processes of a job, those but the first tell faults alone."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    handler = _Log(log, mode=mode, encoding="utf-8")
     who = f" process {rank}:" if rank else ""
     handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s{who} %(message)s"))
     handler.setLevel(logging.ERROR if rank else logging.INFO)
