@@ -250,7 +250,7 @@ def _keep_sides(
 def _fit_sides(
     sides: dict[int, torch.Size], level: int, layer: nn.Module, given: tuple, *found: Tensor
 ) -> Tensor:
-    """A doubled state (N, C, h, w) with zeros at the top and left, or cut there, to a level's sides.
+    """A doubled state (N, C, h, w), padded with zeros or cut at top and left to a level's sides.
 
     The state is what a convolution is given, or what a layer without one has found.
     """
