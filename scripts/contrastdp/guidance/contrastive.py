@@ -44,7 +44,7 @@ class ContrastiveGuidance:
     direction: 'gradient', or 'random' for the control that keeps each image's gradient norm and
     puts a random direction, fixed per image, in the gradient's place. micro_batch: how many images
     pass the encoder at once; the loss couples all m whatever it is. pairs: which entries attract
-    and repel (C.1), an entry of contrast.PAIRS; real: (R, D) features of real images for pairs that
+    and repel, an entry of contrast.PAIRS; real: (R, D) features of real images for pairs that
     use them; normalise: features to unit length. labeler: (m, C, H, W) in [0, 1] -> logits, gives
     pairs that use classes theirs where the batch has no labels. at, clip: as Guidance says.
     precision: 'bfloat16' runs the encoder in it where that is safe (autocast); the loss stays in

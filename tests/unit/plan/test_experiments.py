@@ -180,12 +180,14 @@ def test_a_fault_is_named(folder, file, old, new, words):
         ("real_positive", ("encoder", "train")),
         ("real_negative", ("encoder", "train")),
         ("class_conditional", ("encoder", "labeler")),
+        ("both_states", ("encoder",)),
+        ("both_states_class_conditional", ("encoder", "labeler")),
     ],
 )
 def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
     with_row(folder, pairs=pairs)
     found = resolved(folder)
-    assert found.guidance("digits", "contrastive_hnm")["pairs"] == (pairs or "previous")
+    assert found.guidance("digits", "contrastive_hnm")["pairs"] == (pairs or "both_states")
     assert found.guidance_files("digits", "contrastive_hnm") == files
     assert found.guidance_files("digits", "ddim") == ()
 
