@@ -6,7 +6,8 @@ choosing rows, columns and masks. g(a, b) = exp(s_ab / tau) with s_ab = z_a . z_
 To add a loss, enter a function of `pairs` in LOSSES; its keyword-only arguments are its settings,
 and what it says of itself beside its name are settings of the guidance where none are given.
 To add a pair strategy, enter a function in PAIRS that names what it compares: features `now` of
-x_t, `before` of x_{t+1}, `real` of real images, and `label`, the classes of the batch.
+x_t, `before` of x_{t+1}, `others` of x_t held fixed, which take no gradient, `real` of real images,
+and `label`, the classes of the batch.
 """
 
 from dataclasses import dataclass
@@ -32,19 +33,19 @@ class Pairs:
 
 # ---------------------------------------------------------------- pair strategies of C.1
 @PAIRS.enter("previous", title="own previous state")
-def previous_state_pairs(now: Tensor, before: Tensor) -> Pairs:
+def previous_state_pairs(now: Tensor, before: Tensor, others: Tensor) -> Pairs:
     """The paper's vanilla pairs: m anchors x_t; the negatives are the other images at step t.
 
-    now, before: (m, D) features of x_t and of x_{t+1}. An image's positive is its own previous
-    state. Columns are [before; now].
+    now, before: (m, D) features of x_t and of x_{t+1}; others: those of x_t again, held fixed. An
+    image's positive is its own previous state. Columns are [before; others].
     """
-    return _own_previous(now, before, now, ~_diagonal(now))
+    return _own_previous(now, before, others, ~_diagonal(now))
 
 
 @PAIRS.enter("class_conditional", title="class-conditional")
-def class_conditional_pairs(now: Tensor, before: Tensor, label: Tensor) -> Pairs:
+def class_conditional_pairs(now: Tensor, before: Tensor, others: Tensor, label: Tensor) -> Pairs:
     """As previous_state_pairs, with negatives of another class than the anchor's, label (m,)."""
-    return _own_previous(now, before, now, label[:, None] != label[None, :])
+    return _own_previous(now, before, others, label[:, None] != label[None, :])
 
 
 @PAIRS.enter("real_positive", title="real positives")
@@ -83,8 +84,9 @@ def _diagonal(features: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------- pairs of the official code's HNM
-# PAPER: C.1 takes negatives at the same step alone; the official code's HNM has anchors and
-# negatives of both steps, which about doubles the gradient at one lambda. HNM keeps that.
+# PAPER: C.1 takes negatives at step t alone, and Algorithm 1 each image's gradient of its own loss.
+# The official code's HNM has anchors and negatives of both states and one loss for all, so that an
+# image's gradient is also that of the losses which it is a negative of. HNM keeps that.
 @PAIRS.enter("both_states", title="both states")
 def both_state_pairs(now: Tensor, before: Tensor) -> Pairs:
     """2m anchors, each image's two states: the positive of either is the other.

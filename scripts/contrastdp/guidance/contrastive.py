@@ -35,6 +35,9 @@ class EmbeddingHead(nn.Sequential):
 class ContrastiveGuidance:
     """lambda grad_{x_t} loss over a guidance batch of m images; the loss is a mean over the batch.
 
+    Which pairs hold the other images fixed (contrast.PAIRS), so that each image takes the gradient
+    of its own loss alone as in Algorithm 1, is theirs to say.
+
     features: (m, C, H, W) in the encoder's range -> (m, D), frozen; loss: of Pairs; lambda_:
     the factor lambda.
     window: guided where window[0] <= t <= window[1], the first step aside, which has no earlier
@@ -190,7 +193,7 @@ class ContrastiveGuidance:
             return contrast.normalise(embedded) if self.normalise else embedded
 
         # PAPER: real images enter clean, at every t; the paper does not say whether they are noised
-        known = {"now": now, "before": before, "real": self.real}
+        known = {"now": now, "before": before, "others": now.detach(), "real": self.real}
         given: dict[str, Tensor | None] = {
             name: embed(known[name]) for name in self._compared if name in known
         }

@@ -202,7 +202,7 @@ def algorithm_1(unet, scheduler, features, start, steps, lambda_, tau, label=Non
         source = x.clone().requires_grad_()
         z = contrast.normalise(features((source + 1) / 2))
         if before is not None:
-            others = (z @ z.T).masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
+            others = (z @ z.detach().T).masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
             logits = torch.cat([(z * before).sum(1, keepdim=True), others], dim=1) / tau
             loss = torch.nn.functional.cross_entropy(logits, torch.zeros(len(z)).long())  # C.1
             e = e + lambda_ * torch.autograd.grad(loss, source)[0]
