@@ -12,7 +12,7 @@ from contrastdp.networks.build import build_network
 from contrastdp.networks.checkpoint import save_network
 
 SAMPLER = {"steps": 4, "spacing": "quadratic", "eta": 0.0}
-HNM = {"loss": "hnm", "lambda": 50.0, "tau": 1.0, "head": 4, "pairs": "previous", "at": "state"}
+HNM = {"loss": "hnm", "lambda": 50.0, "tau": 1.0, "head": 4, "pairs": "both_states", "at": "state"}
 HNM |= {"direction": "gradient", "encoder_input": "unit", "window_low": 0, "window_high": 1000}
 
 

@@ -16,7 +16,7 @@ from plot_guidance import plot_guidance
 
 SIZES = {"plain": 0.0, "hnm_low": 0.1, "hnm": 0.2, "infonce": 0.4, "hnm_random": 0.2}
 ARM = {"dataset": "digits", "generator": "g", "batch": 20, "seeds": [0, 1]}
-HNM = {"loss": "hnm", "pairs": "previous", "head": 64, "at": "state", "tau": 10.0}
+HNM = {"loss": "hnm", "pairs": "both_states", "head": 64, "at": "state", "tau": 10.0}
 
 
 def arms():
@@ -79,8 +79,7 @@ def test_the_table_for_people(made):
     text = (made / "size.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("| HNM |")]
     assert lines == [
-        "| HNM | own previous state | 64 | 20 | 20 | 0.210 [0.083, 0.337] | 72.00 | "
-        "+2.00 [+1.00, +3.00] |"
+        "| HNM | both states | 64 | 20 | 20 | 0.210 [0.083, 0.337] | 72.00 | +2.00 [+1.00, +3.00] |"
     ]
     assert "| PLAIN |  |  |  |  | 0.000 [0.000, 0.000] | 70.00 |  |" in text
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.upsampling import Upsample2D
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
@@ -218,21 +220,43 @@ def untrained_denoiser(
 def fit_odd_sides(unet: ModelMixin) -> ModelMixin:
     """Let a UNet2DModel take a side that its halvings do not divide, such as 28 by 8; in place.
 
-    28 halves to 14, 7 and 3, and 3 doubles to 6 where the skip connection has 7: a row and a column
-    of zeros are put at the top and left, as the official code does for MNIST. The weights and the
-    saved files stay those of diffusers, which by itself refuses such a side.
+    28 halves to 14, 7 and 3, and 3 doubles to 6 where the skip connection has 7. A row and a column
+    of zeros are put at the top and left once the state is doubled, before the convolution that
+    follows: in both branches of an up-sampling residual block, as the official code does for MNIST.
+    A side halved upwards, 7 to 4, doubles to 8 and loses its first row and column. The weights and
+    the saved files stay those of diffusers, which by itself refuses such a side. Twice is as once.
     """
     if unet.config.sample_size % 2 ** (len(unet.up_blocks) - 1):
-        for block in unet.up_blocks:
-            block.register_forward_pre_hook(_pad_to_skip)
+        sides: dict[int, torch.Size] = {}  # of each level, by the forward pass that is under way
+        for level, block in enumerate(unet.down_blocks):
+            block.register_forward_hook(partial(_keep_sides, sides, level))
+        for level, block in enumerate(reversed(unet.up_blocks)):
+            for layer in block.modules():
+                if isinstance(layer, Upsample2D):
+                    fit = partial(_fit_sides, sides, level - 1)
+                    if layer.use_conv:
+                        layer.conv.register_forward_pre_hook(fit)
+                    else:
+                        layer.register_forward_hook(fit)
     return unet
 
 
-def _pad_to_skip(block: nn.Module, given: tuple) -> tuple:
-    """The arguments of an up block, its first (N, C, h, w) padded to the last skip's side."""
-    below, skips, *rest = given
-    missing = skips[-1].shape[-1] - below.shape[-1]
-    return (F.pad(below, (missing, 0, missing, 0)), skips, *rest)
+def _keep_sides(
+    sides: dict[int, torch.Size], level: int, block: nn.Module, given: tuple, found: tuple
+) -> None:
+    sides[level] = found[1][0].shape[2:]  # the level's first skip
+
+
+def _fit_sides(
+    sides: dict[int, torch.Size], level: int, layer: nn.Module, given: tuple, *found: Tensor
+) -> Tensor:
+    """A doubled state (N, C, h, w), padded with zeros or cut at top and left to a level's sides.
+
+    The state is what a convolution is given, or what a layer without one has found.
+    """
+    (state,) = found or given
+    height, width = (want - have for want, have in zip(sides[level], state.shape[2:], strict=True))
+    return F.pad(state, (width, 0, height, 0))
 
 
 # ---------------------------------------------------------------- files

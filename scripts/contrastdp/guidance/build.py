@@ -40,9 +40,9 @@ def build_guidance(
     """Guidance from a row's settings.
 
     loss: of contrast.LOSSES, contrastive, of `features`; or a guidance of another kind. settings:
-    arguments of the loss and of the guidance; `lambda` may stand for lambda_. What a guidance has
-    no field for among features, loss, seed and window is not given to it. Raises InputError for an
-    unknown loss or setting.
+    arguments of the loss and of the guidance; `lambda` may stand for lambda_, and `pairs` are the
+    loss's usual ones where left out. What a guidance has no field for among features, loss, seed
+    and window is not given to it. Raises InputError for an unknown loss or setting.
     """
     kind = kind_of(loss)
     if "lambda" in settings:
@@ -56,6 +56,7 @@ def build_guidance(
             own = {name: value for name, value in own.items() if value is not None}
             inspect.signature(LOSSES[loss]).bind(None, **own)  # TypeError where one is missing
             common["loss"] = partial(LOSSES[loss], **own)
+            settings = LOSSES.about.get(loss, {}) | settings
         takes = GUIDANCES.takes(kind)
         given = {name: value for name, value in common.items() if name in takes}
         return GUIDANCES[kind](**given, **settings)

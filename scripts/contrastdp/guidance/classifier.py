@@ -23,8 +23,10 @@ class ClassifierGuidance:
     """-s sqrt(1 - abar_t) grad_{x_t} log p(y | x_t): the probability of y rises.
 
     e - sqrt(1 - abar_t) s grad log p is the guided noise of DDIM in Dhariwal & Nichol (2021,
-    Algorithm 2); with eta = 1 it moves the mean by s times the step's variance times the gradient,
-    as in their Algorithm 1. Images are not coupled.
+    Algorithm 2). With eta = 1 it moves the mean by s beta / sqrt(alpha) times the gradient, alpha =
+    abar_t / abar_s of the step from t to s and beta = 1 - alpha, whatever the variance. Their
+    Algorithm 1 has s times the step's variance: about as much with fixed_large, which is beta, and
+    less with fixed_small, which is beta (1 - abar_s) / (1 - abar_t). Images are not coupled.
 
     classifier: (m, C, H, W) -> logits (m, classes), or of (x, t) with t (m,) int64 where
     time_dependent; lambda_: the scale s; abar: timestep -> abar_t, as scheduler.abar. y is the

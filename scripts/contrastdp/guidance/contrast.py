@@ -3,9 +3,11 @@
 Every loss is written on a similarity matrix and two masks, so that a pair strategy is only a way of
 choosing rows, columns and masks. g(a, b) = exp(s_ab / tau) with s_ab = z_a . z_b.
 
-To add a loss, enter a function of `pairs` in LOSSES; its keyword-only arguments are its settings.
+To add a loss, enter a function of `pairs` in LOSSES; its keyword-only arguments are its settings,
+and what it says of itself beside its name are settings of the guidance where none are given.
 To add a pair strategy, enter a function in PAIRS that names what it compares: features `now` of
-x_t, `before` of x_{t+1}, `real` of real images, and `label`, the classes of the batch.
+x_t, `before` of x_{t+1}, `others` of x_t held fixed, which take no gradient, `real` of real images,
+and `label`, the classes of the batch.
 """
 
 from dataclasses import dataclass
@@ -29,28 +31,21 @@ class Pairs:
     negative: Tensor
 
 
-# ---------------------------------------------------------------- pair strategies (C.1)
+# ---------------------------------------------------------------- pair strategies of C.1
 @PAIRS.enter("previous", title="own previous state")
-def previous_state_pairs(now: Tensor, before: Tensor) -> Pairs:
-    """The paper's vanilla pairs, as 2m anchors: an image's positive is its own previous state.
+def previous_state_pairs(now: Tensor, before: Tensor, others: Tensor) -> Pairs:
+    """The paper's vanilla pairs: m anchors x_t; the negatives are the other images at step t.
 
-    now, before: (m, D) features of x_t and of x_{t+1}. Rows and columns are [now; before]; the
-    negatives of an anchor are all entries but itself and its positive.
+    now, before: (m, D) features of x_t and of x_{t+1}; others: those of x_t again, held fixed. An
+    image's positive is its own previous state. Columns are [before; others].
     """
-    m = len(now)
-    both = torch.cat([now, before])  # (2m, D)
-    itself = torch.eye(2 * m, dtype=torch.bool, device=now.device)
-    positive = itself.roll(m, dims=1)
-    return Pairs(both @ both.T, positive, ~(itself | positive))
+    return _own_previous(now, before, others, ~_diagonal(now))
 
 
 @PAIRS.enter("class_conditional", title="class-conditional")
-def class_conditional_pairs(now: Tensor, before: Tensor, label: Tensor) -> Pairs:
-    """As previous_state_pairs, without the negatives of the anchor's own class, label (m,)."""
-    pairs = previous_state_pairs(now, before)
-    labels = label.repeat(2)
-    other = labels[:, None] != labels[None, :]
-    return Pairs(pairs.similarity, pairs.positive, pairs.negative & other)
+def class_conditional_pairs(now: Tensor, before: Tensor, others: Tensor, label: Tensor) -> Pairs:
+    """As previous_state_pairs, with negatives of another class than the anchor's, label (m,)."""
+    return _own_previous(now, before, others, label[:, None] != label[None, :])
 
 
 @PAIRS.enter("real_positive", title="real positives")
@@ -62,8 +57,7 @@ def real_positive_pairs(now: Tensor, real: Tensor) -> Pairs:
     m, count = len(now), len(real)
     positive = torch.zeros(m, count + m, dtype=torch.bool, device=now.device)
     positive[:, :count] = True
-    itself = torch.eye(m, dtype=torch.bool, device=now.device)
-    negative = torch.cat([~positive[:, :count], ~itself], dim=1)
+    negative = torch.cat([~positive[:, :count], ~_diagonal(now)], dim=1)
     return Pairs(now @ torch.cat([real, now]).T, positive, negative)
 
 
@@ -73,15 +67,50 @@ def real_negative_pairs(now: Tensor, before: Tensor, real: Tensor) -> Pairs:
 
     now, before: (m, D) features of x_t and x_{t+1}; real: (R, D). Columns are [before; real].
     """
-    m, count = len(now), len(real)
-    positive = torch.eye(m, m + count, dtype=torch.bool, device=now.device)
-    negative = torch.zeros_like(positive)
-    negative[:, m:] = True
-    return Pairs(now @ torch.cat([before, real]).T, positive, negative)
+    every = torch.ones(len(now), len(real), dtype=torch.bool, device=now.device)
+    return _own_previous(now, before, real, every)
+
+
+def _own_previous(now: Tensor, before: Tensor, others: Tensor, repelling: Tensor) -> Pairs:
+    """Anchors x_t, drawn to their own previous states and repelled by `others` under a mask."""
+    own = _diagonal(now)
+    positive = torch.cat([own, torch.zeros_like(repelling)], dim=1)
+    negative = torch.cat([torch.zeros_like(own), repelling], dim=1)
+    return Pairs(now @ torch.cat([before, others]).T, positive, negative)
+
+
+def _diagonal(features: Tensor) -> Tensor:
+    return torch.eye(len(features), dtype=torch.bool, device=features.device)
+
+
+# ---------------------------------------------------------------- pairs of the official code's HNM
+# PAPER: C.1 takes negatives at step t alone, and Algorithm 1 each image's gradient of its own loss.
+# The official code's HNM has anchors and negatives of both states and one loss for all, so that an
+# image's gradient is also that of the losses which it is a negative of. HNM keeps that.
+@PAIRS.enter("both_states", title="both states")
+def both_state_pairs(now: Tensor, before: Tensor) -> Pairs:
+    """2m anchors, each image's two states: the positive of either is the other.
+
+    now, before: (m, D) features of x_t and of x_{t+1}. Rows and columns are [now; before]; the
+    negatives of an anchor are both states of the other images.
+    """
+    both = torch.cat([now, before])  # (2m, D)
+    itself = _diagonal(both)
+    positive = itself.roll(len(now), dims=1)
+    return Pairs(both @ both.T, positive, ~(itself | positive))
+
+
+@PAIRS.enter("both_states_class_conditional", title="both states, class-conditional")
+def both_state_class_conditional_pairs(now: Tensor, before: Tensor, label: Tensor) -> Pairs:
+    """As both_state_pairs, with negatives of another class than the anchor's, label (m,)."""
+    pairs = both_state_pairs(now, before)
+    labels = label.repeat(2)
+    other = labels[:, None] != labels[None, :]
+    return Pairs(pairs.similarity, pairs.positive, pairs.negative & other)
 
 
 # ---------------------------------------------------------------- losses
-@LOSSES.enter("infonce")
+@LOSSES.enter("infonce", pairs="previous")
 def info_nce(pairs: Pairs, *, tau: float) -> Tensor:
     """-log( g(a, p) / (g(a, p) + sum_n g(a, n)) ), mean over the anchors' positives, then anchors.
 
@@ -92,7 +121,7 @@ def info_nce(pairs: Pairs, *, tau: float) -> Tensor:
     return _mean_over_positives(torch.logaddexp(logits, negatives) - logits, pairs.positive)
 
 
-@LOSSES.enter("hnm")
+@LOSSES.enter("hnm", pairs="both_states")
 def hard_negative_mining(
     pairs: Pairs, *, tau: float, tau_plus: float = 0.1, beta: float = 1.0, clamp: bool = False
 ) -> Tensor:

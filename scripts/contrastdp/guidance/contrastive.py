@@ -35,6 +35,9 @@ class EmbeddingHead(nn.Sequential):
 class ContrastiveGuidance:
     """lambda grad_{x_t} loss over a guidance batch of m images; the loss is a mean over the batch.
 
+    Which pairs hold the other images fixed (contrast.PAIRS), so that each image takes the gradient
+    of its own loss alone as in Algorithm 1, is theirs to say.
+
     features: (m, C, H, W) in the encoder's range -> (m, D), frozen; loss: of Pairs; lambda_:
     the factor lambda.
     window: guided where window[0] <= t <= window[1], the first step aside, which has no earlier
@@ -44,7 +47,7 @@ class ContrastiveGuidance:
     direction: 'gradient', or 'random' for the control that keeps each image's gradient norm and
     puts a random direction, fixed per image, in the gradient's place. micro_batch: how many images
     pass the encoder at once; the loss couples all m whatever it is. pairs: which entries attract
-    and repel (C.1), an entry of contrast.PAIRS; real: (R, D) features of real images for pairs that
+    and repel, an entry of contrast.PAIRS; real: (R, D) features of real images for pairs that
     use them; normalise: features to unit length. labeler: (m, C, H, W) in [0, 1] -> logits, gives
     pairs that use classes theirs where the batch has no labels. at, clip: as Guidance says.
     precision: 'bfloat16' runs the encoder in it where that is safe (autocast); the loss stays in
@@ -190,7 +193,7 @@ class ContrastiveGuidance:
             return contrast.normalise(embedded) if self.normalise else embedded
 
         # PAPER: real images enter clean, at every t; the paper does not say whether they are noised
-        known = {"now": now, "before": before, "real": self.real}
+        known = {"now": now, "before": before, "others": now.detach(), "real": self.real}
         given: dict[str, Tensor | None] = {
             name: embed(known[name]) for name in self._compared if name in known
         }

@@ -9,7 +9,7 @@ from torch import Tensor
 from contrastdp.data.tensors import draw_subset, read_tensors
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance, kind_of
-from contrastdp.guidance.contrast import PAIRS
+from contrastdp.guidance.contrast import LOSSES, PAIRS
 from contrastdp.guidance.protocol import GUIDANCES, Guidance, encoder_view
 from contrastdp.guidance.reads import NAMED
 from contrastdp.networks.checkpoint import load_network
@@ -59,7 +59,8 @@ def load_guidance(
         common["classifier"] = faster(network, compiled=compiled)
     if "features" in fields:
         features = faster(network.features, compiled=compiled)
-    compared = PAIRS.takes(settings.get("pairs", "previous")) if "pairs" in fields else ()
+    pairs = {**LOSSES.about.get(settings["loss"], {}), **settings}.get("pairs")
+    compared = PAIRS.takes(pairs) if pairs else ()
     if "label" in compared and labeler is not None:
         common["labeler"] = _frozen(labeler, device, "labeler", channels_last)
     if "real" in compared:

@@ -45,7 +45,9 @@ def compared(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """What the pairs of a guidance compare: now, before, real, label; nothing where it has none."""
     if "pairs" not in _fields(settings["loss"]):
         return ()
-    return declared("guidance", "PAIRS")[settings.get("pairs", "previous")].takes
+    losses, loss = declared("guidance", "LOSSES"), settings["loss"]
+    usual = losses[loss].about if loss in losses else {}
+    return declared("guidance", "PAIRS")[{**usual, **settings}["pairs"]].takes
 
 
 def _fields(loss: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ def averaging_weight(step: int, decay: float, warmup: int) -> float:
 
     d = step - warmup; before the warm-up's end it is 0, so the average is a copy.
     """
+    # PAPER: the official code counts updates from 1, so its copy ends one update earlier
     since = step - warmup
     return 0.0 if since < 0 else min(decay, (1 + since) / (10 + since))
 

@@ -21,6 +21,7 @@ from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
 from contrastdp.diffusion.terms import NoisePrediction, predict
 from contrastdp.errors import InputError, finite
 from contrastdp.guidance.build import build_guidance
+from contrastdp.guidance.contrast import PAIRS
 from contrastdp.guidance.protocol import Guidance
 from contrastdp.networks.averaging import AveragedNetwork
 from contrastdp.streams import derive_seed, generator
@@ -379,7 +380,7 @@ def sample_reading(
     # ------------------------------------------------ guided
     drawn = features(mixture.draw(CLASSES.label(range(real)), generator(seed, "toy real")))
     for kind, settings in losses.items():
-        conditional = settings["pairs"] == "class_conditional"
+        conditional = "label" in PAIRS.takes(settings["pairs"])
 
         def guide(
             lambda_: float, applied: bool = True, settings: Mapping[str, Any] = settings

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from contrastdp.diffusion.denoisers import (
     SmallDenoiser,
     build_denoiser,
+    fit_odd_sides,
     load_denoiser,
     load_pretrained,
     save_denoiser,
@@ -70,11 +71,11 @@ def build(architecture="small_denoiser", classes=None, **changes):
     return build_denoiser(architecture, classes=classes, **shape | sizes)
 
 
-def randomised(model):
+def randomised(model, std=0.05):
     """The model with random weights everywhere, so that no part of it is without effect."""
     torch.manual_seed(1)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+        torch.nn.init.normal_(parameter, std=std)
     return model.eval()
 
 
@@ -100,34 +101,55 @@ def test_parameters_of_the_paper_s_denoisers(dataset, shape, classes, count):
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
+def doubled(state, side):
+    """Each pixel twice, below and right of the zeros that make the side `side`, or cut to it."""
+    double = state.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)[:, :, -side:, -side:]
+    taller = torch.zeros(*state.shape[:2], side, side)
+    taller[:, :, -double.shape[2] :, -double.shape[3] :] = double
+    return taller
+
+
+def up_sampled(layer, state, time, side):
+    """The up-sampling residual block of the official code, or an up-sampling convolution."""
+    if not hasattr(layer, "conv1"):
+        return F.conv2d(doubled(state, side), layer.conv.weight, layer.conv.bias, padding=1)
+    inside = doubled(F.silu(layer.norm1(state)), side)
+    inside = F.conv2d(inside, layer.conv1.weight, layer.conv1.bias, padding=1)
+    scale, shift = layer.time_emb_proj(F.silu(time))[:, :, None, None].chunk(2, dim=1)
+    inside = F.silu(layer.norm2(inside) * (1 + scale) + shift)
+    inside = F.conv2d(inside, layer.conv2.weight, layer.conv2.bias, padding=1)
+    return doubled(state, side) + inside
+
+
 @pytest.mark.parametrize("side", [28, 30, 32])
-def test_a_side_that_halvings_do_not_divide(side):
-    """Against a hand-made pass of diffusers' own blocks, with the zeros put where they belong."""
-    torch.manual_seed(0)
-    sizes = UNET | {"block_out_channels": [8, 16, 16, 16], "downsample_type": "resnet"}
-    sizes |= {"down_block_types": ["AttnDownBlock2D"] * 4, "up_block_types": ["AttnUpBlock2D"] * 4}
-    model = build_denoiser("unet2d", image_size=side, channels=1, classes=None, **sizes).eval()
+@pytest.mark.parametrize("down", ["resnet", "conv"])  # 7 halves to 3, or to 4
+@pytest.mark.parametrize("up", ["resnet", "conv"])
+@pytest.mark.parametrize("block", ["AttnUpBlock2D", "UpBlock2D", "ResnetUpsampleBlock2D"])
+def test_a_side_that_halvings_do_not_divide(side, down, up, block):
+    """Against a hand-made pass: zeros come after the doubling and before its convolutions."""
+    sizes = UNET | {"block_out_channels": [8, 16, 16, 16], "resnet_time_scale_shift": "scale_shift"}
+    sizes |= {"down_block_types": ["AttnDownBlock2D"] * 4, "up_block_types": [block] * 4}
+    sizes |= {"downsample_type": down, "upsample_type": up}
+    model = build_denoiser("unet2d", image_size=side, channels=1, classes=None, **sizes)
+    randomised(fit_odd_sides(model), std=0.3)  # fitted twice, which is as good as once
     x, t = torch.randn(2, 1, side, side), torch.tensor([3, 700])
     with torch.no_grad():
         time = model.time_embedding(model.time_proj(t))
         state = model.conv_in(x)
-        skips = (state,)
-        for block in model.down_blocks:
-            state, found = block(state, time)
+        skips = [state]
+        for level in model.down_blocks:
+            state, found = level(state, time)
             skips += found
         state = model.mid_block(state, time)
-        padded = 0
-        for block in model.up_blocks:
-            own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-            taller = torch.zeros(*state.shape[:2], *own[-1].shape[2:])
-            padded += taller.shape[2] - state.shape[2]
-            taller[:, :, -state.shape[2] :, -state.shape[3] :] = state
-            hooks, block._forward_pre_hooks = block._forward_pre_hooks, {}
-            state = block(taller, own, time)
-            block._forward_pre_hooks = hooks
+        for level in model.up_blocks:
+            for i, resnet in enumerate(level.resnets):
+                state = resnet(torch.cat([state, skips.pop()], dim=1), time)
+                if block == "AttnUpBlock2D":
+                    state = level.attentions[i](state)
+            for layer in level.upsamplers or ():
+                state = up_sampled(layer, state, time, skips[-1].shape[2])
         expected = model.conv_out(F.silu(model.conv_norm_out(state)))
-        assert padded == {28: 1, 30: 2, 32: 0}[side]
-        torch.testing.assert_close(model(x, t).sample, expected)
+        torch.testing.assert_close(model(x, t).sample, expected, rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------- the small denoiser

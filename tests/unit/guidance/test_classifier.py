@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from contrastdp.diffusion.sampling import sample_batch
-from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.diffusion.schedulers import SubsequenceScheduler, set_chain
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
 from contrastdp.guidance.protocol import guided_noise
@@ -100,6 +100,33 @@ def test_the_probability_of_y_rises_and_x0_moves_by_the_stated_amount(state):
         linear(x).log_softmax(1).gather(1, LABEL[:, None]) for x in (state, state + 0.1 * moved)
     )
     assert bool((after > before).all())
+
+
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+@pytest.mark.parametrize(
+    ("steps", "t", "small"), [(1000, 1, 2.2), (50, 20, 63.0), (50, 980, 1.2), (50, 0, None)]
+)
+def test_the_mean_of_a_ddpm_step_moves_by_beta_over_root_alpha(state, steps, t, small, variance):
+    """`small`: how much more that is than Algorithm 1's shift with the variance fixed_small."""
+    scheduler = SubsequenceScheduler(clip_sample=False)
+    set_chain(scheduler, steps=steps, spacing="uniform")
+    guidance = make(**{"lambda": 3.0, "abar": scheduler.abar})
+    guidance.start([0, 1, 2, 3, 4], scheduler.timesteps.tolist(), LABEL)
+    noise, drawn = torch.randn(2, *state.shape, dtype=torch.float64)
+    guided, _ = guided_noise(guidance, noise, state, t, scheduler.abar(t))
+    plain, moved = (
+        scheduler.step(
+            e, t, state, eta=1.0, variance_noise=drawn, variance_type=variance
+        ).prev_sample
+        for e in (noise, guided)
+    )
+    after = scheduler.abar(scheduler.previous_timestep(t))
+    alpha = scheduler.abar(t) / after
+    expected = 3.0 * (1 - alpha) / alpha**0.5 * slope(state, LABEL)
+    torch.testing.assert_close(moved - plain, expected, rtol=1e-6, atol=1e-12)
+    if small is not None:
+        beta_tilde = (1 - alpha) * (1 - after) / (1 - scheduler.abar(t))
+        assert (1 - alpha) / alpha**0.5 / beta_tilde == pytest.approx(small, rel=0.02)
 
 
 def test_y_is_the_label_else_the_target_else_the_index(state):

@@ -61,7 +61,10 @@ def test_gradient_equals_finite_differences(encoder, loss, encoder_input):
     def value(x):
         view = (lambda s: (s + 1) / 2) if encoder_input == "unit" else (lambda s: s)
         z, z_before = (contrast.normalise(encoder.features(view(s))) for s in (x, before))
-        return float(criterion(contrast.previous_state_pairs(z, z_before)))
+        if loss == "hnm":
+            return float(criterion(contrast.both_state_pairs(z, z_before)))
+        others = contrast.normalise(encoder.features(view(now)))  # the other images stay
+        return float(criterion(contrast.previous_state_pairs(z, z_before, others)))
 
     h = 1e-6
     for place in [(0, 0, 0, 0), (1, 0, 2, 3), (3, 0, 3, 1)]:
@@ -194,13 +197,21 @@ def test_a_batch_of_one_has_no_negatives(encoder):
 
 # ---------------------------------------------------------------- every loss, pairs and head
 LABEL = [0, 1, 0, 2]
+USUAL = {"infonce": "previous", "hnm": "both_states"}  # of the paper, and of the official code
 
 
-def slow_loss(now, before, real, label, *, loss, pairs, tau, tau_plus=0.1, beta=1.0, clamp=False):
-    """Loss of feature rows (lists of floats), by loops over anchors, positives and negatives."""
-    unit = [[x / math.hypot(*row) for x in row] for row in (*now, *before, *real)]
+def slow_loss(
+    now, before, real, label, others, *, loss, pairs, tau, tau_plus=0.1, beta=1.0, clamp=False
+):
+    """Loss of feature rows (lists of floats), by loops over anchors, positives and negatives.
+
+    others: the rows of `now` before they were moved, which pairs of C.1 repel an image from.
+    """
+    z, w, r, o = (
+        [[x / math.hypot(*row) for x in row] for row in rows]
+        for rows in (now, before, real, others)
+    )
     m = len(now)
-    z, w, r = unit[:m], unit[m : 2 * m], unit[2 * m :]
     anchors = []  # (anchor, positives, negatives)
     for i in range(m):
         if pairs == "real_positive":
@@ -208,11 +219,14 @@ def slow_loss(now, before, real, label, *, loss, pairs, tau, tau_plus=0.1, beta=
         elif pairs == "real_negative":
             anchors.append((z[i], [w[i]], r))
         else:
-            others = [k for k in range(m) if k != i]
-            if pairs == "class_conditional":
-                others = [k for k in others if label[k] != label[i]]
-            negatives = [z[k] for k in others] + [w[k] for k in others]
-            anchors += [(z[i], [w[i]], negatives), (w[i], [z[i]], negatives)]
+            rest = [k for k in range(m) if k != i]
+            if pairs.endswith("class_conditional"):
+                rest = [k for k in rest if label[k] != label[i]]
+            negatives = [o[k] for k in rest]
+            if pairs.startswith("both_states"):
+                negatives = [z[k] for k in rest] + [w[k] for k in rest]
+                anchors.append((w[i], [z[i]], negatives))
+            anchors.append((z[i], [w[i]], negatives))
     total = 0.0
     for anchor, positives, negatives in anchors:
 
@@ -235,9 +249,7 @@ def slow_loss(now, before, real, label, *, loss, pairs, tau, tau_plus=0.1, beta=
 
 
 @pytest.mark.parametrize("head", [0, 3])
-@pytest.mark.parametrize(
-    "pairs", ["previous", "real_positive", "real_negative", "class_conditional"]
-)
+@pytest.mark.parametrize("pairs", contrast.PAIRS)
 @pytest.mark.parametrize(
     "loss",
     [{"loss": "infonce"}, {"loss": "hnm"}, {"loss": "hnm", "clamp": True}],
@@ -261,8 +273,9 @@ def test_every_variant_against_a_loop_and_finite_differences(encoder, loss, pair
             return (fixed(features) if head else features).tolist()
 
     def value(x):
-        rows = [encoder.features((s + 1) / 2) for s in (x, before)]
-        return slow_loss(*(embed(f) for f in (*rows, real)), LABEL, pairs=pairs, tau=0.5, **loss)
+        rows = [embed(encoder.features((s + 1) / 2)) for s in (x, before, now)]
+        given = (*rows[:2], embed(real), LABEL, rows[2])
+        return slow_loss(*given, pairs=pairs, tau=0.5, **loss)
 
     h, slopes, found = 1e-5, [], []
     for place in [(0, 0, 0, 0), (1, 0, 2, 3), (2, 0, 1, 1), (3, 0, 3, 1)]:
@@ -288,8 +301,8 @@ def test_the_predicted_x0_descends_the_loss_by_the_stated_factor(encoder, loss):
     guided, size = guided_noise(guidance, noise, now, 600, abar)
 
     def value(x):
-        rows = [encoder.features(s).tolist() for s in (x, before)]
-        return slow_loss(*rows, [], None, loss=loss, pairs="previous", tau=0.5)
+        rows = [encoder.features(s).tolist() for s in (x, before, now)]
+        return slow_loss(*rows[:2], [], None, rows[2], loss=loss, pairs=USUAL[loss], tau=0.5)
 
     def x0(e):
         return (now - (1 - abar) ** 0.5 * e) / abar**0.5
@@ -318,7 +331,7 @@ def test_at_the_predicted_x0_the_chain_rule_holds_with_the_noise_fixed(encoder):
 
     def value(x):
         rows = [encoder.features((s + 1) / 2).tolist() for s in (clean(x, 1), clean(earlier, 0))]
-        return slow_loss(*rows, [], None, loss="hnm", pairs="previous", tau=0.5)
+        return slow_loss(*rows, [], None, rows[0], loss="hnm", pairs=USUAL["hnm"], tau=0.5)
 
     for place in [(0, 0, 0, 0), (2, 0, 1, 3)]:
         up, down = now.clone(), now.clone()
@@ -360,7 +373,7 @@ def test_clipping_leaves_a_zero_gradient_alone():
 
 
 # ---------------------------------------------------------------- batches of every kind
-@pytest.mark.parametrize("pairs", ["previous", "class_conditional"])
+@pytest.mark.parametrize("pairs", [name for name in contrast.PAIRS if "real" not in name])
 def test_the_order_of_images_does_not_matter(encoder, pairs):
     before, now = states(2, m=6)
     label, order = torch.tensor([0, 1, 2, 0, 1, 1]), torch.tensor([3, 1, 5, 0, 4, 2])

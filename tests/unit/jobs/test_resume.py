@@ -87,7 +87,8 @@ def normed(**given):
 
 
 def pooled(**given):
-    return robust(**{"synthetic_share": "pooled", "cutmix": 0.0, "loss": "pgd"} | given)
+    cycle = {"schedule": "one_cycle", "epoch_steps": 3, "cycle_momentum": True}
+    return robust(**{"synthetic_share": "pooled", "cutmix": 0.0, "loss": "pgd"} | cycle | given)
 
 
 def synthetic_alone(**given):

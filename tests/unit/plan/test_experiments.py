@@ -1,6 +1,9 @@
 """The plan of a run: the project's own configuration resolves, and a fault in it is named."""
 
+import inspect
+
 import pytest
+import torch
 import yaml
 from configuration import add_arm, edit, told, with_row
 from resolved_plans import resolved
@@ -8,6 +11,7 @@ from resolved_plans import resolved
 from contrastdp.errors import InputError
 from contrastdp.plan import experiments
 from contrastdp.plan.yaml_files import read_yaml
+from contrastdp.training.optimisation import rates_at
 
 
 @pytest.mark.parametrize("scale", ["smoke", "demo"])
@@ -176,12 +180,14 @@ def test_a_fault_is_named(folder, file, old, new, words):
         ("real_positive", ("encoder", "train")),
         ("real_negative", ("encoder", "train")),
         ("class_conditional", ("encoder", "labeler")),
+        ("both_states", ("encoder",)),
+        ("both_states_class_conditional", ("encoder", "labeler")),
     ],
 )
 def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
     with_row(folder, pairs=pairs)
     found = resolved(folder)
-    assert found.guidance("digits", "contrastive_hnm")["pairs"] == (pairs or "previous")
+    assert found.guidance("digits", "contrastive_hnm")["pairs"] == (pairs or "both_states")
     assert found.guidance_files("digits", "contrastive_hnm") == files
     assert found.guidance_files("digits", "ddim") == ()
 
@@ -458,3 +464,33 @@ def test_how_often_a_state_is_kept_is_no_setting_of_a_data_set(folder):
 )
 def test_a_bad_interval_between_states_is_named(folder, given, words):
     assert words in told(folder, resume=given)
+
+
+@pytest.mark.parametrize(("dataset", "epochs"), [("mnist", 150), ("gtsrb", 50), ("cifar10", 400)])
+def test_the_paper_scale_has_the_rates_and_momenta_of_the_official_code(dataset, epochs):
+    """Against torch's OneCycleLR with its defaults, which that code steps once an epoch."""
+    plan = resolved(scale="paper")
+    arm = next(arm for arm, row in plan.arms.items() if row["dataset"] == dataset)
+    training = {"cycle_momentum": False} | plan.training(arm)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    official = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=training["learning_rate"], total_steps=epochs, pct_start=0.025
+    )
+    names = set(inspect.signature(rates_at).parameters)
+    settings = {name: value for name, value in training.items() if name in names}
+    seen = []
+    for epoch in range(epochs):
+        (group,) = optimizer.param_groups
+        rates = rates_at(epoch * training["epoch_steps"], **settings)
+        assert rates == pytest.approx((group["lr"], group["momentum"]), rel=1e-9)
+        seen.append(rates[1])
+        optimizer.step()
+        if epoch + 1 < epochs:
+            official.step()
+    assert (max(seen), seen[-1]) == pytest.approx((0.95, 0.95))
+
+
+@pytest.mark.parametrize("scale", ["smoke", "demo", "reduced", "workstation"])
+def test_momentum_stands_still_at_the_other_scales(scale):
+    for settings in resolved(scale=scale).datasets.values():
+        assert not settings["training"].get("cycle_momentum")
