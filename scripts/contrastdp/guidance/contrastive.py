@@ -195,6 +195,7 @@ class ContrastiveGuidance:
     ) -> contrast.Pairs:
         def embed(features: Tensor | None) -> Tensor:
             assert features is not None
+            features = features.to(now)
             embedded = features if head is None else head(features)
             return contrast.normalise(embedded) if self.normalise else embedded
 
