@@ -375,9 +375,17 @@ def _told_in_one_line(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder}: damaged model ({line}); {AGAIN}") from None
 
 
+def _class_name(file: Path) -> Any:
+    """The class that a config of diffusers names; InputError where it is no config."""
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: is no config of diffusers; {AGAIN}")
+    return config.get("_class_name")
+
+
 def _read_unet(folder: Path) -> ModelMixin:
     """A denoiser in evaluation mode; InputError where it is damaged or of an unknown class."""
-    name = read_json(folder / "config.json").get("_class_name")
+    name = _class_name(folder / "config.json")
     if name == "SmallDenoiser":
         kind: Any = SmallDenoiser
     elif name == "UNet2DModel":
@@ -425,7 +433,7 @@ def _check_scheduler(folder: Path) -> Any:
     """The class that a scheduler's config names; InputError where there is no config."""
     file = folder / "scheduler_config.json"
     if file.is_file():
-        return read_json(file).get("_class_name")
+        return _class_name(file)
     beside = (
         "; the averaged weights of unet_ema/ beside it are read where they are named unet/"
         if (folder.parent / "unet_ema").is_dir()
@@ -449,12 +457,15 @@ def with_index(folder: Path, *, scheduler: bool) -> Iterator[Path]:
     unet = _read_unet(folder / "unet")
     ours = isinstance(unet, SmallDenoiser)
     module = SmallDenoiser.__module__ if ours else "diffusers"
-    index = {"_class_name": "DDIMPipeline", "_diffusers_version": diffusers.__version__}
+    index: dict[str, Any] = {
+        "_class_name": "DDIMPipeline",
+        "_diffusers_version": diffusers.__version__,
+    }
     index |= {"unet": [module, type(unet).__name__], "scheduler": [None, None]}
     if scheduler:
-        name = _check_scheduler(folder / "scheduler")
+        name = type(_own_scheduler(folder / "scheduler")).__name__
         # diffusers has no name for ours, which is its DDIMScheduler but for its steps
-        index["scheduler"] = ["diffusers", "DDIMScheduler" if name == OURS else str(name)]
+        index["scheduler"] = ["diffusers", "DDIMScheduler" if name == OURS else name]
         if ours:
             load_denoiser(folder)
     with tempfile.TemporaryDirectory() as temporary:

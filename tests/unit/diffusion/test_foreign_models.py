@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 
 import diffusers
 import numpy as np
@@ -141,7 +142,7 @@ def same_or_refused(theirs, scheduler, size, classes, steps, **options):
     try:
         found = ours(model, scheduler, **call)
     except InputError as error:
-        assert "rescale_betas_zero_snr" in str(error)  # noqa: PT017  the other outcome is right, too
+        assert "rescale_betas_zero_snr" in str(error)
         assert scheduler.config.rescale_betas_zero_snr
         assert scheduler.config.prediction_type == "epsilon"
         return
@@ -152,7 +153,7 @@ def same_or_refused(theirs, scheduler, size, classes, steps, **options):
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     schedule=SCHEDULES,
     to_one=st.booleans(),
@@ -170,7 +171,7 @@ def test_images_are_diffusers_ddim_s(schedule, to_one, steps, size, classes, eta
     same_or_refused(diffusers_ddim, scheduler, size, classes, steps, **options)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     schedule=SCHEDULES,
     betas=st.sampled_from(["sigmoid", "laplace", "linear", None]),
@@ -224,7 +225,7 @@ def test_schedulers_of_the_same_betas(name):
     kind = getattr(diffusers, name, None)
     if kind is None:
         pytest.skip("not in this diffusers, or needs another package")
-    scheduler = kind()
+    scheduler = kind(beta_start=0.001, beta_end=0.015, beta_schedule="linear")
     expected = diffusers_ddim(model, scheduler)
     np.testing.assert_allclose(ours(model, scheduler), expected, atol=1e-6)
     assert np.isfinite(ours(model, scheduler, eta=1.0)).all()
@@ -260,8 +261,8 @@ def test_every_count_gives_that_many_timesteps(spacing, total, offset):
         chosen.set_timesteps(count)
         chain = chosen.timesteps.tolist()
         assert len(chain) == count
-        assert all(a > b for a, b in zip(chain[:-1], chain[1:], strict=True))
-        assert 0 <= chain[-1]
+        assert all(a > b for a, b in pairwise(chain))
+        assert chain[-1] >= 0
         assert chain[0] < total
         if not breaks_diffusers(theirs, count):
             assert chain == theirs.timesteps.tolist()
@@ -626,4 +627,4 @@ def test_nobody_is_told_to_delete_a_model_of_their_own(tmp_path, damage):
         lambda: ContrastiveGuidancePipeline.from_pretrained(tmp_path),
     ):
         line = told(call)
-        assert "delete it and run again" not in line.replace("if a job wrote it", "")
+        assert "delete" not in line or "if a job wrote it" in line

@@ -350,7 +350,9 @@ def test_loads_what_diffusers_saved(unet, tmp_path, layout):
         flatten(tmp_path)
     loaded = ContrastiveGuidancePipeline.from_pretrained(tmp_path, torch_dtype=torch.float64)
     assert loaded.scheduler.config.variance_type == "fixed_large"
-    expected = sample_diffusers(DDPMPipeline.from_pretrained(tmp_path, torch_dtype=torch.float64), num_inference_steps=5)
+    expected = sample_diffusers(
+        DDPMPipeline.from_pretrained(tmp_path, torch_dtype=torch.float64), num_inference_steps=5
+    )
     found = sample(loaded, num_inference_steps=5, eta=1.0, use_clipped_model_output=True)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
@@ -361,7 +363,9 @@ def test_saves_what_diffusers_and_itself_load(pipeline, encoder, tmp_path):
     again = ContrastiveGuidancePipeline.from_pretrained(tmp_path, torch_dtype=torch.float64)
     same_images(pipeline, again, **GUIDED)
     expected = sample(pipeline, num_inference_steps=5)
-    found = sample_diffusers(DDIMPipeline.from_pretrained(tmp_path, torch_dtype=torch.float64), num_inference_steps=5)
+    found = sample_diffusers(
+        DDIMPipeline.from_pretrained(tmp_path, torch_dtype=torch.float64), num_inference_steps=5
+    )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert json.loads((tmp_path / "model_index.json").read_text())["unet"][0] == "diffusers"
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
