@@ -13,9 +13,6 @@ import pytest
 
 # One thread a process: several on shared cores are many times slower, and results stay the same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# MKL chooses its kernels by processor and alignment; on AMD these differ by more than rounding of
-# one operation in a chain, which tests of equal images are not about.
-os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config", "envs", "profiles", "rules", "scripts")

@@ -18,6 +18,8 @@ import numpy as np
 from contrastdp.errors import InputError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# what to do about a damaged file that a job wrote, or that is the user's own
+REMADE = "if a job wrote it, delete it and run again, else give a whole one"
 
 
 # ---------------------------------------------------------------- whole or not at all
@@ -127,7 +129,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the rule that makes it") from None
     except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}); delete it and run again") from None
+        raise InputError(f"{path}: is not JSON ({error}); {REMADE}") from None
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -43,7 +43,8 @@ class ImageNoise:
 
     def draw(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """The next N(0, 1) draw of every image: (len(indices), C, H, W) float32 on `device`."""
-        noise = torch.empty(len(self.indices), *self.shape)
+        # said, so that torch's default type and device do not change the draws
+        noise = torch.empty(len(self.indices), *self.shape, dtype=torch.float32, device="cpu")
         for row, stream in zip(noise, self._generators, strict=True):
             row.normal_(generator=stream)
         return noise.to(device)

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from contrastdp.errors import InputError
+from contrastdp.files import REMADE
 
 ELSEWHERE = "get the archive from a canonical address"
 MNIST_IMAGES = 60_000  # most images of one IDX archive
@@ -261,9 +262,7 @@ def _readable(path: str | Path, kind: str) -> Iterator[None]:
         *(struct.error, zlib.error, tarfile.TarError, zipfile.BadZipFile),
     ) as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path}: damaged or not a {kind} ({said}); delete it and run again"
-        ) from None
+        raise InputError(f"{path}: damaged or not a {kind} ({said}); {REMADE}") from None
 
 
 @contextmanager
@@ -317,5 +316,5 @@ def _take(path: str | Path, file: Stream | None, size: int) -> bytes:
     """Exactly `size` bytes of an open file."""
     content = file.read(size) if file else b""
     if len(content) < size:
-        raise InputError(f"{path}: ends {size - len(content)} bytes early; delete it and run again")
+        raise InputError(f"{path}: ends {size - len(content)} bytes early; {REMADE}")
     return content

@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from contrastdp.errors import InputError
-from contrastdp.files import replacing
+from contrastdp.files import REMADE, replacing
 
 
 def write_images(path: str | Path, *, image: np.ndarray, label: np.ndarray, **record: Any) -> None:
@@ -114,9 +114,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the rule that makes it") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(
-            f"{path}: damaged or not an npz file ({error}); delete it and run again"
-        ) from None
+        raise InputError(f"{path}: damaged or not an npz file ({error}); {REMADE}") from None
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

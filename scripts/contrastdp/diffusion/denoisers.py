@@ -1,6 +1,7 @@
 """Noise predictors eps_theta(x_t, t): a small one for tiny images, and diffusers' UNet2DModel."""
 
 import math
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,15 +20,17 @@ from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.diffusion.schedulers import PREDICTIONS, SubsequenceScheduler
 from contrastdp.errors import InputError
-from contrastdp.files import digest, read_json, replacing_folder
+from contrastdp.files import digest, read_json, replacing_folder, write_json
 from contrastdp.streams import derive_seed
 
 # what fixes abar_t, in the order of the scheduler's arguments
 BETA_SCHEDULES = ("linear", "squaredcos_cap_v2")
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+OURS = SubsequenceScheduler.__name__
+AGAIN = "train it again, or name a whole model"
 
 
 @dataclass
@@ -226,7 +229,9 @@ def fit_odd_sides(unet: ModelMixin) -> ModelMixin:
     A side halved upwards, 7 to 4, doubles to 8 and loses its first row and column. The weights and
     the saved files stay those of diffusers, which by itself refuses such a side. Twice is as once.
     """
-    if unet.config.sample_size % 2 ** (len(unet.up_blocks) - 1):
+    size = unet.config.sample_size  # a side, or height and width, or not known
+    given = [size] if size is None or isinstance(size, int) else size
+    if any(side and side % 2 ** (len(unet.up_blocks) - 1) for side in given):
         sides: dict[int, torch.Size] = {}  # of each level, by the forward pass that is under way
         for level, block in enumerate(unet.down_blocks):
             block.register_forward_hook(partial(_keep_sides, sides, level))
@@ -316,6 +321,8 @@ def load_pretrained(
     # what the images and labels ask for
     config = denoiser.config
     side = config.get("sample_size", config.get("image_size"))
+    if not isinstance(side, int) and side and len(set(side)) == 1:
+        side = side[0]
     inside = config.get("in_channels", config.get("channels"))
     for what, got, wanted in (
         ("image size", side, (image_size,)),
@@ -326,6 +333,7 @@ def load_pretrained(
             config.num_class_embeds,
             (None,) if classes is None else (classes, classes + 1),
         ),
+        ("class_embed_type", config.get("class_embed_type"), (None,)),
     ):
         if got not in wanted:
             raise InputError(
@@ -334,14 +342,22 @@ def load_pretrained(
             )
 
     # its noise schedule
-    own = _read_scheduler(beside)
-    scheduler = SubsequenceScheduler(**{**schedule, "prediction_type": own.config.prediction_type})
-    if not _same_abar(own.alphas_cumprod, scheduler):
-        told = ", ".join(f"{key} {own.config[key]}" for key in BETAS)
+    own = _own_scheduler(beside)
+    abar, known = getattr(own, "alphas_cumprod", None), own.config
+    kind = known.get("prediction_type", "epsilon")
+    if abar is None or kind not in PREDICTIONS:
         raise InputError(
-            f"{source}: was trained with {told}; set the same in noise_schedule, or name another "
-            "model"
+            f"{source}: {type(own).__name__} with prediction_type '{kind}' is not sampled with; "
+            "name a model of a DDPM or DDIM scheduler"
         )
+    scheduler = SubsequenceScheduler(**{**schedule, "prediction_type": kind})
+    if not _same_abar(abar, scheduler):
+        beyond = {"trained_betas": None, "rescale_betas_zero_snr": False}
+        others = [key for key, usual in beyond.items() if known.get(key, usual) is not usual]
+        sayable = known.get("beta_schedule", "linear") in BETA_SCHEDULES and not others
+        told = ", ".join([*(f"{key} {known.get(key)}" for key in BETAS), *others])
+        advice = "set the same in noise_schedule, or" if sayable else "noise_schedule has no such;"
+        raise InputError(f"{source}: was trained with {told}; {advice} name another model")
     origin = {"source": source, "weights": WEIGHTS, "sha256": digest(unet / WEIGHTS)}
     return denoiser, scheduler, origin
 
@@ -380,12 +396,20 @@ def _told_in_one_line(folder: Path) -> Iterator[None]:
         if isinstance(error, InputError):
             raise
         line = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder}: damaged model ({line}); delete it and run again") from None
+        raise InputError(f"{folder}: damaged model ({line}); {AGAIN}") from None
+
+
+def _class_name(file: Path) -> Any:
+    """The class that a config of diffusers names; InputError where it is no config."""
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: is no config of diffusers; {AGAIN}")
+    return config.get("_class_name")
 
 
 def _read_unet(folder: Path) -> ModelMixin:
     """A denoiser in evaluation mode; InputError where it is damaged or of an unknown class."""
-    name = read_json(folder / "config.json").get("_class_name")
+    name = _class_name(folder / "config.json")
     if name == "SmallDenoiser":
         kind: Any = SmallDenoiser
     elif name == "UNet2DModel":
@@ -393,7 +417,10 @@ def _read_unet(folder: Path) -> ModelMixin:
 
         kind = UNet2DModel
     else:
-        raise InputError(f"{folder}/config.json: unknown class {name}; retrain the model")
+        raise InputError(
+            f"{folder}/config.json: class {name} is no UNet2DModel or SmallDenoiser; name another "
+            "model"
+        )
     with _told_in_one_line(folder):
         denoiser, fit = kind.from_pretrained(
             folder,
@@ -406,12 +433,67 @@ def _read_unet(folder: Path) -> ModelMixin:
     for kind_of_misfit in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if fit[kind_of_misfit]:
             name = sorted(map(str, fit[kind_of_misfit]))[0]
-            raise InputError(
-                f"{folder}: {kind_of_misfit.replace('_', ' ')} ({name}); train the model again"
-            )
+            raise InputError(f"{folder}: {kind_of_misfit.replace('_', ' ')} ({name}); {AGAIN}")
     return denoiser if kind is SmallDenoiser else fit_odd_sides(denoiser)
 
 
 def _read_scheduler(folder: Path) -> SubsequenceScheduler:
+    _check_scheduler(folder)
     with _told_in_one_line(folder):
         return SubsequenceScheduler.from_pretrained(folder, local_files_only=True)
+
+
+def _own_scheduler(folder: Path) -> SchedulerMixin:
+    """The scheduler of a folder of others, of diffusers' class that it names."""
+    import diffusers
+
+    name = _check_scheduler(folder)
+    kind = getattr(diffusers, str(name), SubsequenceScheduler)
+    with _told_in_one_line(folder):
+        return kind.from_pretrained(folder, local_files_only=True)
+
+
+def _check_scheduler(folder: Path) -> Any:
+    """The class that a scheduler's config names; InputError where there is no config."""
+    file = folder / "scheduler_config.json"
+    if file.is_file():
+        return _class_name(file)
+    beside = (
+        "; the averaged weights of unet_ema/ beside it are read where they are named unet/"
+        if (folder.parent / "unet_ema").is_dir()
+        else ""
+    )
+    raise InputError(
+        f"{file}: no such file, so the noise schedule is not known; save there, with diffusers' "
+        f"save_pretrained, the scheduler that the model was trained with{beside}"
+    )
+
+
+@contextmanager
+def with_index(folder: Path, *, scheduler: bool) -> Iterator[Path]:
+    """A folder of unet/ and scheduler/ as diffusers' loader wants it, with model_index.json.
+
+    scheduler: whether it is read, too. The parts are links; the folder itself stays as it is.
+    Raises InputError for what is missing, damaged or unknown.
+    """
+    import diffusers
+
+    unet = _read_unet(folder / "unet")
+    ours = isinstance(unet, SmallDenoiser)
+    module = SmallDenoiser.__module__ if ours else "diffusers"
+    index: dict[str, Any] = {
+        "_class_name": "DDIMPipeline",
+        "_diffusers_version": diffusers.__version__,
+    }
+    index |= {"unet": [module, type(unet).__name__], "scheduler": [None, None]}
+    if scheduler:
+        name = type(_own_scheduler(folder / "scheduler")).__name__
+        # diffusers has no name for ours, which is its DDIMScheduler but for its steps
+        index["scheduler"] = ["diffusers", "DDIMScheduler" if name == OURS else name]
+        if ours:
+            load_denoiser(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        for part in [name for name in ("unet", "scheduler") if (folder / name).is_dir()]:
+            (Path(temporary) / part).symlink_to((folder / part).resolve())
+        write_json(Path(temporary) / "model_index.json", index)
+        yield Path(temporary)

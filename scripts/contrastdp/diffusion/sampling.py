@@ -1,6 +1,7 @@
 """Sampling images from a denoiser, plain or guided (Algorithm 1), one guidance batch at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,8 +76,14 @@ def sample_batch(
         if precision != "float32":
             output = output.to(state.dtype)
         if guidance is not None:
-            noise = scheduler.noise_of(output, timestep, state)
-            noise, size = guided_noise(guidance, noise, state, timestep, scheduler.abar(timestep))
+            noise, size = guided_noise(
+                guidance,
+                scheduler.noise_of(output, timestep, state),
+                state,
+                timestep,
+                scheduler.abar(timestep),
+                partial(scheduler.clean_of, output, timestep, state),
+            )
             if size is not None:
                 output = scheduler.output_of(noise, timestep, state)
                 total, guided_steps = total + size, guided_steps + 1
@@ -85,9 +92,8 @@ def sample_batch(
             output, timestep, state, eta, variance_noise=fresh, variance_type=variance_type
         ).prev_sample
     if not bool(state.isfinite().all()):
-        raise InputError(
-            f"samples {indices[0]} to {indices[-1]} are not finite; lower lambda or retrain"
-        )
+        cure = "check the denoiser" if guidance is None else "lower lambda, or check the denoiser"
+        raise InputError(f"samples {indices[0]} to {indices[-1]} are not finite; {cure}")
     if sizes is not None:
         sizes.append((total / max(guided_steps, 1)).float().cpu())
     return state

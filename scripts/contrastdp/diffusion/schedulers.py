@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import index
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from contrastdp.errors import InputError
 
 SPACINGS = ("uniform", "quadratic", "even")
 VARIANCES = ("fixed_small", "fixed_large")
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 
 def subsequence(train_timesteps: int, steps: int, spacing: str) -> list[int]:
@@ -53,24 +55,64 @@ class SubsequenceScheduler(DDIMScheduler):
         device: str | torch.device | None = None,
         timesteps: Sequence[int] | None = None,
     ) -> None:
-        """Choose the chain: a count (diffusers' spacing of the config), or explicit `timesteps`."""
+        """Choose the chain: a count (diffusers' spacing of the config), or explicit `timesteps`.
+
+        A count n gives n timesteps in [0, T): where steps_offset would lead beyond T - 1, it is as
+        large as fits. Raises InputError for a chain that is none, and for an abar that no step can
+        start from.
+        """
+        total = self.config.num_train_timesteps
         if timesteps is None:
+            if num_inference_steps is None or not 1 <= num_inference_steps <= total:
+                raise InputError(
+                    f"num_inference_steps is {num_inference_steps}; choose 1 to {total}"
+                )
             super().set_timesteps(num_inference_steps, device)
-            return
-        chosen = [int(t) for t in timesteps]
+            # of some counts diffusers makes n + 1 trailing timesteps, the last of them -1
+            chain = self.timesteps[:num_inference_steps]
+            self.timesteps = chain - max(int(chain[0]) - (total - 1), 0)
+            if self.timesteps[-1] < 0:
+                raise InputError(f"steps_offset is {self.config.steps_offset}; make it 0 or more")
+        else:
+            self.timesteps = torch.tensor(self._falling(timesteps), device=device or "cpu")
+            self.num_inference_steps = len(self.timesteps)
+        self._check_abar()
+
+    def _falling(self, timesteps: Sequence[int]) -> list[int]:
+        """The timesteps as a list; InputError where they do not fall strictly within [0, T)."""
+        total = self.config.num_train_timesteps
+        try:
+            chosen = [index(t) for t in timesteps]
+        except TypeError:
+            raise InputError("timesteps must be whole numbers; correct the list") from None
         falling = all(a > b for a, b in pairwise(chosen))
-        if (
-            not chosen
-            or not falling
-            or chosen[0] >= self.config.num_train_timesteps
-            or chosen[-1] < 0
-        ):
+        if not chosen or not falling or chosen[0] >= total or chosen[-1] < 0:
             raise InputError(
-                "timesteps must fall strictly and lie in "
-                f"[0, {self.config.num_train_timesteps}); correct the list"
+                f"timesteps must fall strictly and lie in [0, {total}); correct the list"
             )
-        self.num_inference_steps = len(chosen)
-        self.timesteps = torch.tensor(chosen, device=device)
+        return chosen
+
+    def _check_abar(self) -> None:
+        """Raise InputError where a step of the chain is not defined."""
+        chain, known = self.timesteps.tolist(), len(self.alphas_cumprod)
+        if chain[0] >= known:
+            raise InputError(
+                f"the scheduler has {known} betas and num_train_timesteps "
+                f"{self.config.num_train_timesteps}; correct its config"
+            )
+        abars = [self.abar(t) for t in chain]
+        rising = all(now <= after for now, after in pairwise(abars))
+        if not (rising and abars[0] >= 0 and abars[-1] < 1):
+            raise InputError(
+                "abar must rise from t = T - 1 to t = 0 and lie in [0, 1); correct the scheduler's "
+                "betas"
+            )
+        if abars[0] == 0 and self.config.prediction_type == "epsilon":
+            raise InputError(
+                f"abar is 0 at t = {chain[0]} (rescale_betas_zero_snr), where predicted noise says "
+                "nothing of the image; use a spacing without this timestep, such as 'leading' with "
+                "fewer steps, or a model with v_prediction"
+            )
 
     def previous_timestep(self, timestep: int) -> int:
         """The entry after `timestep` in the chain; -1 after the last."""
@@ -92,6 +134,12 @@ class SubsequenceScheduler(DDIMScheduler):
         if self.config.prediction_type == "epsilon":
             return model_output
         return self._noise_and_clean(model_output, self.abar(int(timestep)), sample)[0]
+
+    def clean_of(
+        self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor
+    ) -> torch.Tensor:
+        """The predicted x_0, whatever the denoiser predicts (e, v or x_0): (N, C, H, W)."""
+        return self._noise_and_clean(model_output, self.abar(int(timestep)), sample)[1]
 
     def output_of(self, noise: torch.Tensor, timestep: int, sample: torch.Tensor) -> torch.Tensor:
         """The model output whose predicted noise at x_t = `sample` is `noise`; undoes noise_of."""
@@ -133,8 +181,8 @@ class SubsequenceScheduler(DDIMScheduler):
     ) -> Any:
         """One reverse step (Eq. 4), all tensors (N, C, H, W), with noise e = `model_output`.
 
-        x0 = (x_t - sqrt(1 - abar_t) e) / sqrt(abar_t), clipped if the config says clip_sample, with
-        e then recomputed (so that eta = 1 is the DDPM posterior mean given x0);
+        x0 = (x_t - sqrt(1 - abar_t) e) / sqrt(abar_t), clipped or thresholded as the config says,
+        with e then recomputed (so that eta = 1 is the DDPM posterior mean given x0);
         x_t' = sqrt(abar_t') x0 + sqrt(1 - abar_t' - c1^2) e + c1 z,
         c1 = eta sqrt((1 - abar_t / abar_t') (1 - abar_t') / (1 - abar_t)); no noise after the last.
         variance_type: 'fixed_small' is that; 'fixed_large' draws the noise with
@@ -147,10 +195,13 @@ class SubsequenceScheduler(DDIMScheduler):
             )
         now, after = self.abar(int(timestep)), self.abar(self.previous_timestep(timestep))
         noise, clean = self._noise_and_clean(model_output, now, sample)
-        if self.config.clip_sample:
-            clean = clean.clamp(-self.config.clip_sample_range, self.config.clip_sample_range)
-            if use_clipped_model_output:
-                noise = (sample - now**0.5 * clean) / (1 - now) ** 0.5
+        limit = self.config.clip_sample_range
+        if self.config.thresholding:
+            clean = self._threshold_sample(clean)
+        elif self.config.clip_sample:
+            clean = clean.clamp(-limit, limit)
+        if use_clipped_model_output and (self.config.thresholding or self.config.clip_sample):
+            noise = (sample - now**0.5 * clean) / (1 - now) ** 0.5
         c1 = eta * ((1 - now / after) * (1 - after) / (1 - now)) ** 0.5
         previous = after**0.5 * clean + max(1 - after - c1 * c1, 0.0) ** 0.5 * noise
         if c1 > 0:

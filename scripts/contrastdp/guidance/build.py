@@ -14,8 +14,15 @@ from torch import Tensor
 from contrastdp.errors import InputError
 from contrastdp.guidance import classifier, contrastive  # noqa: F401  both enter their guidance
 from contrastdp.guidance.contrast import LOSSES
-from contrastdp.guidance.protocol import EVERY_STEP, GUIDANCES, Guidance
+from contrastdp.guidance.protocol import EVERY_STEP, GUIDANCES, Guidance, check_number
 from contrastdp.guidance.reads import CONTRASTIVE
+
+# of the settings of losses
+RANGES: dict[str, dict[str, float]] = {
+    "tau": {"above": 0},
+    "tau_plus": {"least": 0, "below": 1},
+    "beta": {"least": 0},
+}
 
 
 def kind_of(loss: str) -> str:
@@ -55,6 +62,8 @@ def build_guidance(
             own = {name: settings.pop(name) for name in named if name in settings}
             own = {name: value for name, value in own.items() if value is not None}
             inspect.signature(LOSSES[loss]).bind(None, **own)  # TypeError where one is missing
+            for name in own.keys() & RANGES.keys():
+                check_number(name, own[name], **RANGES[name])
             common["loss"] = partial(LOSSES[loss], **own)
             settings = LOSSES.about.get(loss, {}) | settings
         takes = GUIDANCES.takes(kind)

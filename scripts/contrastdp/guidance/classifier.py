@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from contrastdp.errors import InputError
 from contrastdp.guidance.protocol import (
     EVERY_STEP,
     GUIDANCES,
     Directions,
     check_finite,
+    check_number,
     check_settings,
     encoder_view,
+    guided_timesteps,
 )
 from contrastdp.networks.execution import autocast
 
@@ -53,19 +56,25 @@ class ClassifierGuidance:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_number("target", self.target, whole=True, least=0, optional=True)
 
     def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
         self._indices, self._timesteps, self._label = indices, timesteps, label
+        self._guided = guided_timesteps(timesteps, self.window, first=True)
+        known = (
+            [self.target] if self.target is not None else [] if label is None else label.tolist()
+        )
+        self._largest = max(known, default=0)
         self._directions = Directions(self.direction, self.seed, indices)
 
     def __call__(self, state: Tensor, timestep: int) -> Tensor | None:
-        if not self.window[0] <= timestep <= self.window[1]:
+        if timestep not in self._guided:
             return None
         pieces = state.split(self.micro_batch or len(state))
         firsts = [sum(len(piece) for piece in pieces[:k]) for k in range(len(pieces))]
         slopes = [self._slope(*part, timestep) for part in zip(pieces, firsts, strict=True)]
         gradient = torch.cat(slopes)
-        check_finite(gradient, timestep, self._timesteps, self._indices)
+        check_finite(gradient, state, timestep, self._timesteps, self._indices)
         factor = (1 - self.abar(timestep)) ** 0.5 if self.noise_factor else 1.0
         return -self.lambda_ * factor * self._directions(gradient)
 
@@ -81,9 +90,14 @@ class ClassifierGuidance:
             return torch.autograd.grad(log_p.sum(), source)[0]
 
     def _targets(self, first: int, logits: Tensor) -> Tensor:
-        stop = first + len(logits)
+        stop, classes = first + len(logits), logits.shape[1]
+        if self._largest >= classes:
+            raise InputError(
+                f"images are guided to class {self._largest} and the classifier has {classes} "
+                "classes; give one that knows the class"
+            )
         if self.target is not None:
             return torch.full((len(logits),), self.target, device=logits.device)
         if self._label is not None:
             return self._label[first:stop].to(logits.device)
-        return torch.tensor(self._indices[first:stop], device=logits.device) % logits.shape[1]
+        return torch.tensor(self._indices[first:stop], device=logits.device) % classes

@@ -14,8 +14,10 @@ from contrastdp.guidance.protocol import (
     GUIDANCES,
     Directions,
     check_finite,
+    check_number,
     check_settings,
     encoder_view,
+    guided_timesteps,
 )
 from contrastdp.networks.execution import autocast
 from contrastdp.streams import derive_seed
@@ -27,7 +29,13 @@ class EmbeddingHead(nn.Sequential):
     """The two-layer head on the encoder's features, trained with the same loss during sampling."""
 
     def __init__(self, features: int, embedding: int):
-        super().__init__(nn.Linear(features, embedding), nn.ReLU(), nn.Linear(embedding, embedding))
+        # said, so that torch's default type and device do not change the draws
+        kind = {"dtype": torch.float32, "device": "cpu"}
+        super().__init__(
+            nn.Linear(features, embedding, **kind),
+            nn.ReLU(),
+            nn.Linear(embedding, embedding, **kind),
+        )
 
 
 @GUIDANCES.enter("contrastive")
@@ -75,6 +83,8 @@ class ContrastiveGuidance:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_number("head", self.head, whole=True, least=0)
+        check_number("head_learning_rate", self.head_learning_rate, least=0)
         self._compared = contrast.PAIRS.takes(self.pairs)
         if "real" in self._compared and self.real is None:
             raise InputError(f"pairs '{self.pairs}' need features of real images; give real")
@@ -82,9 +92,8 @@ class ContrastiveGuidance:
     def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
         if len(indices) < 2:
             raise InputError(f"a guidance batch of {len(indices)} has no negatives; use 2 or more")
-        low, high = self.window
         self._indices, self._timesteps = indices, timesteps
-        self._guided = {t for t in timesteps[1:] if low <= t <= high}
+        self._guided = guided_timesteps(timesteps, self.window, first=False)
         # PAPER: real positives need no earlier state, so nothing is read ahead of a guided step
         before = "before" in self._compared
         self._read_next = {a for a, b in pairwise(timesteps) if before and b in self._guided}
@@ -100,7 +109,7 @@ class ContrastiveGuidance:
         if self.observe is not None:
             self._check_classes(timestep)
         self._before, gradient = self._gradient(state, self._before)
-        check_finite(gradient, timestep, self._timesteps, self._indices)
+        check_finite(gradient, state, timestep, self._timesteps, self._indices)
         return self.lambda_ * self._directions(gradient)
 
     # ---------------------------------------------------------------- classes
@@ -189,6 +198,7 @@ class ContrastiveGuidance:
     ) -> contrast.Pairs:
         def embed(features: Tensor | None) -> Tensor:
             assert features is not None
+            features = features.to(now)
             embedded = features if head is None else head(features)
             return contrast.normalise(embedded) if self.normalise else embedded
 
@@ -217,6 +227,6 @@ class ContrastiveGuidance:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream)
                 head = EmbeddingHead(features.shape[1], self.head)
-            self._head = head.to(features.device)
+            self._head = head.to(features)
             self._optimiser = torch.optim.Adam(self._head.parameters(), lr=self.head_learning_rate)
         return self._head

@@ -6,6 +6,9 @@ To add one, enter a dataclass in GUIDANCES; its fields are its settings, and som
 (build.py says which).
 """
 
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -46,26 +49,33 @@ class Guidance(Protocol):
 
 
 def guided_noise(
-    guidance: Guidance, noise: Tensor, state: Tensor, timestep: int, abar: float
+    guidance: Guidance,
+    noise: Tensor,
+    state: Tensor,
+    timestep: int,
+    abar: float,
+    clean_of: Callable[[], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """e = eps_theta(x_t, t) + what the guidance adds (Algorithm 1), and how much that is.
 
-    noise: eps_theta(x_t, t), and state: x_t, both (m, C, H, W); abar: of `timestep`. The size is
-    the norm of what is added over that of the noise, (m,), None at a step without guidance.
+    noise: eps_theta(x_t, t), and state: x_t, both (m, C, H, W); abar: of `timestep`; clean_of: the
+    predicted x_0, by default that of the noise. The size is the norm of what is added over that of
+    the noise, (m,), None at a step without guidance.
 
     The DDIM step with e takes x_0 = (x_t - sqrt(1 - abar_t) e) / sqrt(abar_t), so adding g moves
     the predicted x_0 by -sqrt((1 - abar_t) / abar_t) g: it descends a loss whose gradient is added.
     A guidance on the predicted x_0 is differentiated with e held fixed, as if
-    d x_0 / d x_t = 1 / sqrt(abar_t): no gradient goes through the denoiser.
+    d x_0 / d x_t = 1 / sqrt(abar_t): no gradient goes through the denoiser. Where abar_t = 0 (zero
+    terminal SNR) nothing is added: any g would move x_0 without bound.
     """
     at, observe = getattr(guidance, "at", "state"), getattr(guidance, "observe", None)
     clean = None
     if at == "clean" or observe is not None:
-        clean = (state - (1 - abar) ** 0.5 * noise) / abar**0.5
+        clean = clean_of() if clean_of else (state - (1 - abar) ** 0.5 * noise) / abar**0.5
     if observe is not None:
         observe(clean)
     added = guidance(state if clean is None or at != "clean" else clean, timestep)
-    if added is None:
+    if added is None or abar == 0:
         return noise, None
     if at == "clean":
         added = added / abar**0.5
@@ -92,8 +102,40 @@ def check_settings(guidance: Any) -> None:
         if (value := getattr(guidance, name)) not in known:
             raise InputError(f"{name} is '{value}'; choose {' or '.join(known)}")
     check_precision(guidance.precision)
-    if guidance.clip is not None and guidance.clip <= 0:
-        raise InputError(f"clip is {guidance.clip}; it must be above 0, or left out")
+    check_number("lambda", guidance.lambda_)
+    check_number("clip", guidance.clip, above=0, optional=True)
+    check_number("micro_batch", guidance.micro_batch, whole=True, least=1, optional=True)
+    low, high = guidance.window
+    check_number("window_low", low, whole=True)
+    check_number("window_high", high, whole=True, least=low)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    whole: bool = False,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+    optional: bool = False,
+) -> None:
+    """Raise InputError where a setting is not a finite number (`whole`: an integer) in its range.
+
+    least, most: bounds that belong to the range; above, below: bounds that do not; optional: None
+    is right as well.
+    """
+    if optional and value is None:
+        return
+    if isinstance(value, Integral if whole else Real) and not isinstance(value, bool):
+        number = value if whole else float(value)
+        if math.isfinite(number) and least <= number <= most and above < number < below:
+            return
+    bounds = {"from": least, "above": above, "below": below, "up to": most}
+    range_ = " ".join(f"{word} {bound}" for word, bound in bounds.items() if math.isfinite(bound))
+    kind = "a whole number" if whole else "a finite number"
+    raise InputError(f"{name} is {value!r}; it must be {' '.join(filter(None, (kind, range_)))}")
 
 
 class Directions:
@@ -117,15 +159,40 @@ class Directions:
         return self._random * _norms(gradient)
 
 
-def check_finite(gradient: Tensor, timestep: int, timesteps: list[int], indices: list[int]) -> None:
-    """Raise InputError, naming the image, where a gradient (m, C, H, W) is not finite."""
+def check_finite(
+    gradient: Tensor, state: Tensor, timestep: int, timesteps: list[int], indices: list[int]
+) -> None:
+    """Raise InputError, naming the image, where the gradient (m, C, H, W) at `state` is not finite.
+
+    Where the state is not, the denoiser or earlier guidance is to blame, else the loss.
+    """
     bad = (~gradient.flatten(1).isfinite().all(1)).nonzero()
-    if len(bad):
+    if not len(bad):
+        return
+    first = int(bad[0])
+    broken = not bool(state[first].isfinite().all())
+    raise InputError(
+        f"{'what the guidance sees' if broken else 'guidance gradient'} of image {indices[first]} "
+        f"is not finite at step {timesteps.index(timestep) + 1} of {len(timesteps)}, "
+        f"t = {timestep}; "
+        + ("check the denoiser, or lower lambda" if broken else "raise tau, or check the network")
+    )
+
+
+def guided_timesteps(timesteps: list[int], window: tuple[int, int], *, first: bool) -> set[int]:
+    """The timesteps that are guided: those in the window; first: the chain's first among them.
+
+    Raises InputError where there is none.
+    """
+    low, high = window
+    guided = {t for t in timesteps[0 if first else 1 :] if low <= t <= high}
+    if not guided:
+        before = "" if first else " after the first, which has no earlier state,"
         raise InputError(
-            f"guidance gradient of image {indices[int(bad[0])]} is not finite at step "
-            f"{timesteps.index(timestep) + 1} of {len(timesteps)}, t = {timestep}; lower lambda or "
-            "raise tau"
+            f"no timestep of the chain{before} lies in the window from {low} to {high}, so none is "
+            "guided; widen window_low and window_high, or take more steps"
         )
+    return guided
 
 
 def _norms(states: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from contrastdp.errors import InputError
-from contrastdp.files import replacing
+from contrastdp.files import REMADE, replacing
 from contrastdp.networks.build import build_network
 from contrastdp.networks.classifier import Classifier
 
@@ -43,16 +43,13 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> Classi
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: damaged or not a safetensors file ({error}); delete it and run again"
-        ) from None
+        raise InputError(f"{path}: damaged or not a safetensors file ({error}); {REMADE}") from None
     try:
         settings = json.loads(metadata[KEY])
         network = build_network(**settings)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: its metadata has no usable network settings ({error}); "
-            "delete it and run again"
+            f"{path}: its metadata has no usable network settings ({error}); {REMADE}"
         ) from None
     _check_state(path, state, network)
     network.load_state_dict(state, strict=True)
@@ -66,12 +63,12 @@ def _check_state(path: str | Path, state: dict[str, torch.Tensor], network: nn.M
         ("has an unknown weight", state.keys() - expected.keys()),
     ):
         if names:
-            raise InputError(f"{path}: {kind} '{min(names)}'; delete it and run again")
+            raise InputError(f"{path}: {kind} '{min(names)}'; {REMADE}")
     for name, value in state.items():
         if value.shape != expected[name].shape:
             raise InputError(
                 f"{path}: weight '{name}' is {tuple(value.shape)}, its settings say "
-                f"{tuple(expected[name].shape)}; delete it and run again"
+                f"{tuple(expected[name].shape)}; {REMADE}"
             )
         if value.is_floating_point() and not value.isfinite().all():
             raise InputError(f"{path}: weight '{name}' is not finite; train the network again")

@@ -1,6 +1,8 @@
 """How a network is computed: precision, memory layout, compiler."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -39,7 +41,7 @@ class TrainingPass(nn.Module):
         self._call = network.forward
         if compiled:
             # batches have few sizes; a graph for all sizes is slower, and not always to be had
-            self._call = torch.compile(network.forward, backend=compiled, dynamic=False)
+            self._call = _compiled(network.forward, compiled, dynamic=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) in float32 of images in float32."""
@@ -69,4 +71,33 @@ def faster(network: Any, *, channels_last: bool = False, compiled: str | None = 
     """
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return torch.compile(network, backend=compiled) if compiled else network
+    if not compiled:
+        return network
+    if not isinstance(network, nn.Module):
+        return _compiled(network, compiled)
+    arranged: Any = torch.compile(network, backend=compiled)
+    arranged.forward = _told_in_one_line(arranged.forward, compiled)
+    return arranged
+
+
+def _compiled(call: Callable[..., Any], backend: str, **options: Any) -> Callable[..., Any]:
+    return _told_in_one_line(torch.compile(call, backend=backend, **options), backend)
+
+
+def _told_in_one_line(call: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    """The call; InputError where the compiler, which works at the first call, cannot."""
+
+    @wraps(call)
+    def told(*given: Any, **named: Any) -> Any:
+        from torch._dynamo.exc import BackendCompilerFailed  # the compiler takes long to import
+
+        try:
+            return call(*given, **named)
+        except BackendCompilerFailed as error:
+            said = next((line for line in str(error).splitlines() if line.strip()), "no reason")
+            raise InputError(
+                f"compiled '{backend}': torch cannot compile the network here ({said.strip()}); "
+                "install a C++ compiler, or leave compiled out"
+            ) from None
+
+    return told

@@ -82,9 +82,7 @@ def test_window_bounds_are_inclusive_and_the_first_step_is_never_guided(encoder)
     assert added == [False, True, True, True, False]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "forwards"), [(0, 1000, 5), (400, 1000, 3), (0, 200, 3), (900, 1000, 0)]
-)
+@pytest.mark.parametrize(("low", "high", "forwards"), [(0, 1000, 5), (400, 1000, 3), (0, 200, 3)])
 def test_one_encoder_forward_a_step_and_none_that_nobody_reads(encoder, low, high, forwards):
     guidance = make(encoder, window_low=low, window_high=high)
     guidance.start([0, 1, 2, 3], CHAIN)
