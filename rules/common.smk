@@ -20,7 +20,7 @@ from contrastdp.jobs.code_digest import code_digest
 from contrastdp.jobs.gpus import LOCKS, visible_gpus
 from contrastdp.plan import experiments
 from contrastdp.plan.needs import Needs
-from contrastdp.plan.pages import Pages
+from contrastdp.plan.pages import Pages, read_claims
 from contrastdp.plan.paths import Paths
 from contrastdp.plan.places import check_places
 from contrastdp.plan.yaml_files import read_yaml, typed
@@ -29,7 +29,7 @@ from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
 # ---------------------------------------------------------------- settings
 try:
-    check_places(BASE, Path.cwd(), dry=workflow.dryrun)
+    check_places(BASE, Path.cwd())
     # Snakemake has read them, but takes the last of two keys in silence.
     for path in workflow.overwrite_configfiles:
         if path.suffix != ".json":
@@ -43,7 +43,7 @@ try:
     # What download_data and the long steps read; no parameters, as they decide no result.
     config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
     THEORY_SETTINGS = experiments.theory(read_yaml, folder=BASE / "config")
-    CLAIMS = read_yaml(BASE / "config" / "claims.yaml")["claims"]
+    CLAIMS = read_claims(BASE / "config" / "claims.yaml")
     REPORTED = read_csv(BASE / "config" / "reported" / "contrastive_dp.csv")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.

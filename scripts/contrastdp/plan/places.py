@@ -5,26 +5,25 @@ from pathlib import Path
 
 from contrastdp.errors import InputError
 
-RESULTS = "results"
+WRITTEN = (".snakemake", "results")
 
 
-def check_places(repository: Path, folder: Path, *, dry: bool) -> None:
+def check_places(repository: Path, folder: Path) -> None:
     """Raise InputError in one line where no job could run.
 
-    repository: the workflow's own folder; folder: where Snakemake runs, which gets `results`; dry:
-    nothing is to be written.
+    repository: the workflow's own folder; folder: where Snakemake runs, which gets the results.
     """
-    if found := sorted({*"{}"} & {*str(repository)}):
+    if found := [sign for sign in "{}" if sign in str(repository)]:
         raise InputError(
-            f"{repository}: Snakemake takes '{found[0]}' in its own path for a wildcard; "
-            "move or rename the folder"
+            f"{repository}: Snakemake takes '{found[0]}' in this path for a wildcard; "
+            "move the folder, or give it another name"
         )
-    results = folder / RESULTS
-    if results.exists() and not results.is_dir():
-        raise InputError(f"{results}: is a file, where a folder of results belongs; move it away")
-    place = results if results.is_dir() else folder
-    if not dry and not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{place}: cannot be written; change its permissions, or name another folder by "
-            "--directory"
-        )
+    for name in WRITTEN:
+        place = folder / name
+        if os.path.lexists(place) and not place.is_dir():
+            raise InputError(f"{place}: is no folder, where one is to be written; move it away")
+        if not os.access(place if place.is_dir() else folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{place}: cannot be written; change the permissions, or name another folder by "
+                "--directory"
+            )
