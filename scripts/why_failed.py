@@ -74,7 +74,7 @@ def tail(path, lines):
 def state(number):
     """What the controller says of a SLURM job, or what the accounting does."""
     asked = f"squeue -h --states=all -o %T -j {number} || sacct -Xn -P -o State -j {number}"
-    said = subprocess.run(asked, shell=True, capture_output=True, text=True).stdout
+    said = subprocess.run(asked, shell=True, capture_output=True, encoding="utf-8").stdout
     return said.partition("\n")[0] or "neither squeue nor sacct has its state"
 
 

@@ -87,13 +87,13 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path}, line 1: is UTF-16, not UTF-8; save it as UTF-8")
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        text, at, fault = content.decode(), content.find(0), "holds a NUL byte"
+        at, fault = content.find(0), "holds a NUL byte"
+        if at < 0:
+            return content.decode()
     except UnicodeDecodeError as error:
         at, fault = error.start, f"is not UTF-8 (byte {content[error.start]:#04x})"
-    if at >= 0:
-        line = content.count(b"\n", 0, at) + 1
-        raise InputError(f"{path}, line {line}: {fault}; save it as UTF-8")
-    return text
+    line = content.count(b"\n", 0, at) + 1
+    raise InputError(f"{path}, line {line}: {fault}; save it as UTF-8")
 
 
 def _plain(value: Any) -> Any:
@@ -127,7 +127,8 @@ def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
     """Read a CSV or TSV file as a list of rows of strings, as read_text reads it.
 
     Empty cells beyond the header, which spreadsheets leave, are no part of a row. Raises InputError
-    as read_text does, and for a ragged row, a column that stands twice and quotes without a partner.
+    as read_text does, and for a ragged row, a column that stands twice, quotes without a partner, and
+    a cell of a TSV file that reaches another line.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
@@ -137,7 +138,7 @@ def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
         for cells in reader:
             while len(cells) > len(header) and not cells[-1]:
                 cells.pop()
-            if reader.line_num > line and any("\n" in cell for cell in cells):
+            if delimiter == "\t" and reader.line_num > line and cells:
                 raise csv.Error(f"a cell reaches line {reader.line_num}")
             if not header:
                 header = cells
