@@ -26,7 +26,12 @@ def plot_tsne(
     for path, title in zip(features, titles, strict=True):
         with opened(path) as file:
             feature, label = file["feature"], file["label"]
-        if feature.ndim != 2 or feature.shape[1] < 2 or label.shape != feature.shape[:1] or label.dtype.kind != "i":
+        if (
+            feature.ndim != 2
+            or feature.shape[1] < 2
+            or label.shape != feature.shape[:1]
+            or label.dtype.kind != "i"
+        ):
             raise InputError(
                 f"{path}: feature is {feature.shape}, label {label.dtype} {label.shape}, expected "
                 "(N, D), D from 2 on, and integers (N,); make it again"

@@ -80,7 +80,9 @@ def read_text(path: str | Path) -> str:
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; restore it or run the rule that makes it") from None
+        raise InputError(
+            f"{path}: no such file; restore it or run the rule that makes it"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -113,6 +115,14 @@ def read_json(path: str | Path) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: is not JSON ({error}); restore it or make it again") from None
+
+
+def check_numbers(path: str | Path, content: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise InputError where one of these entries of a JSON file's mapping is no number."""
+    for name in names:
+        value = content[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{path}: {name} is {value!r}, expected a number; make it again")
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

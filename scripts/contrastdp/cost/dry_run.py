@@ -12,7 +12,9 @@ from contrastdp.errors import InputError
 
 # Snakemake finds a plugin that is a package on sys.path.
 PLUGINS = Path(contrastdp.__file__).parents[1]
-SNAKEMAKE = "import sys; sys.path.insert(0, sys.argv.pop(1)); from snakemake.cli import main; main()"
+SNAKEMAKE = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from snakemake.cli import main; main()"
+)
 
 
 def planned(arguments: Sequence[str], *, folder: Path) -> list[tuple[str, dict[str, str] | None]]:

@@ -164,4 +164,3 @@ def test_a_copy_of_the_library_beside_the_script_is_the_one_that_runs(tmp_path):
         run(found["make_table"], None)
     assert str(error.value).startswith("error in make_table: ")
     assert f"would run in the place of {tmp_path / 'contrastdp'}; uninstall" in str(error.value)
-

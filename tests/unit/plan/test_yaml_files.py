@@ -58,7 +58,21 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path, text, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["e5", "8/255", "1e", "1e-", "0x1e4f-", "standard", "*x", "&", "@a", "%b", "a: b: c", "`", "!!x"],
+    [
+        "e5",
+        "8/255",
+        "1e",
+        "1e-",
+        "0x1e4f-",
+        "standard",
+        "*x",
+        "&",
+        "@a",
+        "%b",
+        "a: b: c",
+        "`",
+        "!!x",
+    ],
 )
 def test_what_is_no_number_stays_text(text):
     assert typed({"a": text}) == {"a": text}
