@@ -26,7 +26,6 @@ from contrastdp.plan.places import check_places
 from contrastdp.plan.yaml_files import read_yaml, typed
 from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
-
 # ---------------------------------------------------------------- settings
 try:
     check_places(BASE, Path.cwd())
