@@ -137,8 +137,8 @@ def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
     """Read a CSV or TSV file as a list of rows of strings, as read_text reads it.
 
     Empty cells beyond the header, which spreadsheets leave, are no part of a row. Raises InputError
-    as read_text does, and for a ragged row, a column that stands twice, quotes without a partner, and
-    a cell of a TSV file that reaches another line.
+    as read_text does, and for a ragged row, a column that stands twice, quotes without a partner,
+    and a cell of a TSV file that reaches another line.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []

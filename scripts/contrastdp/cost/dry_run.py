@@ -27,8 +27,14 @@ def planned(arguments: Sequence[str], *, folder: Path) -> list[tuple[str, dict[s
         events = f"{place}/events.jsonl"
         command = [sys.executable, "-c", SNAKEMAKE, str(PLUGINS), *arguments]
         command += ["--dry-run", "--cores", "1", "--logger", "jobs", "--logger-jobs-file", events]
-        read = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
-        done = subprocess.run(command, cwd=folder, check=False, **read)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
         if done.returncode:
             sys.stderr.write(done.stdout + done.stderr)
             raise InputError("the dry run failed; the lines above say why")

@@ -7,8 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# What sends git to another repository than that of its folder, as a hook's does; `git rev-parse --local-env-vars`
-# lists most of them.
+# What sends git to another repository than that of its folder, as a hook's does; most of them are
+# listed by `git rev-parse --local-env-vars`.
 GIT_VARIABLES = (
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS"),
     *("GIT_CONFIG_COUNT", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE"),

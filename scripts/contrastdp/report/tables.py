@@ -64,8 +64,8 @@ def read_evaluations(
 ) -> dict[tuple[str, int], Mapping[str, Any]]:
     """Read evaluation files, by (arm, seed); version: of the attack, as outcomes.as_version says.
 
-    Raises InputError in one line for a file that lacks a key, text where a number belongs, an accuracy
-    outside [0, 1], an empty test split, or a second file for the same arm and seed.
+    Raises InputError in one line for a file that lacks a key, text where a number belongs, an
+    accuracy outside [0, 1], an empty test split, or a second file for the same arm and seed.
     """
     found: dict[tuple[str, int], Mapping[str, Any]] = {}
     origin: dict[tuple[str, int], str] = {}
