@@ -1,6 +1,6 @@
 # Contrastive-DP. `make` sets up .venv and runs the demo; `make help` lists the rest.
 # Options: PYTHON=python3.12 (what .venv is made from), CORES=4, ARGS="..." (more for snakemake
-# or pytest). pip's own settings hold: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
+# or pytest). pip's own settings hold, but for where it installs: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
 # spares a Linux machine without a GPU the CUDA packages that torch brings.
 
 PYTHON ?= python3
@@ -16,10 +16,17 @@ stamp := .venv/.installed
 ifneq ($(words $(CURDIR)),1)
 $(error Snakemake cannot run scripts where the path has a space ("$(CURDIR)"): move the folder)
 endif
+ifneq ($(findstring {,$(CURDIR))$(findstring },$(CURDIR)),)
+$(error Snakemake takes a brace in the path for a wildcard ("$(CURDIR)"): move the folder)
+endif
+
+# Of the caller's settings, those that would send .venv's packages elsewhere.
+export PIP_USER = 0
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_DRY_RUN PYTHONHOME
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
-.PHONY: demo setup test slurm-test lint format bench lock plan show settings why_failed help
+.PHONY: demo setup test slurm-test lint format bench lock unlock plan show settings why_failed help
 
 demo: setup  ## environment, then the whole demo: tables, figures, report (the default)
 	@$(venv) -m snakemake --cores $(CORES) $(ARGS)
@@ -71,6 +78,9 @@ bench: setup  ## times of the costly steps on this machine (asserts nothing)
 lock: setup  ## write requirements.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(venv) -m uv pip compile pyproject.toml \
 	  --all-extras --quiet -o requirements.txt $(ARGS)
+
+unlock: setup  ## after a run that was killed, with no other left: let the next one start
+	@$(venv) -m snakemake --unlock $(ARGS)
 
 plan: setup  ## what a run will cost (SCALE=paper GPUS=8; ARGS="--measure FILE" measures this machine)
 	@$(venv) scripts/plan_run.py --scale $(SCALE) $(if $(GPUS),--gpus $(GPUS)) $(ARGS)

@@ -5,7 +5,14 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-sys.path.append(str(Path(workflow.basedir) / "scripts"))
+# The repository, also where another workflow has this one as a module.
+BASE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parent
+
+# Before any copy of the library that is installed; Snakemake puts a script's folder last.
+sys.path.insert(0, f"{BASE}/scripts")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (f"{BASE}/scripts", os.environ.get("PYTHONPATH")))
+)
 
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
@@ -13,17 +20,19 @@ from contrastdp.jobs.code_digest import code_digest
 from contrastdp.jobs.gpus import LOCKS, visible_gpus
 from contrastdp.plan import experiments
 from contrastdp.plan.needs import Needs
-from contrastdp.plan.pages import Pages
+from contrastdp.plan.pages import Pages, read_claims
 from contrastdp.plan.paths import Paths
+from contrastdp.plan.places import check_places
 from contrastdp.plan.yaml_files import read_yaml, typed
-from snakemake.exceptions import WorkflowError
 from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
-
-BASE = Path(workflow.basedir)
-
 
 # ---------------------------------------------------------------- settings
 try:
+    check_places(BASE, Path.cwd())
+    # Snakemake has read them, but takes the last of two keys in silence.
+    for path in workflow.overwrite_configfiles:
+        if path.suffix != ".json":
+            read_yaml(path)
     PLAN = experiments.plan(
         read_yaml,
         partial(read_csv, delimiter="\t"),
@@ -33,13 +42,14 @@ try:
     # What download_data and the long steps read; no parameters, as they decide no result.
     config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
     THEORY_SETTINGS = experiments.theory(read_yaml, folder=BASE / "config")
+    CLAIMS = read_claims(BASE / "config" / "claims.yaml")
+    REPORTED = read_csv(BASE / "config" / "reported" / "contrastive_dp.csv")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.
     sys.exit(f"error in settings: {error}")
 
 PATHS = Paths(PLAN.scale)
 NEEDS = Needs(PLAN, PATHS)
-CLAIMS = read_yaml(BASE / "config" / "claims.yaml")["claims"]
 PAGES = Pages(PLAN, NEEDS, CLAIMS)
 
 # The GPUs that jobs with the resource `gpu` share out among themselves. No parameter either. A run
@@ -79,6 +89,15 @@ def one_of(names):
 
 
 # ---------------------------------------------------------------- inputs
+def own(path):
+    """A file of the repository as an input: relative where Snakemake runs in the repository.
+
+    So neither a move of the repository nor another name of it reruns anything.
+    """
+    path = BASE / path
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def one_line(function):
     """An input function whose InputError ends the run in its line alone."""
 
@@ -86,7 +105,8 @@ def one_line(function):
         try:
             return function(wildcards)
         except InputError as error:
-            raise WorkflowError(str(error)) from None
+            # what Snakemake catches it tells in ten lines and a traceback
+            sys.exit(f"error: {error}")
 
     return value
 

@@ -1,8 +1,7 @@
 # Tables, figures, claims and pages: they read CSV, JSON and npz, never a model.
-REPORTED = read_csv(BASE / "config" / "reported" / "contrastive_dp.csv")
 RECORD = ("robustness.csv", "evaluations.json", "times.csv", "machine.json")
 SOURCES = sorted(
-    str(path.relative_to(BASE))
+    own(path.relative_to(BASE))
     for pattern in ("scripts/**/*.py", "config/**/*.yaml")
     for path in BASE.glob(pattern)
 )
@@ -39,7 +38,7 @@ rule make_table:
 rule make_paper_table:
     input:
         unpack(lambda w: NEEDS.table(w.paper_table)),
-        reported="config/reported/contrastive_dp.csv",
+        reported=own("config/reported/contrastive_dp.csv"),
     output:
         csv=f"{PATHS.tables}/{{paper_table}}_paper.csv",
         markdown=f"{PATHS.tables}/{{paper_table}}_paper.md",
@@ -275,7 +274,7 @@ rule plot_tsne:
 
 use rule judge_claims as judge_table_claims with:
     input:
-        claims="config/claims.yaml",
+        claims=own("config/claims.yaml"),
         evidence=lambda w: [PAGES.runs(w.table)],
     output:
         csv=f"{PATHS.tables}/{{table}}_claims.csv",
@@ -296,9 +295,9 @@ rule gather_claims:
     input:
         judged=PAGES.judged(),
         runs=[PAGES.runs(table) for table in PAGES.claimed_pages()],
-        arms="config/arms.tsv",
-        reported="config/reported/contrastive_dp.csv",
-        gaussian="config/reported/gaussian.csv",
+        arms=own("config/arms.tsv"),
+        reported=own("config/reported/contrastive_dp.csv"),
+        gaussian=own("config/reported/gaussian.csv"),
     output:
         csv=f"{PATHS.results}/claims.csv",
         md=f"{PATHS.results}/claims.md",
@@ -328,7 +327,7 @@ rule gather_claims:
 rule write_report:
     input:
         unpack(PAGES.inputs),
-        "scripts/contrastdp/report/page.html.j2",
+        own("scripts/contrastdp/report/page.html.j2"),
     output:
         output=f"{PATHS.results}/{{page}}.html",
     log:

@@ -8,7 +8,7 @@ import yaml
 from contrastdp.errors import InputError
 from contrastdp.evidence import image_claims
 from contrastdp.evidence.claims import judge
-from contrastdp.files import read_csv, read_json, write_text
+from contrastdp.files import read_csv, read_json, read_text, write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.run import run
 from contrastdp.report.claims_page import judged_markdown
@@ -37,8 +37,8 @@ def judge_claims(
         for name, path in zip(names, evidence, strict=True)
     }
     try:
-        listed = yaml.safe_load(Path(claims).read_text(encoding="utf-8"))["claims"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        listed = yaml.safe_load(read_text(claims))["claims"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{claims}: holds no list 'claims' ({reason}); restore it") from None
     judged = judge(listed, content, scopes=scopes, tests=image_claims.TESTS | theory_claims.TESTS)

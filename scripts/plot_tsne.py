@@ -1,10 +1,10 @@
 """Plot t-SNE maps of robust classifiers' features, arms side by side."""
 
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
+from contrastdp.data.images import opened
 from contrastdp.errors import InputError
 from contrastdp.jobs.run import run
 from contrastdp.report import figures
@@ -24,17 +24,17 @@ def plot_tsne(
         raise InputError(f"{len(titles)} titles for {len(features)} files of features; match them")
     panels = []
     for path, title in zip(features, titles, strict=True):
-        try:
-            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-                feature, label = file["feature"], file["label"]
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; run the rule that makes it") from None
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: damaged or no features ({error}); make it again") from None
-        if feature.ndim != 2 or label.shape != feature.shape[:1] or label.dtype.kind != "i":
+        with opened(path) as file:
+            feature, label = file["feature"], file["label"]
+        if (
+            feature.ndim != 2
+            or feature.shape[1] < 2
+            or label.shape != feature.shape[:1]
+            or label.dtype.kind != "i"
+        ):
             raise InputError(
                 f"{path}: feature is {feature.shape}, label {label.dtype} {label.shape}, expected "
-                "(N, D) and integers (N,); make it again"
+                "(N, D), D from 2 on, and integers (N,); make it again"
             )
         if not np.isfinite(feature).all():
             raise InputError(f"{path}: has features that are not finite; train the arm again")

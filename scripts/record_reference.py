@@ -2,9 +2,8 @@
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
-from contrastdp.files import read_json, replacing, write_json, write_text
+from contrastdp.files import read_json, read_text, replacing, write_json, write_text
 from contrastdp.frames import write_table
 from contrastdp.jobs.machine import describe_machine
 from contrastdp.jobs.run import run
@@ -25,6 +24,7 @@ def record_reference(
     table: CSV file of make_table; evaluations: the evaluation.json files behind it; benchmarks:
     folders of Snakemake's benchmark files. Raises InputError where the README has no marks.
     """
+    text = read_text(readme)
     measured = [found for place in benchmarks for found in report.find_benchmarks(place)]
     times = reference.times_of(report.sum_benchmarks(measured))
     with replacing(f"{folder}/robustness.csv") as temporary:
@@ -32,7 +32,6 @@ def record_reference(
     write_json(f"{folder}/evaluations.json", [read_json(path) for path in evaluations])
     write_table(f"{folder}/times.csv", times)
     write_json(f"{folder}/machine.json", describe_machine())
-    text = Path(readme).read_text(encoding="utf-8")
     write_text(readme, reference.between_marks(text, reference.render_record(folder), readme))
 
 

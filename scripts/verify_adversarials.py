@@ -61,7 +61,7 @@ def verify(model, test, shards, eps, evaluation):
     """The accuracies in one line, and a line for each fault."""
     (network, sha256), clean = read_model(model), np.load(test, allow_pickle=False)
     x, y = clean["image"].astype(np.float32) / np.float32(255), clean["label"]
-    said = json.loads(Path(evaluation).read_text()) if evaluation else {}
+    said = json.loads(Path(evaluation).read_bytes()) if evaluation else {}
     files = [(path, dict(np.load(path, allow_pickle=False))) for path in shards]
     eps = Fraction(str(eps or said.get("attack", files[0][1])["eps"]))
     wanted = {"model": sha256, "norm": "Linf", "eps": str(eps), "n_test": str(len(y))}

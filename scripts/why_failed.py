@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 STATUS = re.compile(r"SLURM status is: '(\w+)'")  # no field of an event has it
-CONFIG = re.compile(r"-C|--config(files?)?")
+KEPT = re.compile(r"-C|--config(files?)?|-s|--snakefile")
 
 
 def newest_run(folder):
@@ -43,12 +43,12 @@ def failed_jobs(events):
 
 
 def settings(words):
-    """The --config and --configfile of a command, quoted anew."""
+    """The --config, --configfile and --snakefile of a command, quoted anew."""
     found, inside = [], False
     for word in words:
         option, _, value = word.partition("=")
         if word.startswith("-"):
-            inside = CONFIG.fullmatch(option)
+            inside = KEPT.fullmatch(option)
             found += [part for part in (option, value) if part and inside]
         elif inside:
             found.append(word)
@@ -74,7 +74,7 @@ def tail(path, lines):
 def state(number):
     """What the controller says of a SLURM job, or what the accounting does."""
     asked = f"squeue -h --states=all -o %T -j {number} || sacct -Xn -P -o State -j {number}"
-    said = subprocess.run(asked, shell=True, capture_output=True, text=True).stdout
+    said = subprocess.run(asked, shell=True, capture_output=True, encoding="utf-8").stdout
     return said.partition("\n")[0] or "neither squeue nor sacct has its state"
 
 

@@ -1,8 +1,10 @@
 """Files in, files out: metrics (JSON), tables (CSV), digests; each written whole or not at all."""
 
+import codecs
 import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -112,6 +114,32 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, without the byte order mark that it may begin with.
+
+    Raises InputError in one line for a missing file, another encoding, and a NUL byte.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; restore it or run the rule that makes it"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}, line 1: is UTF-16, not UTF-8; save it as UTF-8")
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        at, fault = content.find(0), "holds a NUL byte"
+        if at < 0:
+            return content.decode()
+    except UnicodeDecodeError as error:
+        at, fault = error.start, f"is not UTF-8 (byte {content[error.start]:#04x})"
+    line = content.count(b"\n", 0, at) + 1
+    raise InputError(f"{path}, line {line}: {fault}; save it as UTF-8")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
@@ -124,12 +152,19 @@ def _plain(value: Any) -> Any:
 
 def read_json(path: str | Path) -> Any:
     """Read JSON; InputError in one line where it is missing or damaged."""
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the rule that makes it") from None
+        return json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: is not JSON ({error}); {REMADE}") from None
+
+
+def check_numbers(path: str | Path, content: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise InputError where one of these entries of a JSON file's mapping is no number."""
+    for name in names:
+        value = content[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{path}: {name} is {value!r}, expected a number; make it again")
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -141,24 +176,39 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequ
 
 
 def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """Read a CSV or TSV file as a list of rows of strings, in UTF-8 with or without its mark.
+    """Read a CSV or TSV file as a list of rows of strings, as read_text reads it.
 
-    Raises InputError for a missing file, another encoding and a ragged row.
+    Empty cells beyond the header, which spreadsheets leave, are no part of a row. Raises InputError
+    as read_text does, and for a ragged row, a column that stands twice, quotes without a partner,
+    and a cell of a TSV file that reaches another line.
     """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    rows: list[dict[str, str]] = []
+    line = 1
     try:
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle, delimiter=delimiter))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 ({error.reason}); save it as UTF-8") from None
-    except FileNotFoundError:
+        for cells in reader:
+            while len(cells) > len(header) and not cells[-1]:
+                cells.pop()
+            if delimiter == "\t" and reader.line_num > line and cells:
+                raise csv.Error(f"a cell reaches line {reader.line_num}")
+            if not header:
+                header = cells
+                if twice := [name for name in header if header.count(name) > 1]:
+                    raise InputError(f"{path}: column '{twice[0]}' stands twice; remove one")
+            elif cells:
+                if len(cells) != len(header):
+                    raise InputError(
+                        f"{path}, line {line}: has more or fewer cells than the header; "
+                        "correct the line"
+                    )
+                rows.append(dict(zip(header, cells, strict=True)))
+            line = reader.line_num + 1
+    except csv.Error as error:
         raise InputError(
-            f"{path}: no such file; restore it or run the rule that makes it"
+            f"{path}, line {line}: quotation marks do not match ({error}); "
+            "remove them, or put one at each end of the cell"
         ) from None
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise InputError(
-                f"{path}, line {number}: has more or fewer cells than the header; correct the line"
-            )
     return rows
 
 

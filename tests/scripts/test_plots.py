@@ -235,6 +235,21 @@ def test_tsne_draws_at_most_the_points_asked_for(tmp_path):
     assert np.array_equal(*places)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-30, 1e-15, 1e15, 1e30])
+def test_features_that_t_sne_cannot_map_get_no_map(tmp_path, drawn, spread):
+    """In a process of its own it would end by a signal; another arm's map is drawn all the same."""
+    good, feature, label = write_features(tmp_path / "good.npz", 0.5)
+    flat = np.ones_like(feature) if spread == 0 else (feature * spread).astype(np.float32)
+    np.savez(tmp_path / "flat.npz", feature=flat, label=label)
+    paths = [str(tmp_path / "flat.npz"), good]
+    plot_tsne(features=paths, titles=["Flat", "Good"], seed=0, **files(tmp_path))
+    first, second = drawn[0].axes
+    assert [text.get_text()[:7] for text in first.texts] == ["no map:"]
+    assert not second.texts
+    assert all(np.isnan(points.get_offsets()).all() for points in first.collections)
+    assert all(np.isfinite(points.get_offsets()).all() for points in second.collections)
+
+
 def test_features_that_are_none_are_refused(tmp_path):
     path, feature, label = write_features(tmp_path / "a.npz", 0.5)
     one = {"titles": ["A"], "seed": 0, **files(tmp_path)}
@@ -248,6 +263,7 @@ def test_features_that_are_none_are_refused(tmp_path):
     for change, said in (
         ({"feature": feature * np.nan}, "not finite"),
         ({"feature": feature[0]}, "expected"),
+        ({"feature": feature[:, :1]}, "expected"),
         ({"label": label[:9]}, "expected"),
         ({"label": label * 0}, "too few"),
     ):

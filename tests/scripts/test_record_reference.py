@@ -2,6 +2,8 @@
 
 import json
 
+from one_line import told
+
 from contrastdp.report import reference
 from record_reference import record_reference
 
@@ -40,3 +42,15 @@ def test_a_record_renders_to_what_the_readme_shows(tmp_path, root):
     assert text.endswith("\n\nrest\n")
     again = (tmp_path / "record" / "robustness.csv").read_bytes()
     assert again == (source / "robustness.csv").read_bytes()
+
+
+def test_a_readme_that_is_missing_is_told_before_anything_is_written(tmp_path):
+    """As where the workflow is called from another folder."""
+    given = {
+        "table": "a.csv",
+        "evaluations": [],
+        "benchmarks": [],
+        "readme": str(tmp_path / "R.md"),
+    }
+    assert "R.md: no such file" in told(record_reference, **given, folder=str(tmp_path / "record"))
+    assert not list(tmp_path.iterdir())

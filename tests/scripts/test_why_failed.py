@@ -128,6 +128,8 @@ def test_a_job_that_slurm_refused_is_shown_with_slurms_words(written):
         ("-C scale=smoke a=1", ["-C", "scale=smoke", "a=1"]),
         ("--config=scale=smoke", ["--config", "scale=smoke"]),
         ("--configfile=a.yaml", ["--configfile", "a.yaml"]),
+        ("-s /p/Snakefile", ["-s", "/p/Snakefile"]),
+        ("--snakefile=/p/Snakefile -n", ["--snakefile", "/p/Snakefile"]),
         ("--configfile a.yaml b.yaml", ["--configfile", "a.yaml", "b.yaml"]),
     ],
 )

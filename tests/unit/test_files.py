@@ -103,9 +103,73 @@ def test_a_sheet_that_a_spreadsheet_saved_is_read(tmp_path, encoding):
     assert files.read_csv(path, delimiter="\t") == [{"scale": "demo", "title": "Grün"}]
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_a_sheet_in_another_encoding_is_told(tmp_path, encoding):
+# ---------------------------------------------------------------- text and sheets
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("latin-1", "is not UTF-8 (byte 0xfc)"),
+        ("cp1252", "is not UTF-8 (byte 0xfc)"),
+        ("utf-16-le", "holds a NUL byte"),
+        ("utf-32-be", "holds a NUL byte"),
+    ],
+)
+def test_another_encoding_is_told_with_its_line(tmp_path, encoding, words, end):
     path = tmp_path / "arms.tsv"
-    path.write_bytes("scale\ttitle\ndemo\tGrün\n".encode(encoding))
-    with pytest.raises(InputError, match=r"arms.tsv: is not UTF-8 .*save it as UTF-8"):
-        files.read_csv(path, delimiter="\t")
+    lines = ["scale\ttitle", "demo\tGrün", ""]
+    path.write_bytes(end.join(lines).encode(encoding))
+    line = 1 if "NUL" in words else 2
+    for read in (files.read_text, files.read_csv, files.read_json):
+        assert told(read, path) == f"{path}, line {line}: {words}; save it as UTF-8"
+
+
+def test_utf16_with_its_mark_is_told(tmp_path):
+    path = tmp_path / "arms.tsv"
+    path.write_bytes("scale\n".encode("utf-16"))
+    assert told(files.read_csv, path) == f"{path}, line 1: is UTF-16, not UTF-8; save it as UTF-8"
+
+
+def test_a_folder_in_the_place_of_a_text_is_told(tmp_path):
+    assert "cannot be read" in told(files.read_text, tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\tb\n1\t2\n",
+        "a\tb\t\t\n1\t2\t\t\n",  # empty columns beyond the table
+        "a\tb\n1\t2\t\t\t\n\n\n",
+        '"a"\t"b"\n"1"\t"2"\n',
+        '"a"\tb\n1\t"2"',
+    ],
+)
+def test_habits_of_spreadsheets_change_nothing(tmp_path, text, end):
+    path = tmp_path / "arms.tsv"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", end).encode())
+    assert files.read_csv(path, delimiter="\t") == [{"a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ('a\tb\n1\t2\n"3\t4\n5\t6\n', 3, "quotation marks do not match"),
+        ('a\tb\n"1\t2\n3\t4\n5"\t6\n', 2, "quotation marks do not match"),
+        ('a\tb\n1\t"2\n3\t"4\n', 2, "quotation marks do not match"),
+        ('a\tb\n"1"0\t2\n', 2, "quotation marks do not match"),
+        ("a\tb\n1\n", 2, "more or fewer cells"),
+        ("a\tb\n1\t2\n\n1\t2\t\t3\n", 4, "more or fewer cells"),
+    ],
+)
+def test_what_is_no_row_is_told_with_its_line(tmp_path, text, line, words):
+    path = tmp_path / "arms.tsv"
+    path.write_text(text)
+    found = told(lambda: files.read_csv(path, delimiter="\t"))
+    assert found.startswith(f"{path}, line {line}: ")
+    assert words in found
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "arms.tsv"
+    path.write_text("a\tb\ta\n1\t2\t3\n")
+    assert "column 'a' stands twice" in told(files.read_csv, path, delimiter="\t")

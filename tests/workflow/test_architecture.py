@@ -224,6 +224,54 @@ def test_unsafe_calls_are_recognised(call, why):
     assert _unsafe(ast.parse(call, mode="eval").body) == why
 
 
+OPENERS = {"open", "read_text", "write_text", "fdopen", "FileHandler"}
+
+
+def _silent(call):
+    """Whether a call reads or writes text in the encoding that the caller's environment names."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    if given.get("text") == "True" or given.get("universal_newlines") == "True":
+        return "encoding" not in given
+    owner = ast.unparse(getattr(call.func, "value", call.func))
+    modes = [*(ast.unparse(argument) for argument in call.args), given.get("mode", "")]
+    if name == "open" and owner not in {"open", "Path"} and not owner.startswith("Path("):
+        return False  # of an archive, a picture, a descriptor
+    binary = any(re.search(r"'[rwax]?b[+]?'", mode) for mode in modes)
+    return name in OPENERS and "encoding" not in given and not binary
+
+
+@pytest.mark.parametrize(
+    ("call", "silent"),
+    [
+        ("open(p)", True),
+        ("open(p, 'rb')", False),
+        ("open(p, encoding='utf-8')", False),
+        ("Path(p).open()", True),
+        ("p.read_text()", True),
+        ("p.read_text(encoding='utf-8')", False),
+        ("subprocess.run(c, text=True)", True),
+        ("subprocess.run(c, encoding='utf-8')", False),
+        ("gzip.open(p)", False),
+    ],
+)
+def test_a_call_that_names_no_encoding_is_recognised(call, silent):
+    assert _silent(ast.parse(call, mode="eval").body) == silent
+
+
+def test_text_is_read_and_written_in_an_encoding_that_is_named():
+    faults = []
+    own = {"read_text", "write_text"}  # of contrastdp.files
+    for path in [*code_graph.library_files(), *runnable_files()]:
+        faults += [
+            f"{shown(path)}:{node.lineno}"
+            for node in ast.walk(code_graph.parse(path))
+            if isinstance(node, ast.Call) and _silent(node)
+            if not (isinstance(node.func, ast.Name) and node.func.id in own)
+        ]
+    assert not faults
+
+
 def test_no_path_of_one_machine(tracked):
     machine = re.compile(r"(?<![\w.])/(?:work|home|Users|root)/\w")
     faults = []

@@ -9,9 +9,10 @@ import pytest
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
-def make(folder, *arguments):
-    """Run make in `folder`, free of what a surrounding make hands down."""
+def make(folder, *arguments, **environment):
+    """Run make in `folder`, free of what a surrounding make hands down; environment: beside it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFL"))}
+    kept |= environment
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,
@@ -41,14 +42,35 @@ def test_an_old_or_missing_python_is_told_in_one_line(clone, python):
     assert not (clone / ".venv").exists()
 
 
-def test_a_path_with_a_space_is_refused_in_one_line(clone):
-    folder = clone / "two words"
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("two words", "has a space"), ("{x}", "a brace"), ("a{b", "a brace"), ("a}b", "a brace")],
+)
+def test_a_path_that_stops_snakemake_is_refused_in_one_line(clone, name, words):
+    folder = clone / name
     folder.mkdir()
     shutil.copy2(clone / "Makefile", folder)
     done = make(folder)
     assert done.returncode != 0
-    assert "has a space" in done.stderr
+    assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_packages_go_into_the_environment_whatever_pip_is_told_elsewhere(clone, tmp_path):
+    """A python of our own says what its environment is, and takes every other order as done."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *install*) env | grep -E "^(PIP_|PYTHONH)";; esac\n')
+    python.chmod(0o755)
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    (clone / ".venv" / "bin" / "python").symlink_to(python)
+    elsewhere = dict.fromkeys(("TARGET", "PREFIX", "ROOT", "PYTHON", "DRY_RUN"), "/nowhere")
+    given = {f"PIP_{name}": value for name, value in elsewhere.items()} | {"PIP_USER": "1"}
+    done = make(clone, "setup", PYTHONHOME="/nowhere", PIP_EXTRA_INDEX_URL="https://a", **given)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert found["PIP_USER"] == "0"
+    assert found["PIP_EXTRA_INDEX_URL"] == "https://a"
+    assert not found.keys() & {"PYTHONHOME", *(f"PIP_{name}" for name in elsewhere)}
 
 
 def test_nothing_is_installed_twice(clone):

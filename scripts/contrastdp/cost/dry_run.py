@@ -12,7 +12,9 @@ from contrastdp.errors import InputError
 
 # Snakemake finds a plugin that is a package on sys.path.
 PLUGINS = Path(contrastdp.__file__).parents[1]
-SNAKEMAKE = "import sys; sys.path.append(sys.argv.pop(1)); from snakemake.cli import main; main()"
+SNAKEMAKE = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from snakemake.cli import main; main()"
+)
 
 
 def planned(arguments: Sequence[str], *, folder: Path) -> list[tuple[str, dict[str, str] | None]]:
@@ -25,7 +27,14 @@ def planned(arguments: Sequence[str], *, folder: Path) -> list[tuple[str, dict[s
         events = f"{place}/events.jsonl"
         command = [sys.executable, "-c", SNAKEMAKE, str(PLUGINS), *arguments]
         command += ["--dry-run", "--cores", "1", "--logger", "jobs", "--logger-jobs-file", events]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
         if done.returncode:
             sys.stderr.write(done.stdout + done.stderr)
             raise InputError("the dry run failed; the lines above say why")

@@ -1,5 +1,6 @@
 """Image files: npz with `image` (N, H, W, C) uint8, `label` (N,) int64, and records."""
 
+import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def read_images(
     labelled: refuse the label -1. Raises InputError in one line for a missing, damaged or
     ill-formed file.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         arrays = {name: file[name] for name in file.files}
     check_images(path, arrays, classes)
     if image_shape is not None and arrays["image"].shape[1:] != tuple(image_shape):
@@ -91,7 +92,7 @@ def read_records(
 
     classes, labelled and errors as of read_images.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         arrays = {name: file[name] for name in file.files if name != "image"}
         if "image" in file.files:
             with file.zip.open("image.npy") as member:
@@ -104,17 +105,36 @@ def read_records(
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    """An npz file; what goes wrong while it is open is told in one line."""
+def opened(path: str | Path) -> Iterator[Any]:
+    """An npz file, whose arrays are as large as their headers say.
+
+    Raises InputError in one line for a missing, damaged or ill-formed file, also while it is open.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            yield file
+        with open(path, "rb") as handle:
+            if handle.read(6) == b"\x93NUMPY":
+                raise ValueError("it is a single array; np.savez writes several")
+            handle.seek(0)
+            with np.load(handle, allow_pickle=False) as file:
+                for name in file.files:
+                    _check_size(file.zip, name)
+                yield file
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the rule that makes it") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:
         raise InputError(f"{path}: damaged or not an npz file ({error}); {REMADE}") from None
+
+
+def _check_size(archive: zipfile.ZipFile, name: str) -> None:
+    """Raise ValueError where an array's header claims more or less than its bytes."""
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as member:
+        shape, _, dtype = read_header(member)
+        claimed, held = math.prod(shape) * dtype.itemsize, entry.file_size - member.tell()
+    if claimed != held and not dtype.hasobject:  # a pickle is refused when it is read
+        raise ValueError(f"{name} claims to be {dtype} {shape}, and has {held} bytes")
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -158,6 +178,10 @@ def check_images(path: str | Path, arrays: Mapping[str, np.ndarray], classes: in
             "convert it before use"
         )
     for name, values in arrays.items():
+        if not values.ndim:
+            raise InputError(
+                f"{path}: {name} is a single number; an image file holds one value an image"
+            )
         if len(values) != len(image):
             raise InputError(
                 f"{path}: {name} has {len(values)} entries for {len(image)} images; "

@@ -58,9 +58,12 @@ def read_tensors(
     """Images (N, C, H, W) in [0, 1] and labels (N,) of an image file, on `device`.
 
     real: draw this many under `seed`, the same ones for whatever is trained with that seed; all
-    where None. image_shape: the expected (H, W, C). Raises InputError as read_images does.
+    where None. image_shape: the expected (H, W, C). Raises InputError as read_images does,
+    and where there is no image.
     """
     data = read_images(path, classes=classes, image_shape=image_shape)
+    if not len(data["label"]):
+        raise InputError(f"{path}: holds no images; make it again, from more of them")
     chosen: np.ndarray | slice = slice(None)
     if real is not None:
         chosen = draw_subset(data["label"], real, derive_seed(seed, "subset"))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from contrastdp.errors import InputError
 from contrastdp.evidence.statistics import mean_interval
-from contrastdp.files import read_json
+from contrastdp.files import check_numbers, read_json
 from contrastdp.frames import number
 
 DISTANCES = ("nearest", "nearest_heldout")
@@ -32,6 +32,7 @@ def read_nearest(paths: Iterable[str]) -> dict[Key, dict[str, Any]]:
             kept = {key: content["rows"]["synthetic"][key] for key in DISTANCES}
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}: lacks {error}; delete it and measure again") from None
+        check_numbers(path, kept, DISTANCES)
         if name in found:
             raise InputError(
                 f"{path}: generator {name[1]} of {name[2]} real images, seed {name[3]}, was given "

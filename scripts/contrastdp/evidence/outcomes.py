@@ -9,7 +9,7 @@ import pandas as pd
 
 from contrastdp.attack.versions import MISCLASSIFIED, ROBUST, VERSIONS
 from contrastdp.errors import InputError
-from contrastdp.files import read_json
+from contrastdp.files import check_numbers, read_json
 from contrastdp.frames import as_rows, as_table, read_table, text, whole
 
 IMAGE_FIELDS = whole("index", "label", "clean_prediction") | text("broken_by")
@@ -250,6 +250,7 @@ def _check_shard(path: str, shard: Any) -> None:
     missing = [field for field in SHARD_FIELDS if not isinstance(shard, dict) or field not in shard]
     if missing:
         raise InputError(f"{path}: lacks '{missing[0]}'; {again}")
+    check_numbers(path, shard, ("start", "stop", "n_test"))
     start, stop, images = shard["start"], shard["stop"], shard["images"]
     if not 0 <= start < stop:
         raise InputError(f"{path}: spans images {start} to {stop}, expected 0 <= start < stop")

@@ -34,17 +34,18 @@ class Held:
 def visible_gpus(environment: Mapping[str, str], nodes: str | Path = "/dev") -> dict[str, Any]:
     """What held_gpus is to know of this machine: `names` of the NVIDIA GPUs, and `allocation`.
 
-    names: those of CUDA_VISIBLE_DEVICES where it is set, else 0, 1, ... for as many GPUs as have a
-    device file in the folder `nodes`. allocation: SLURM's number of the job whose GPUs these are,
-    '' where SLURM gave none.
+    names: those of CUDA_VISIBLE_DEVICES where it is set, as far as the machine can have them, else
+    0, 1, ... for as many GPUs as have a device file in the folder `nodes`. allocation: SLURM's
+    number of the job whose GPUs these are, '' where SLURM gave none.
     """
     given = environment.get("CUDA_VISIBLE_DEVICES")
+    count = sum(path.name[6:].isdigit() for path in Path(nodes).glob("nvidia*"))
     if given is None:
-        files = [path for path in Path(nodes).glob("nvidia*") if path.name[6:].isdigit()]
-        return {"names": [str(number) for number in range(len(files))], "allocation": ""}
+        return {"names": [str(number) for number in range(count)], "allocation": ""}
+    hidden = Path(nodes, "dxg").exists()  # WSL2, where GPUs have no files of their own
     names = []
     for name in (part.strip() for part in given.split(",")):
-        if name in NONE:
+        if name in NONE or not (hidden or (int(name) < count if name.isdecimal() else count)):
             break  # CUDA, too, reads no further
         names.append(name)
     return {"names": names, "allocation": environment.get("SLURM_JOB_ID", "")}

@@ -67,7 +67,7 @@ def _start(entry: str, descriptors: Sequence[int]) -> "subprocess.Popen[str]":
         [sys.executable, "-P", "-c", f"{code}; work()", folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         pass_fds=descriptors,
     )
 

@@ -11,6 +11,15 @@ from typing import Any
 
 from contrastdp.files import digests
 
+# What sends git to another repository than that of its folder, as a hook's does; most of them are
+# listed by `git rev-parse --local-env-vars`.
+GIT_VARIABLES = (
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS"),
+    *("GIT_CONFIG_COUNT", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE"),
+    *("GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS"),
+    *("GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE"),
+    *("GIT_COMMON_DIR", "GIT_CEILING_DIRECTORIES", "GIT_NAMESPACE"),
+)
 PACKAGES = ("torch", "diffusers", "numpy", "pyautoattack", "scikit-learn", "safetensors")
 
 
@@ -43,17 +52,22 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The checkout's commit, with '+' where files differ from it; 'unknown' outside a checkout."""
-    folder = Path(__file__).parent
+    """The checkout's commit, with '+' where files differ from it; 'unknown' outside a checkout.
+
+    Another repository's is none, although this file may lie below it, as an installed copy does.
+    """
+    file = Path(__file__)
+    clean = [part for name in GIT_VARIABLES for part in ("-u", name)]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = ["env", *clean, "git", "-C", str(file.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+        return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", file.name)
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
         return "unknown"
 
 

@@ -35,6 +35,12 @@ def run(function: Callable[..., Any], job: Any) -> None:
     result is no parameter, but part of the configuration: `resume_minutes` and `mirror`, for a
     function that takes them.
     """
+    own, beside = Path(__file__).resolve().parents[1], _library_beside(function)
+    if beside.is_dir() and beside != own:
+        sys.exit(
+            f"error in {function.__name__}: {own} would run in the place of {beside}; uninstall "
+            "the former (pip uninstall contrastdp)"
+        )
     arguments = arguments_of(function, job)
     count = job.resources.get("gpu", 0)
     gpus = {"count": count, **job.config["gpus"]} if count else None
@@ -47,6 +53,11 @@ def run(function: Callable[..., Any], job: Any) -> None:
     }
     common = {"log": job.log[0], "threads": job.threads, "code": code, "gpus": gpus}
     execute(function, **common, files=files, **arguments)
+
+
+def _library_beside(function: Callable[..., Any]) -> Path:
+    """Where the library lies in the repository of a script's function."""
+    return Path(function.__globals__["__file__"]).resolve().with_name("contrastdp")
 
 
 def arguments_of(function: Callable[..., Any], job: Any) -> dict[str, Any]:

@@ -1,12 +1,27 @@
 """Pages of the report: the tables and figures of each, with their captions, and their files."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from contrastdp.errors import InputError
 from contrastdp.plan.captions import FIGURES, THEORY, THEORY_FIGURES, THEORY_TABLE
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.needs import Needs
+from contrastdp.plan.yaml_files import read_yaml
+
+
+def read_claims(path: str | Path) -> list[dict[str, Any]]:
+    """The list `claims` of a YAML file; judge_claims checks all but their scopes.
+
+    Raises InputError as read_yaml does, and where there is no such list.
+    """
+    found = read_yaml(path).get("claims")
+    if not isinstance(found, list) or not all(
+        isinstance(claim, dict) and isinstance(claim.get("scope"), str) for claim in found
+    ):
+        raise InputError(f"{path}: holds no list 'claims', each with a scope; restore it")
+    return found
 
 
 class Pages:

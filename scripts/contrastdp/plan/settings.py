@@ -171,6 +171,8 @@ def parse_rows(
     parsed: list[Row] = []
     seen: dict[tuple[Any, ...], int] = {}
     for line, row in enumerate(rows, 2):
+        if not any(map(str.strip, row.values())):
+            continue  # a row that a spreadsheet emptied
         cells = {
             column: _cell(row[column], kind, f"{where}, line {line}, {column}")
             for column, kind in columns.items()

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from contrastdp.errors import InputError
+from contrastdp.files import read_text
 
 
 class _Loader(yaml.SafeLoader):
@@ -41,11 +42,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     Raises InputError in one line where it cannot be read, holds no mapping, or has a key twice.
     """
+    text = read_text(path)
     try:
-        found = _parsed(Path(path).read_text(encoding="utf-8-sig"))
+        found = _parsed(text)
     except InputError as error:
         raise InputError(f"{path}, {error}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     if found is None:
         return {}
@@ -54,13 +56,29 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def typed(value: Any) -> Any:
-    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text."""
+def typed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text.
+
+    Raises InputError where a value begins as a mapping or a list and is none.
+    """
+    for key, value in settings.items():
+        if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+            raise InputError(
+                f"--config: {key} is '{value}', which is neither JSON nor YAML; write "
+                f"""'{key}={{"name": value}}', with a mark of quotation at both ends"""
+            )
+    return _typed(settings)
+
+
+def _typed(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: typed(inner) for key, inner in value.items()}
+        return {key: _typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [typed(inner) for inner in value]
-    return _parsed(value) if isinstance(value, str) else value
+        return [_typed(inner) for inner in value]
+    try:
+        return _parsed(value) if isinstance(value, str) else value
+    except (InputError, yaml.YAMLError):
+        return value  # text that YAML has another use for, such as *x
 
 
 def _parsed(text: str) -> Any:

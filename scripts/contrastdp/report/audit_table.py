@@ -9,7 +9,7 @@ import pandas as pd
 from contrastdp.errors import InputError
 from contrastdp.evidence.outcomes import difference
 from contrastdp.evidence.statistics import wilson_interval
-from contrastdp.files import read_json
+from contrastdp.files import check_numbers, read_json
 from contrastdp.frames import as_table, given, number, text, whole
 from contrastdp.report import markup
 
@@ -86,6 +86,7 @@ def _check(path: str, content: Any) -> None:
     for key in KEYS:
         if not isinstance(content, dict) or key not in content:
             raise InputError(f"{path}: lacks '{key}'; {again}")
+    check_numbers(path, content, ("seed", "n"))
     images, n = content["images"], content["n"]
     for name in (*FLAGS, "transfer", "by_eps"):
         if name not in images:

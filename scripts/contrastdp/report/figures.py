@@ -23,6 +23,7 @@ COLOURS = (
     *("#56B4E9", "#C5B800", "#000000", "#882255", "#999999"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+SPREADS = (1e-12, 1e12)  # of features that t-SNE can map
 SINGLE, DOUBLE = 3.3, 6.9  # widths of one and two columns, inches
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -229,7 +230,8 @@ def tsne_panels(
     panels: each has `title`, `feature` (N, D) float and `label` (N,); seed: chooses at most
     `points` images (the same ones in every panel of equal N) and starts the map. Above a panel:
     leave-one-out k-NN accuracy and the silhouette of the classes, both over all N features, for a
-    map may look separated or not by the choice of its start.
+    map may look separated or not by the choice of its start. Features that hardly differ, as of a
+    network that collapsed, get the numbers and no map.
     """
     from sklearn.manifold import TSNE
 
@@ -242,12 +244,19 @@ def tsne_panels(
             chosen = np.arange(total)
             if total > points:
                 chosen = np.sort(np.random.default_rng(seed).permutation(total)[:points])
-            place = TSNE(
-                perplexity=min(30.0, (len(chosen) - 1) / 3),
-                init="pca",
-                random_state=seed,
-                n_jobs=1,
-            ).fit_transform(feature[chosen])  # (points, 2)
+            spread = float(feature[chosen].astype(np.float64).std(axis=0).max())
+            # outside, a start at PCA's axes is not finite in float32, and scikit-learn crashes
+            if SPREADS[0] < spread < SPREADS[1]:
+                place = TSNE(
+                    perplexity=min(30.0, (len(chosen) - 1) / 3),
+                    init="pca",
+                    random_state=seed,
+                    n_jobs=1,
+                ).fit_transform(feature[chosen])  # (points, 2)
+            else:
+                place = np.full((len(chosen), 2), np.nan)
+                said = f"no map: the features' spread is {spread:.1g}"
+                axes.text(0.5, 0.5, said, ha="center", va="center", transform=axes.transAxes)
             for n, name in enumerate(classes):
                 here = place[label[chosen] == name]
                 axes.scatter(

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from contrastdp.errors import InputError
 from contrastdp.evidence.claims import COLUMNS
-from contrastdp.files import read_csv
+from contrastdp.files import read_csv, read_text
 from contrastdp.frames import read_table
 from contrastdp.report import markup, tables
 
@@ -240,12 +240,8 @@ def gather_tags(sources: Iterable[str]) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     for source in sources:
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(f"{source}: no such file; name an existing source file") from None
         last: int | None = None  # the line up to which the latest tag reaches
-        for line, comment, alone in _comments(source, text):
+        for line, comment, alone in _comments(source, read_text(source)):
             match = TAG.match(comment)
             if match:
                 tag, said = match.groups()
@@ -284,7 +280,7 @@ def show_table(table: Mapping[str, str], folder: Path) -> dict[str, Any]:
     """
     text = table.get("caption", "")
     if table.get("markdown"):
-        lines = Path(table["markdown"]).read_text(encoding="utf-8").splitlines()
+        lines = read_text(table["markdown"]).splitlines()
         cut = next((i for i, line in enumerate(lines) if line.startswith("|")), len(lines))
         text = " ".join(lines[:cut]).strip()
     shown = {"title": table["title"], "caption": text, "link": _relative(table["csv"], folder)}

@@ -8,7 +8,7 @@ import pandas as pd
 from contrastdp.errors import InputError
 from contrastdp.evidence.outcomes import difference
 from contrastdp.evidence.statistics import mean_interval
-from contrastdp.files import read_json
+from contrastdp.files import check_numbers, read_json
 from contrastdp.frames import as_table, number, text, whole
 from contrastdp.report import markup
 
@@ -46,6 +46,8 @@ def read_measures(paths: Iterable[str]) -> dict[tuple[str, int, int], dict[str, 
             lacking = [name for name in ("n", *METRICS) if name not in found_in]
             if lacking:
                 raise InputError(f"{path}: rows.{row} lacks '{lacking[0]}'; measure it again")
+            given = [name for name in ("n", *METRICS) if found_in[name] is not None]
+            check_numbers(path, found_in, given)
         name = content["generator"], content["real"], content["seed"]
         if name in found:
             raise InputError(

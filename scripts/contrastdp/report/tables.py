@@ -18,16 +18,17 @@ from contrastdp.evidence.statistics import (
     standard_errors,
     wilson_interval,
 )
-from contrastdp.files import read_json
+from contrastdp.files import check_numbers, read_json
 from contrastdp.frames import as_table, number, text, whole
 from contrastdp.report import markup
 
 # What an evaluation must say just as the arm's row does.
 SHARED = ("dataset", "generator", "real", "synthetic", "selection", "trainer")
 ARM_KEYS = ("arm", *SHARED, "seeds", "title")
+ACCURACIES = ("clean_accuracy", "robust_accuracy")
 EVALUATION_KEYS = (
     *("arm", "seed", *SHARED),
-    *("n_test", "clean_accuracy", "robust_accuracy", "attack"),
+    *("n_test", *ACCURACIES, "attack"),
 )
 MEASURES = ("clean", "robust")
 LAST = number("last_clean_mean", "last_robust_mean")
@@ -63,8 +64,8 @@ def read_evaluations(
 ) -> dict[tuple[str, int], Mapping[str, Any]]:
     """Read evaluation files, by (arm, seed); version: of the attack, as outcomes.as_version says.
 
-    Raises InputError in one line for a file that lacks a key, an accuracy outside [0, 1], an
-    empty test split, or a second file for the same arm and seed.
+    Raises InputError in one line for a file that lacks a key, text where a number belongs, an
+    accuracy outside [0, 1], an empty test split, or a second file for the same arm and seed.
     """
     found: dict[tuple[str, int], Mapping[str, Any]] = {}
     origin: dict[tuple[str, int], str] = {}
@@ -73,7 +74,8 @@ def read_evaluations(
         for key in EVALUATION_KEYS:
             if not isinstance(content, dict) or key not in content:
                 raise InputError(f"{path}: lacks '{key}'; delete it and run again")
-        for key in ("clean_accuracy", "robust_accuracy"):
+        check_numbers(path, content, ("seed", "n_test", *ACCURACIES))
+        for key in ACCURACIES:
             if not 0 <= content[key] <= 1:
                 raise InputError(f"{path}: {key} is {content[key]}, expected a fraction in [0, 1]")
         if content["n_test"] < 1:

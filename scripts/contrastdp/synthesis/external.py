@@ -64,5 +64,5 @@ def _arrays(source: str | Path) -> Iterator[dict[str, IO[bytes]]]:
             yield {name: stack.enter_context(file) for name, file in files.items()}
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise InputError(f"{source}: no npz file or folder of npy files ({error})") from None

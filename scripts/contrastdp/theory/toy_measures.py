@@ -4,13 +4,13 @@ The points of one guidance batch are coupled, so measures are taken batch by bat
 come from resampling whole batches.
 """
 
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from contrastdp.data.images import opened
 from contrastdp.errors import InputError
 from contrastdp.files import replacing
 
@@ -127,15 +127,11 @@ def write_points(
 
 def read_points(path: str | Path, **key: Any) -> tuple[np.ndarray, np.ndarray]:
     """One panel's points (batches, m, 2) and classes (batches, m); key: reading, panel, ..."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file[f"{_name(**key)}/points"], file[f"{_name(**key)}/label"]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the rule that makes it") from None
-    except KeyError:
-        raise InputError(f"{path}: has no panel {_name(**key)}; correct the settings") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
+    points, label = (f"{_name(**key)}/{part}" for part in ("points", "label"))
+    with opened(path) as file:
+        if not {points, label} <= {*file.files}:
+            raise InputError(f"{path}: has no panel {_name(**key)}; correct the settings")
+        return file[points], file[label]
 
 
 def _name(*, reading: str, panel: str, start: float, size: float) -> str:

@@ -1,5 +1,7 @@
 """Image files come back as they were, and what is wrong with one is named in one line."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from one_line import told
@@ -47,6 +49,9 @@ def test_images_and_their_records_come_back(path):
         ({"label": np.array([0, -1, 1])}, ["without a label"]),
         ({"score": np.ones(5)}, ["score has 5 entries"]),
         ({"score": np.array([1.0, np.nan, 1.0])}, ["score of image 1 is not finite"]),
+        ({"seed": np.array(3)}, ["seed is a single number"]),
+        ({"label": np.array(3)}, ["label is int64 ()"]),
+        ({"image": np.array(3, np.uint8)}, ["image is uint8 ()"]),
     ],
 )
 @pytest.mark.parametrize("read", [images.read_images, images.read_records])
@@ -64,6 +69,35 @@ def test_a_truncated_file_is_refused(path, kept):
     save(path)
     path.write_bytes(path.read_bytes()[:kept])
     assert "damaged" in told(images.read_images, path)
+
+
+@pytest.mark.parametrize("read", [images.read_images, images.read_records])
+def test_a_single_array_is_told(tmp_path, read):
+    path = tmp_path / "images.npy"
+    np.save(path, IMAGE)
+    assert "it is a single array" in told(read, path)
+
+
+@pytest.mark.parametrize("read", [images.read_images, images.read_records])
+@pytest.mark.parametrize("name", ["image", "label"])
+@pytest.mark.parametrize("count", [0, 2, 4, 10**9, 10**12, 10**18])
+def test_a_header_that_claims_another_size_is_refused(path, name, count, read):
+    array = {"image": IMAGE, "label": LABEL}
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, values in array.items():
+            header = np.lib.format.header_data_from_array_1_0(values)
+            if key == name:
+                header["shape"] = (count, *values.shape[1:])
+            with archive.open(f"{key}.npy", "w") as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(values.tobytes())
+    assert f"{name} claims to be" in told(read, path)
+
+
+def test_a_text_among_the_arrays_is_told(path):
+    with zipfile.ZipFile(save(path), "a") as archive:
+        archive.writestr("README.txt", "digits")
+    assert "README.txt" in told(images.read_images, path)
 
 
 def test_a_flipped_byte_of_a_picture_is_refused(path):

@@ -82,6 +82,14 @@ def numbers(x):
     return (x[:, 0, 0, 0] * 255).round().int().tolist()
 
 
+def test_a_split_without_images_is_told(tmp_path):
+    path = str(tmp_path / "validation.npz")
+    write_images(path, image=np.zeros((0, 2, 2, 1), np.uint8), label=np.zeros(0, np.int64))
+    for real in (None, 1):
+        with pytest.raises(InputError, match=r"validation\.npz: holds no images"):
+            read_tensors(path, classes=3, device=torch.device("cpu"), real=real)
+
+
 def test_held_out_images_are_those_that_a_seed_was_not_trained_on(tmp_path):
     given = {"path": marked(tmp_path / "train.npz"), "classes": 3, "device": torch.device("cpu")}
     for seed in (0, 1):

@@ -72,7 +72,9 @@ def free(names, folder):
     [
         ({}, ["0", "1"], ""),
         ({"SLURM_JOB_ID": "7"}, ["0", "1"], ""),
-        ({"CUDA_VISIBLE_DEVICES": "3, GPU-8a5f,1"}, ["3", "GPU-8a5f", "1"], ""),
+        ({"CUDA_VISIBLE_DEVICES": "1, GPU-8a5f,0"}, ["1", "GPU-8a5f", "0"], ""),
+        ({"CUDA_VISIBLE_DEVICES": "1,2,0"}, ["1"], ""),
+        ({"CUDA_VISIBLE_DEVICES": "7"}, [], ""),
         ({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, ["0"], ""),
         ({"CUDA_VISIBLE_DEVICES": ""}, [], ""),
         ({"CUDA_VISIBLE_DEVICES": "NoDevFiles", "SLURM_JOB_ID": "7"}, [], "7"),
@@ -85,7 +87,15 @@ def test_what_is_to_be_seen(tmp_path, environment, names, allocation):
     assert visible_gpus(environment, tmp_path) == {"names": names, "allocation": allocation}
 
 
-def test_a_machine_without_gpus(tmp_path):
+@pytest.mark.parametrize("named", [None, "0", "0,1", "GPU-8a5f", "MIG-1", "all", "-1", ""])
+def test_a_machine_without_gpus(tmp_path, named):
+    environment = {} if named is None else {"CUDA_VISIBLE_DEVICES": named}
+    assert visible_gpus(environment, tmp_path)["names"] == []
+
+
+def test_gpus_without_files_are_as_they_are_named(tmp_path):
+    (tmp_path / "dxg").touch()
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "0,1"}, tmp_path)["names"] == ["0", "1"]
     assert visible_gpus({}, tmp_path)["names"] == []
 
 

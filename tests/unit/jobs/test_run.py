@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from contrastdp.errors import InputError
-from contrastdp.jobs.run import arguments_of, execute, logger, track
+from contrastdp.jobs.run import arguments_of, execute, logger, run, track
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +151,16 @@ def test_what_decides_no_result_comes_from_the_configuration_where_it_is_taken()
 def test_a_name_that_is_given_twice_is_a_defect(job):
     with pytest.raises(TypeError, match="a: names"):
         arguments_of(lambda *, a: None, job)
+
+
+def test_a_copy_of_the_library_beside_the_script_is_the_one_that_runs(tmp_path):
+    """Where another one was imported, as from site-packages, the job is refused in one line."""
+    (tmp_path / "contrastdp").mkdir()
+    script = tmp_path / "make_table.py"
+    script.write_text("def make_table(): ...\n", encoding="utf-8")
+    found = {"__file__": str(script)}
+    exec(script.read_text(encoding="utf-8"), found)
+    with pytest.raises(SystemExit) as error:
+        run(found["make_table"], None)
+    assert str(error.value).startswith("error in make_table: ")
+    assert f"would run in the place of {tmp_path / 'contrastdp'}; uninstall" in str(error.value)

@@ -5,7 +5,7 @@ from resolved_plans import claims, resolved, wildcards
 
 from contrastdp.errors import InputError
 from contrastdp.plan.needs import Needs
-from contrastdp.plan.pages import Pages
+from contrastdp.plan.pages import Pages, read_claims
 from contrastdp.plan.paths import Paths
 
 
@@ -105,3 +105,14 @@ def test_links_show_the_evidence_of_every_claimed_scope(demo):
     assert {"theory", "toy"} <= set(links)
     assert links["robustness"][0] == "results/demo/tables/robustness.md"
     assert demo.judged()[0] == "results/theory/claims.csv"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "claim: []", "claims: 3", "claims: [a]", "claims: [{id: a}]", "claims: [{scope: 1}]"],
+)
+def test_claims_that_are_no_list_with_scopes_are_told(tmp_path, text):
+    path = tmp_path / "claims.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"claims\.yaml: holds no list 'claims'"):
+        read_claims(path)

@@ -184,3 +184,11 @@ def test_another_architecture_replaces_the_networks_sizes():
     assert named["network"] == {"architecture": "small_cnn", "width": 16, "features": 3}
     other = merge(base, {"network": {"architecture": "wide_resnet", "depth": 10}})
     assert other == {"network": {"architecture": "wide_resnet", "depth": 10}, "steps": 5}
+
+
+def test_a_row_that_a_spreadsheet_emptied_is_none():
+    empty = dict.fromkeys(COLUMNS, "") | {"name": " "}
+    rows = [row(), empty, row(name="b"), empty]
+    assert [found["name"] for found in parse_rows(rows, COLUMNS, ["name"], "t")][1:] == ["b"]
+    with pytest.raises(InputError, match="t, line 4"):
+        parse_rows([row(), empty, row()], COLUMNS, ["name"], "t")

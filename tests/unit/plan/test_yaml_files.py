@@ -56,9 +56,35 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path, text, value):
     assert typed({"a": [text]}) == {"a": [value]}
 
 
-@pytest.mark.parametrize("text", ["e5", "8/255", "1e", "1e-", "0x1e4f-", "standard"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "e5",
+        "8/255",
+        "1e",
+        "1e-",
+        "0x1e4f-",
+        "standard",
+        "*x",
+        "&",
+        "@a",
+        "%b",
+        "a: b: c",
+        "`",
+        "!!x",
+    ],
+)
 def test_what_is_no_number_stays_text(text):
-    assert typed(text) == text
+    assert typed({"a": text}) == {"a": text}
+
+
+@pytest.mark.parametrize("text", ['{"batch": ', "[1, 2", '{"a": 1}}', " {", "{'a' 'b'}"])
+def test_a_broken_mapping_of_the_command_line_is_told(text):
+    """Snakemake takes for a word what is no YAML."""
+    with pytest.raises(InputError) as error:
+        typed({"scale": "demo", "training": text})
+    assert str(error.value).startswith(f"--config: training is '{text}', which is neither JSON")
+    assert """write 'training={"name": value}'""" in str(error.value)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path):
@@ -69,7 +95,9 @@ def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path):
     ("text", "encoding", "words"),
     [
         ("scale: [", "utf-8", "cannot be read"),
-        ("title: Grün", "latin-1", "cannot be read"),
+        ("a: 1\ntitle: Grün", "latin-1", "config.yaml, line 2: is not UTF-8 (byte 0xfc)"),
+        ("a: 1\ntitle: Grün", "utf-16", "config.yaml, line 1: is UTF-16"),
+        ("a: 1\ntitle: \0", "utf-8", "config.yaml, line 2: holds a NUL byte"),
         ("- scale\n", "utf-8", "holds a list; write 'key: value' lines"),
         ("scale", "utf-8", "holds a str"),
     ],
@@ -79,4 +107,9 @@ def test_a_file_that_is_no_mapping_is_told(tmp_path, text, encoding, words):
 
 
 def test_a_missing_file_is_told(tmp_path):
-    assert "cannot be read" in told(tmp_path / "none.yaml")
+    assert "no such file" in told(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_ends_of_lines_are_all_one(tmp_path, end):
+    assert read_yaml(written(tmp_path, f"a:{end}  b: 1{end}")) == {"a": {"b": 1}}

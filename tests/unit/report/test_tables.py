@@ -411,6 +411,16 @@ def test_an_accuracy_is_a_fraction_ends_included(tmp_path, accuracy, fine):
             tables.read_evaluations([str(path)])
 
 
+@pytest.mark.parametrize("key", ["seed", "n_test", "clean_accuracy", "robust_accuracy"])
+@pytest.mark.parametrize("value", ["0.5", True, None, [0.5]])
+def test_what_is_no_number_in_an_evaluation_is_told(tmp_path, key, value):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(make_evaluation(make_arm("ddim"), 0, 0.5) | {key: value}))
+    with pytest.raises(InputError) as error:
+        tables.read_evaluations([str(path)])
+    assert str(error.value).startswith(f"{path}: {key} is {value!r}, expected a number")
+
+
 def test_images_won_are_the_arms_own_and_holm_counts_all_comparisons():
     found, arms = make_study()
     images = {

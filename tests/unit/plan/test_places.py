@@ -1,0 +1,37 @@
+"""What stops the workflow where it lies, or where it runs, in one line."""
+
+import os
+from pathlib import Path
+
+import pytest
+from one_line import told
+
+from contrastdp.plan.places import check_places
+
+
+def test_an_empty_folder_will_do(tmp_path):
+    check_places(Path("/somewhere"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["{x}", "{", "}", "a{b}c"])
+def test_a_brace_in_the_repositorys_path_is_refused(tmp_path, name):
+    line = told(check_places, Path("/somewhere") / name / "copy", tmp_path)
+    assert line.startswith(f"/somewhere/{name}/copy: Snakemake takes '")
+
+
+@pytest.mark.parametrize("name", ["results", ".snakemake"])
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, name, make):
+    make(tmp_path / name)
+    assert told(check_places, tmp_path, tmp_path).startswith(f"{tmp_path / name}: is no folder")
+
+
+@pytest.mark.parametrize("name", ["results", ".snakemake"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, name, there):
+    """Root may write everywhere, so the answer of the system is given."""
+    if there:
+        (tmp_path / name).mkdir()
+    forbidden = tmp_path / name if there else tmp_path
+    monkeypatch.setattr(os, "access", lambda path, mode: path != forbidden)
+    assert "cannot be written" in told(check_places, tmp_path, tmp_path)
