@@ -1,5 +1,6 @@
 """YAML as the settings are written in: a file as a mapping, and values of the command line."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from contrastdp.errors import InputError
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML, where a key stands once in its mapping and 1e-2 is a number."""
+    """Plain YAML, where a key stands once in its mapping, and a number is one: 1e-2, but no .nan."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # when composed, a mapping has its own keys alone; those that `<<` brings come later
@@ -27,6 +28,26 @@ class _Loader(yaml.SafeLoader):
                 lines[key.value] = line
         return node
 
+    def _number(self, node: yaml.ScalarNode) -> int | float:
+        whole = node.tag.endswith(":int")
+        read = self.construct_yaml_int if whole else self.construct_yaml_float
+        try:
+            value = read(node)
+            finite = math.isfinite(value)
+        except (OverflowError, ValueError):  # more digits than a float or Python's int() takes
+            finite = False
+        if not finite:
+            raise InputError(
+                f"line {node.start_mark.line + 1}: {node.value[:40]} is no finite number; correct it"
+            )
+        return value
+
+
+for kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{kind}", _Loader._number)
+
+# a date is text, which may be no day of the calendar
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
 
 # YAML 1.1 wants a point in a number with an exponent, and takes 1e-2 for text.
 _Loader.add_implicit_resolver(
@@ -39,7 +60,8 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """One YAML file as a mapping, {} where it is empty.
 
-    Raises InputError in one line where it cannot be read, holds no mapping, or has a key twice.
+    Raises InputError in one line where it cannot be read, holds no mapping, has a key twice, or a
+    number that is not finite.
     """
     try:
         found = _parsed(Path(path).read_text(encoding="utf-8-sig"))
@@ -55,12 +77,24 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def typed(value: Any) -> Any:
-    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text."""
+    """Settings of the command line, where Snakemake leaves the numbers of a mapping as text.
+
+    Raises InputError for a text that is no YAML or no finite number.
+    """
     if isinstance(value, dict):
         return {key: typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [typed(inner) for inner in value]
-    return _parsed(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return _parsed(value)
+    except InputError as error:
+        raise InputError(f"--config or --configfile, {error}") from None
+    except yaml.YAMLError:
+        raise InputError(
+            f"--config or --configfile: {value[:40]!r} cannot be read; put it in quotation marks"
+        ) from None
 
 
 def _parsed(text: str) -> Any:

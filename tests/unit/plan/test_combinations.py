@@ -99,6 +99,7 @@ DENOISER = "denoisers__unconditional__network"
                 "training__schedule": "one_cycle",
                 "training__epochs": 1,
                 "training__epoch_images": 500,
+                "training__validate_every": 1,
             },
             "one_cycle needs 2 epochs or more, here is 1",
         ),
@@ -126,7 +127,7 @@ def test_what_could_not_run_is_refused(folder, settings, words):
         ({"steps": "0"}, "steps is 0; it must be at least 1"),
         ({"spacing": "evn"}, "did you mean even?"),
         ({"eta": "1.5"}, "eta is 1.5; it must be at most 1"),
-        ({"eta": "nan"}, "eta is nan; it must be of type number"),
+        ({"eta": "nan"}, "eta is nan; it must be a finite number"),
         ({"guidance_scale": "2"}, "guidance_scale is 2.0, and the denoiser has no label"),
         ({"window_low": "2000"}, "window_low is above window_high"),
         ({"guidance": "classifier", "clamp": "yes"}, "clamp is no setting of guidance"),
@@ -143,7 +144,7 @@ def test_what_a_generators_cells_make_impossible_is_refused(folder, cells, words
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ({"arm": "a/b"}, "arm is 'a/b'; it must match"),
+        ({"arm": "a/b"}, "arm is 'a/b'; write 1 to 80 small letters"),
         ({"eps": "9/10"}, "eps 9/10 makes step_size 9/4"),
         ({"batch": "1", "synthetic": "60"}, "of a batch of 1 leaves no room"),
         ({"selection": "", "synthetic": "60"}, "selection is empty"),
