@@ -62,8 +62,8 @@ def apgd(
 ) -> torch.Tensor:
     """Images (N, C, H, W) that one run of AutoPGD (Croce & Hein 2020) made of x within eps.
 
-    loss: 'ce', or 'dlr', which is the margin for two classes. An image that was not broken is returned as it
-    was, with best_loss where its loss was largest.
+    loss: 'ce', or 'dlr', which is the margin for two classes. An image that was not broken is
+    returned as it was, with best_loss where its loss was largest.
     """
     from pyautoattack.autopgd_base import APGDAttack
 

@@ -217,9 +217,9 @@ def autoattack(
     The attacks run one at a time, which gives what one run of AutoAttack's four gives, and says
     besides which attack broke an image first. The network is put in evaluation mode with frozen
     weights, and restored. With fewer than ten classes, AutoAttack's targeted attacks aim at all
-    other classes; with fewer than four, some climb another loss (few_classes). Every image reported as broken is one that the network itself misclassifies
-    within eps. Raises InputError for an unknown version or budget, a micro_batch below 1, and for
-    AA+MT in another norm than Linf.
+    other classes; with fewer than four, some climb another loss (few_classes). Every image reported
+    as broken is one that the network itself misclassifies within eps. Raises InputError for an
+    unknown version or budget, a micro_batch below 1, and for AA+MT in another norm than Linf.
     """
     from pyautoattack import AutoAttack
 

@@ -11,7 +11,7 @@ from contrastdp.errors import InputError
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML, where a key stands once in its mapping, and a number is one: 1e-2, but no .nan."""
+    """Plain YAML, where a key stands once in its mapping; 1e-2 is a number, .nan is none."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # when composed, a mapping has its own keys alone; those that `<<` brings come later
@@ -38,7 +38,8 @@ class _Loader(yaml.SafeLoader):
             finite = False
         if not finite:
             raise InputError(
-                f"line {node.start_mark.line + 1}: {node.value[:40]} is no finite number; correct it"
+                f"line {node.start_mark.line + 1}: {node.value[:40]} is no finite number; "
+                "correct it"
             )
         return value
 
