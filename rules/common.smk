@@ -24,6 +24,9 @@ BASE = Path(workflow.basedir)
 
 # ---------------------------------------------------------------- settings
 try:
+    for path in workflow.configfiles:
+        if not str(path).endswith(".json"):
+            read_yaml(path)  # Snakemake's reader takes the last of two equal keys in silence
     PLAN = experiments.plan(
         read_yaml,
         partial(read_csv, delimiter="\t"),

@@ -60,7 +60,7 @@ def test_every_network_has_sizes_here():
 
 
 # ---------------------------------------------------------------- networks and selection rules
-@pytest.mark.parametrize(("rule", "name"), product(RULES, SIZES))
+@pytest.mark.parametrize(("rule", "name"), [*product(RULES, SIZES)])
 def test_every_rule_scores_by_every_network(rule, name, place):
     x, y = (part.to(place) for part in images(8))
     network = network_of(name).to(place)
@@ -93,7 +93,7 @@ TRAINING |= {"validate_every": 2, "validation_steps": 1, "statistics_batches": 2
 
 @pytest.mark.parametrize(
     ("name", "loss", "precision", "channels_last"),
-    product(SIZES, LOSSES, PRECISIONS, (False, True)),
+    [*product(SIZES, LOSSES, PRECISIONS, (False, True))],
 )
 def test_every_network_is_trained_in_every_way(name, loss, precision, channels_last):
     given = {"real": images(6), "synthetic": images(6, 1), "validation": images(4, 2)}
@@ -105,7 +105,7 @@ def test_every_network_is_trained_in_every_way(name, loss, precision, channels_l
 
 @pytest.mark.parametrize(
     ("name", "statistics", "micro_batch", "undecayed"),
-    product(SIZES, STATISTICS, (None, 3), ("none", "norm_and_bias")),
+    [*product(SIZES, STATISTICS, (None, 3), ("none", "norm_and_bias"))],
 )
 def test_every_network_is_averaged_in_every_way(name, statistics, micro_batch, undecayed):
     given = {"real": images(6), "synthetic": images(6, 1), "validation": images(4, 2)}
@@ -132,7 +132,7 @@ def brief(monkeypatch):
     monkeypatch.setattr(pyautoattack, "AutoAttack", Short)
 
 
-@pytest.mark.parametrize(("name", "micro_batch"), product(SIZES, (None, 1)))
+@pytest.mark.parametrize(("name", "micro_batch"), [*product(SIZES, (None, 1))])
 def test_every_network_is_attacked_by_every_version(name, micro_batch, place, brief):
     x = images(3)[0].to(place)
     network = network_of(name).to(place)
