@@ -52,7 +52,8 @@ def attack_shard(
     y = torch.from_numpy(data["label"][start:stop]).to(place)
     gate = check_network(network, x, y, batch=attack["batch"], seed=attack["seed"])
     named = {key: attack.get(key) for key in ("norm", "version", "seed", "batch", "budget")}
-    identity = attacks.identity(eps=attack["eps"], shard=attack["shard"], **named)
+    fixed = {"eps": attack["eps"], "shard": attack["shard"], "classes": classes}
+    identity = attacks.identity(**fixed, **named)
     named |= {"eps": parse_fraction(attack["eps"]), "micro_batch": attack.get("micro_batch")}
     kept = {"settings": [attack, classes, start, stop, place], "model": model, "test": test}
     with resuming(shard, resume_minutes, script=__file__, **kept) as resume:

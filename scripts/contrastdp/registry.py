@@ -62,15 +62,16 @@ class Declared:
 def declared(wing: str, registry: str, library: Path = LIBRARY) -> dict[str, Declared]:
     """The entries of a registry, read from the modules of a wing without importing them.
 
-    An entry is a function or a dataclass under the decorator `@<registry>.enter(<name>, ...)`.
+    An entry is a function or a dataclass under the decorator `@<registry>.enter(<name>, ...)`, or
+    under `@<registry>(<name>, ...)` where a function enters it.
     """
-    found = {}
+    found, under = {}, (registry, f"{registry}.enter")
     for path in sorted((library / wing).glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, ast.FunctionDef | ast.ClassDef):
                 continue
             for call in node.decorator_list:
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == f"{registry}.enter":
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in under:
                     about = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
                     found[ast.literal_eval(call.args[0])] = Declared(*_arguments(node), about)
     return found

@@ -224,6 +224,22 @@ def test_a_setting_of_the_command_line_is_taken_as_it_is_meant(workflow_copy, tm
     assert "error in settings: --config or --configfile: training.steps" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("training:\n  steps: 30\n  steps: 40\n", "line 3: key 'steps' stands in line 2 already"),
+        ("training: {learning_rate: .nan}\n", "line 1: .nan is no finite number"),
+    ],
+)
+def test_a_configfile_is_read_as_our_own_files_are(workflow_copy, tmp_path, text, words):
+    workflow = workflow_copy(tmp_path)
+    (workflow.folder / "mine.yaml").write_text(text, encoding="utf-8")
+    done = workflow.run("-n", "--cores", "1", "--configfile", "mine.yaml")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("error in settings: ")]
+    assert "mine.yaml" in line and words in line
+
+
 # ---------------------------------------------------------------- what the scripts are given
 def test_every_job_gives_its_function_the_arguments_that_it_takes(workflow_copy, tmp_path):
     workflow = workflow_copy(tmp_path)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from contrastdp.attack import few_classes
 from contrastdp.attack.autoattack import Remembered
 from contrastdp.errors import InputError
 from contrastdp.networks.build import frozen
@@ -61,14 +62,16 @@ def apgd(
 ) -> torch.Tensor:
     """Images (N, C, H, W) that one run of AutoPGD (Croce & Hein 2020) made of x within eps.
 
-    loss: 'ce', or 'dlr' for three or more classes. An image that was not broken is returned as it
-    was, with best_loss where its loss was largest.
+    loss: 'ce', or 'dlr', which is the margin for two classes. An image that was not broken is
+    returned as it was, with best_loss where its loss was largest.
     """
     from pyautoattack.autopgd_base import APGDAttack
 
     attack = APGDAttack(
         frozen(network), norm="Linf", eps=eps, loss=loss, n_iter=steps, seed=seed, device=x.device
     )
+    with torch.no_grad():
+        few_classes.fit(attack, network(x[:1]).shape[1])
     with warnings.catch_warnings():
         # It tells of images without gradient at its random start, of which the audit has a measure.
         warnings.filterwarnings("ignore", message=".*zero gradient.*")

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from contrastdp.attack import few_classes
 from contrastdp.attack.multi_targeted import multi_targeted
 from contrastdp.attack.versions import AA_MT, MISCLASSIFIED, ROBUST, VERSIONS, is_broken
 from contrastdp.errors import InputError
@@ -50,12 +51,14 @@ def identity(
     version: str,
     shard: int,
     batch: int,
+    classes: int,
     budget: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """What makes two attacks the same one, as every shard states it.
 
     budget: of AA+MT, as autoattack says; AutoAttack's own is part of its version. iterations: of
-    each attack, steps in each restart or target (Square: queries).
+    each attack, steps in each restart or target (Square: queries). losses: of attacks that have
+    another one with so few classes.
     """
     spent = _budget(version, budget)
     own = {name: spent["mt_steps" if name == "mt" else "apgd_steps"] for name in AA_MT if spent}
@@ -71,6 +74,9 @@ def identity(
         "precision": "float32",
         "package": f"pyautoattack {metadata.version('pyautoattack')}",
     }
+    others = few_classes.losses(classes)
+    replaced = {name: others[name] for name in _attacks(version) if name in others}
+    named |= {"losses": replaced} if replaced else {}
     return named | ({"budget": spent} if spent else {})
 
 
@@ -211,9 +217,9 @@ def autoattack(
     The attacks run one at a time, which gives what one run of AutoAttack's four gives, and says
     besides which attack broke an image first. The network is put in evaluation mode with frozen
     weights, and restored. With fewer than ten classes, AutoAttack's targeted attacks aim at all
-    other classes. Every image reported as broken is one that the network itself misclassifies
-    within eps. Raises InputError for an unknown version or budget, a micro_batch below 1, and for
-    AA+MT in another norm than Linf.
+    other classes; with fewer than four, some climb another loss (few_classes). Every image reported
+    as broken is one that the network itself misclassifies within eps. Raises InputError for an
+    unknown version or budget, a micro_batch below 1, and for AA+MT in another norm than Linf.
     """
     from pyautoattack import AutoAttack
 
@@ -269,6 +275,7 @@ def _cascade(
         logits = torch.cat([network(part) for part in x.split(run.batch)])
     targets = min(TARGETS, logits.shape[1] - 1)
     adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = targets
+    few_classes.fit(adversary.apgd_targeted, logits.shape[1])
     prediction = logits.argmax(dim=1)
     broken_by = [ROBUST if right else MISCLASSIFIED for right in (prediction == y).tolist()]
     left = (prediction == y).nonzero().squeeze(1)
@@ -277,17 +284,18 @@ def _cascade(
     for name in attacks:
         start = run.finished.clock()
         if len(left):
-            found, lost = _attack(run, name, x[left], y[left])
+            found, lost = _attack(run, name, x[left], y[left], logits.shape[1])
             for index in left[lost].tolist():
                 broken_by[index] = name
             x_adv[left[lost]] = found[lost]
             left = left[~lost]
         seconds[name] = round(run.finished.clock() - start, 3)
-    return Outcome(prediction.tolist(), broken_by, x_adv, seconds, sorted(set(run.warnings)))
+    said = sorted({text for text in run.warnings if not few_classes.is_told(text)})
+    return Outcome(prediction.tolist(), broken_by, x_adv, seconds, said)
 
 
 def _attack(
-    run: _Run, name: str, x: torch.Tensor, y: torch.Tensor
+    run: _Run, name: str, x: torch.Tensor, y: torch.Tensor, classes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One attack of the cascade: attacked images, and which of them are lost (N,) bool."""
     adversary, budget = run.adversary, run.budget
@@ -297,7 +305,7 @@ def _attack(
         return multi_targeted(adversary.model, x, y, **shared, **spent, finished=run.finished)
     if name in AA_MT:
         # a new object: AutoPGD derives its checkpoints from the number of steps when it is built
-        adversary.apgd = type(adversary.apgd)(
+        apgd = type(adversary.apgd)(
             adversary.model,
             n_restarts=budget["apgd_restarts"],
             n_iter=budget["apgd_steps"],
@@ -308,6 +316,7 @@ def _attack(
             device=adversary.device,
             logger=adversary.logger,
         )
+        adversary.apgd = few_classes.fit(apgd, classes)
     own = name.removesuffix("-restarts")
     parts = {"apgd-t": adversary.apgd_targeted, "fab-t": adversary.fab, "square": adversary.square}
     adversary.attacks_to_run = [own]

@@ -1,6 +1,6 @@
 """Real data sets, split once into training, validation and test images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,6 +12,12 @@ from contrastdp.data.archives import (
     read_mnist,
 )
 from contrastdp.errors import InputError
+from contrastdp.registry import Registry
+
+# Readers by the name of their data set. The arguments are the archives, by their names in its
+# settings. What is said beside them the plan holds against the settings: classes, pixels a side,
+# channels, and how many images there are of training and test, or of both together.
+READERS = Registry("dataset")
 
 
 # ---------------------------------------------------------------- digits of scikit-learn
@@ -24,14 +30,18 @@ def split_digits(
     index (N,) int64, the position in load_digits. Test images are drawn first, then validation,
     then training, so the training size changes neither of the others.
     """
+    sizes = {"test": test, "validation": validation, "train": train}
+    return split(*_read_digits()[:2], sizes, seed)
+
+
+@READERS.enter("digits", classes=10, image_size=8, channels=1, together=1797)
+def _read_digits() -> Labelled:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     # (1797, 8, 8) with values 0 to 16 -> (1797, 8, 8, 1) with values 0 to 255
     image = np.round(bunch.images / 16 * 255).astype(np.uint8)[..., None]
-    return split(
-        image, bunch.target, {"test": test, "validation": validation, "train": train}, seed
-    )
+    return Labelled(image, bunch.target)
 
 
 def split(
@@ -126,30 +136,23 @@ def _held_tracks(training: Labelled, count: int, seed: int) -> np.ndarray:
     return np.isin(member, order[:enough])
 
 
-def _read_mnist(archives: Mapping[str, str]) -> tuple[Labelled, Labelled]:
-    return (
-        read_mnist(archives["train_images"], archives["train_labels"]),
-        read_mnist(archives["test_images"], archives["test_labels"]),
-    )
+@READERS.enter("mnist", classes=10, image_size=28, channels=1, training=60_000, test=10_000)
+def _read_mnist(
+    *, train_images: str, train_labels: str, test_images: str, test_labels: str
+) -> tuple[Labelled, Labelled]:
+    return read_mnist(train_images, train_labels), read_mnist(test_images, test_labels)
 
 
-def _read_cifar10(archives: Mapping[str, str]) -> tuple[Labelled, Labelled]:
-    return read_cifar10(archives["binary"])
+@READERS.enter("cifar10", classes=10, image_size=32, channels=3, training=50_000, test=10_000)
+def _read_cifar10(*, binary: str) -> tuple[Labelled, Labelled]:
+    return read_cifar10(binary)
 
 
-def _read_gtsrb(archives: Mapping[str, str]) -> tuple[Labelled, Labelled]:
-    return (
-        read_gtsrb_training(archives["train_images"]),
-        read_gtsrb_test(archives["test_images"], archives["test_labels"]),
-    )
-
-
-Reader = Callable[[Mapping[str, str]], tuple[Labelled, Labelled]]
-READERS: dict[str, tuple[set[str], Reader]] = {
-    "mnist": ({"train_images", "train_labels", "test_images", "test_labels"}, _read_mnist),
-    "cifar10": ({"binary"}, _read_cifar10),
-    "gtsrb": ({"train_images", "test_images", "test_labels"}, _read_gtsrb),
-}
+@READERS.enter("gtsrb", classes=43, image_size=32, channels=3, training=39_209, test=12_630)
+def _read_gtsrb(
+    *, train_images: str, test_images: str, test_labels: str
+) -> tuple[Labelled, Labelled]:
+    return read_gtsrb_training(train_images), read_gtsrb_test(test_images, test_labels)
 
 
 def split_dataset(
@@ -163,19 +166,15 @@ def split_dataset(
     sizes: images in train, validation and test; archives: the downloaded files by their name in
     the data set's settings, none for digits. Returns and raises as split_digits and split_archives.
     """
-    archives = archives or {}
-    names, reader = READERS.get(dataset, (set(), None))
-    if dataset != "digits" and reader is None:
-        known = ", ".join(sorted(["digits", *READERS]))
-        raise InputError(f"dataset '{dataset}': no loader; known are {known}")
+    archives, names = archives or {}, set(READERS.takes(dataset))
     if archives.keys() != names:
         raise InputError(
             f"dataset '{dataset}': its archives are {', '.join(sorted(archives)) or 'none'}, "
             f"expected {', '.join(sorted(names)) or 'none'}; correct the data set's settings"
         )
-    if reader is None:
-        counts = {name: size for name, size in sizes.items() if size is not None}
-        if counts.keys() != sizes.keys():
-            raise InputError("dataset 'digits': a size is null; give each of its parts a number")
-        return split_digits(**counts, seed=seed)
-    return split_archives(*reader(archives), sizes, seed)
+    if "together" not in READERS.about[dataset]:
+        return split_archives(*READERS[dataset](**archives), sizes, seed)
+    if None in sizes.values():
+        raise InputError(f"dataset '{dataset}': a size is null; give each of its parts a number")
+    order = {name: sizes[name] or 0 for name in ("test", "validation", "train")}
+    return split(*READERS[dataset](**archives)[:2], order, seed)

@@ -146,6 +146,8 @@ def as_version(evaluation: Mapping[str, Any], version: str) -> Mapping[str, Any]
             f"{attack['version']}, which does not begin with the attacks of {version}; run it again"
         )
     kept = {key: value for key, value in attack.items() if key != "budget" or "mt" in wanted}
+    losses = {name: loss for name, loss in kept.pop("losses", {}).items() if name in wanted}
+    kept |= {"losses": losses} if losses else {}
     last = {"last": _first_attacks(evaluation["last"], wanted)} if "last" in evaluation else {}
     return (
         _first_attacks(evaluation, wanted)

@@ -43,7 +43,8 @@ class MnistCNN(Classifier):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Penultimate features: (N, channels, H, W) in [0, 1] to (N, 100), not negative."""
         # ASSUME: the features that contrast compares are taken after the ReLU, as other networks'.
-        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        layers = self.by_layers or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+        if not layers:
             h = self._pooled_in_columns(x)
         else:
             h = F.relu(F.max_pool2d(self.conv_0(x), 2))  # before ReLU, with which it commutes

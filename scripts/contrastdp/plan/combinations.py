@@ -19,11 +19,19 @@ Settings = Mapping[str, Any]
 
 
 # ---------------------------------------------------------------- a data set
-def check_dataset(settings: Settings, definitions: Settings, where: str) -> None:
+def training_images(dataset: str, sizes: Settings) -> int:
+    """How many images the training split has at most, by its size or by what the data set has."""
+    if sizes["train"] is not None:
+        return sizes["train"]
+    return declared("data", "READERS")[dataset].about["training"] - sizes["validation"]
+
+
+def check_dataset(dataset: str, settings: Settings, definitions: Settings, where: str) -> None:
     """Raise InputError where a data set's resolved settings do not go together.
 
     definitions: the schema's; where: what to name.
     """
+    _check_data(dataset, settings, where)
     _check_attack(settings["attack"], f"{where}, attack")
     sampling = settings["sampling"]
     if sampling["shard"] % sampling["batch"]:
@@ -36,13 +44,21 @@ def check_dataset(settings: Settings, definitions: Settings, where: str) -> None
         raise InputError(
             f"{where}: training.validation_images is {asked}; the validation split has {has}"
         )
+    images, side = training_images(dataset, settings["sizes"]), settings["image_size"]
     for name, own in settings["classifiers"].items():
         place = f"{where}, classifiers.{name}.network"
         _check_network(own["network"], settings, definitions["networks"], definitions, place)
+        _check_batches(own, images, side, f"{where}, classifiers.{name}")
     place = f"{where}, training.network"
     network = settings["training"]["network"]
     _check_network(network, settings, definitions["networks"], definitions, place)
     for name, own in settings["denoisers"].items():
+        _check_batches(own["training"], images, side, f"{where}, denoisers.{name}.training")
+        if own["training"]["warmup"] > own["training"]["steps"]:
+            raise InputError(
+                f"{where}, denoisers.{name}.training: warmup is {own['training']['warmup']}, of "
+                f"{own['training']['steps']} steps; lower it"
+            )
         if "pretrained" not in own:
             place = f"{where}, denoisers.{name}.network"
             _check_denoiser(own["network"], settings, definitions, place)
@@ -50,12 +66,75 @@ def check_dataset(settings: Settings, definitions: Settings, where: str) -> None
         check_sampler(own, settings, f"{where}, samplers.{name}")
     for name, own in settings["guidances"].items():
         check_guidance({"loss": name, **own}, settings, f"{where}, guidances.{name}")
+    for name, own in settings["trainers"].items():
+        _check_trainer(own, f"{where}, trainers.{name}")
+    shown = settings["report"]["samples"]
+    if shown > settings["sampling"]["shard"]:
+        raise InputError(
+            f"{where}: report.samples is {shown}; the grid shows images of one shard, and "
+            f"sampling.shard is {settings['sampling']['shard']}"
+        )
     for section, names in (("selection", ("labeler", "encoder")), ("labelling", ("classifier",))):
         for name in names:
             place = f"{where}, {section}.{name}"
             choose(settings[section][name], settings["classifiers"], "classifier", place)
     quality, test = settings["quality"], settings["sizes"]["test"]
     check_measured(min(quality["images"], test), quality, f"{where}, quality.images")
+
+
+def _check_data(dataset: str, settings: Settings, where: str) -> None:
+    """What a data set says of itself against what its reader knows of it."""
+    known = declared("data", "READERS")
+    reader = known[choose(dataset, known, "loader of a data set", where)]
+    for name in ("classes", "image_size", "channels"):
+        if settings[name] != reader.about[name]:
+            raise InputError(
+                f"{where}: {name} is {settings[name]}; the images of '{dataset}' have "
+                f"{reader.about[name]}"
+            )
+    if settings["archives"].keys() != set(reader.takes):
+        raise InputError(
+            f"{where}: archives are {', '.join(sorted(settings['archives'])) or 'none'}; its "
+            f"loader reads {', '.join(sorted(reader.takes)) or 'none'}"
+        )
+    sizes = settings["sizes"]
+    if "together" in reader.about:
+        if sizes["train"] is None:
+            raise InputError(f"{where}: sizes.train is null; give it a number")
+        parts = {"together": ("train", "validation", "test")}
+    else:
+        parts = {"training": ("train", "validation"), "test": ("test",)}
+    for part, names in parts.items():
+        asked, has = [sizes[name] or 1 for name in names], reader.about[part]
+        if sum(asked) > has:
+            raise InputError(
+                f"{where}: sizes of {' + '.join(names)} are {' + '.join(map(str, asked))}; "
+                f"'{dataset}' has {has} images for them"
+            )
+
+
+def _check_batches(training: Settings, images: int, side: int, where: str) -> None:
+    """A training's batch against the images that there are, and its moves against their side."""
+    if training["batch"] > images:
+        raise InputError(
+            f"{where}: batch is {training['batch']}; there are {images} images, so choose at most "
+            "that"
+        )
+    if training["shift"] >= side:
+        raise InputError(
+            f"{where}: shift is {training['shift']}; it must be below the image's side, {side}"
+        )
+
+
+def _check_trainer(trainer: Settings, where: str) -> None:
+    if (
+        trainer["beta"]
+        and "beta" not in declared("training", "training_loss")[trainer["loss"]].takes
+    ):
+        raise InputError(
+            f"{where}: beta is {trainer['beta']}, and loss {trainer['loss']} has no use for one; "
+            "write 0"
+        )
 
 
 def _check_attack(attack: Settings, where: str) -> None:
@@ -161,6 +240,10 @@ def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
         choose(guidance[name], settings["classifiers"], "classifier", where)
     if guidance["window_low"] > guidance["window_high"]:
         raise InputError(f"{where}: window_low is above window_high; exchange them")
+    total = settings["noise_schedule"]["num_train_timesteps"]
+    for name, most in (("window_low", total - 1), ("window_high", total)):
+        if guidance[name] > most:
+            raise InputError(f"{where}: {name} is {guidance[name]}; choose at most {most}")
     if guidance.get("target", 0) >= settings["classes"]:
         raise InputError(
             f"{where}: target is {guidance['target']}; classes are 0 to {settings['classes'] - 1}"
@@ -168,11 +251,26 @@ def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
 
 
 # ---------------------------------------------------------------- an arm
-def check_training(training: Settings, *, mixed: bool, where: str) -> None:
+def check_training(
+    training: Settings, loss: str, *, mixed: bool, images: int, side: int, where: str
+) -> None:
     """Raise InputError where the resolved settings of a robust training do not go together.
 
-    mixed: whether it has both real and synthetic images.
+    loss: of its trainer; mixed: whether it has both real and synthetic images; images: how many
+    there are, of which a batch holds no more; side: theirs, in pixels.
     """
+    _check_batches(training, images, side, where)
+    if training["validate_every"] > training["steps"]:
+        raise InputError(
+            f"{where}: validate_every is {training['validate_every']}, of {training['steps']} "
+            "steps; lower it"
+        )
+    if training.get("cutmix") and not declared("training", "training_loss")[loss].about.get(
+        "mixed_labels", True
+    ):
+        raise InputError(
+            f"{where}: cutmix mixes labels, but loss {loss} needs one class an image; set it to 0"
+        )
     share, batch = training["synthetic_share"], training["batch"]
     if mixed and share != "pooled" and not 0 < math.floor(batch * share + 1e-4) < batch:
         raise InputError(

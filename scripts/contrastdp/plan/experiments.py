@@ -17,9 +17,11 @@ from contrastdp.attack.versions import VERSIONS
 from contrastdp.errors import InputError
 from contrastdp.guidance import reads
 from contrastdp.plan import combinations
+from contrastdp.plan.extent import Asked, check_jobs
 from contrastdp.plan.settings import (
     Row,
     cells_over,
+    check_name,
     choose,
     columns,
     merge,
@@ -31,6 +33,7 @@ from contrastdp.plan.twins import with_twins
 from contrastdp.registry import declared
 
 IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
+SEEDS = 1000  # of an arm in one table
 
 
 @dataclass(frozen=True)
@@ -396,6 +399,8 @@ def plan(
     command_line = dict(command_line)
     trace, asked = (command_line.pop(key, None) for key in ("trace", "twins"))
     known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
+    for stem in known:
+        check_name(stem, "config/scales, name of a file")
     name = merge(base, command_line).get("scale")
     scale_name = choose(str(name), known, "scale", "config/config.yaml or --config")
     where = f"config/scales/{scale_name}.yaml"
@@ -411,6 +416,8 @@ def plan(
         choose(table, tables, "table", f"{place}, twins")
     datasets, layers, mirror, resume = {}, {}, None, {}
     files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
+    for stem in files:
+        check_name(stem, "config/datasets, name of a file")
     for dataset, overrides in (own["datasets"] or {}).items():
         choose(dataset, files, "data set", where)
         parts = {
@@ -427,7 +434,7 @@ def plan(
         settings.pop("scale")
         validate(settings, _layer_schema(schema, ("dataset", "run"), complete=True), own_place)
         mirror, resume = settings.pop("mirror"), settings.pop("resume")
-        combinations.check_dataset(settings, definitions, own_place)
+        combinations.check_dataset(dataset, settings, definitions, own_place)
         datasets[dataset], layers[dataset] = settings, parts
     sheets = {sheet: cells_over(definitions, sheet) for sheet in ("generator", "arm")}
     places: dict[str, dict[str, str]] = {}
@@ -455,6 +462,7 @@ def plan(
     _check_arms(found)
     arms, generators = with_twins(arms, generators, tables=twins, guidance=found.guidance)
     whole = made(generators=generators, arms=arms)
+    check_jobs({arm: _asked(whole, arm) for arm in arms}, places["arm"])
     for dataset in datasets:
         _check_report(whole, dataset, f"data set {dataset}, report")
     if trace is not None:
@@ -505,6 +513,19 @@ def _check_layer(
     layer: Mapping[str, Any], schema: Mapping[str, Any], parts: tuple[str, ...], where: str
 ) -> None:
     validate(layer, _layer_schema(schema, parts), where)
+
+
+def _asked(found: Plan, arm: str) -> Asked:
+    row = found.arms[arm]
+    images = (row["dataset"], row["generator"], row["real"]) if row["generator"] else None
+    last = found.datasets[row["dataset"]]["attack"]["last"]
+    return Asked(
+        seeds=set().union(*row["tables"].values()),
+        images=images,
+        candidates=found.candidates(arm) if images else 0,
+        shards=len(found.sample_shards(arm)) if images else 0,
+        attacks=len(found.attack_shards(row["dataset"])) * (1 + last),
+    )
 
 
 def _check_report(found: Plan, dataset: str, where: str) -> None:
@@ -608,7 +629,15 @@ def _check_arms(found: Plan) -> None:
     for name, row in found.arms.items():
         place, settings = found.places["arm"][name], found.datasets[row["dataset"]]
         mixed = row["synthetic"] > 0 and row["train_on"] is None
-        combinations.check_training(found.training(name), mixed=mixed, where=place)
+        split = combinations.training_images(row["dataset"], settings["sizes"])
+        combinations.check_training(
+            found.training(name),
+            found.trainer(name)["loss"],
+            mixed=mixed,
+            images=max(split, found.trained_on(name) + row["synthetic"]),
+            side=settings["image_size"],
+            where=place,
+        )
         combinations.check_step(found.threat(name), place)
         external = row["generator"] in found.external()
         figures = " ".join(found.tables[table]["figures"] or "" for table in row["tables"]).split()
@@ -676,9 +705,11 @@ def _tables(cell: str, seeds: int, known: Mapping[str, Row], place: str) -> dict
     for text in cell.split():
         table, _, span = text.partition(":")
         choose(table, known, "table", place)
-        edges = re.fullmatch(r"(\d+)-(\d+)", span or f"0-{seeds - 1}")
+        edges = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", span or f"0-{seeds - 1}")
         if not edges or int(edges[1]) > int(edges[2]):
             raise InputError(f"{place}: tables has '{text}'; write {table} or {table}:3-14")
+        if int(edges[2]) - int(edges[1]) >= SEEDS:
+            raise InputError(f"{place}: tables has '{text}'; a table shows at most {SEEDS} seeds")
         if table in found:
             raise InputError(f"{place}: tables names '{table}' twice; remove one")
         found[table] = list(range(int(edges[1]), int(edges[2]) + 1))
@@ -690,8 +721,8 @@ def _check_arm(row: Row, settings: Mapping[str, Any], place: str) -> None:
         if row[column] is None:
             raise InputError(f"{place}: {column} is empty; fill it in")
     choose(row["trainer"], settings["trainers"], "trainer", place)
-    available = settings["sizes"]["train"]
-    if available is not None and row["real"] > available:
+    available = combinations.training_images(row["dataset"], settings["sizes"])
+    if row["real"] > available:
         raise InputError(
             f"{place}: real is {row['real']}; the training split has {available} images"
         )

@@ -5,6 +5,7 @@ Works on plain dicts and rows. Imports nothing heavy, since a dry run passes thr
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from contrastdp.attack.threat import parse_fraction
 from contrastdp.errors import InputError
 
 Row = dict[str, Any]
+LONGEST = 200  # characters of a value that a line shows
 
 
 # ---------------------------------------------------------------- layers
@@ -60,7 +62,11 @@ def validate(settings: Any, schema: Mapping[str, Any], where: str) -> None:
         raise InputError(
             f"{where}: key '{'.'.join(filter(None, (place, missing)))}' is missing; add it"
         )
-    raise InputError(f"{where}: {place or 'settings'} is {error.instance!r}; {_rule(error)}")
+    if "propertyNames" in error.absolute_schema_path:
+        place = f"{place}, name" if place else "name"
+    given = repr(error.instance)
+    given = given if len(given) <= LONGEST else f"{given[:LONGEST]}..."
+    raise InputError(f"{where}: {place or 'settings'} is {given}; {_rule(error)}")
 
 
 @cache
@@ -71,15 +77,45 @@ def _validator() -> tuple[Any, Any]:
 
     # a job dies of 600.0 where it counts, which JSON takes for whole, and of nan and inf
     strict = {
-        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
-        "number": lambda _, value: (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        ),
+        "integer": lambda _, value: isinstance(value, int) and is_number(value),
+        "number": lambda _, value: is_number(value),
     }
     types = Draft202012Validator.TYPE_CHECKER.redefine_many(strict)
     formats = FormatChecker(formats=())
     formats.checks("fraction", raises=InputError)(lambda text: bool(parse_fraction(text)))
+    formats.checks("name", raises=InputError)(lambda text: bool(check_name(text, "name")))
     return extend(Draft202012Validator, type_checker=types), formats
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that a float holds: no truth value, not infinite, not NaN."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+NAME = re.compile(r"[a-z0-9_]{1,80}")
+
+
+def check_name(name: Any, where: str) -> str:
+    """A name that paths, wildcards and targets may hold, or an InputError."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InputError(
+            f"{where} is {name!r}; write 1 to 80 small letters (a to z), digits and underscores, "
+            "since it stands in paths"
+        )
+    return name
+
+
+def _type(value: Any, given: Any) -> str:
+    kinds = [value] if isinstance(value, str) else value
+    counted = isinstance(given, int | float) and not isinstance(given, bool)
+    if counted and not is_number(given) and {"integer", "number"} & {*kinds}:
+        return "it must be a finite number"
+    return f"it must be of type {' or '.join(kinds)}"
 
 
 def _rule(error: Any) -> str:
@@ -89,7 +125,7 @@ def _rule(error: Any) -> str:
         "enum": lambda: (
             f"choose one of {', '.join(map(str, value))}" + _nearest(str(error.instance), value)
         ),
-        "type": lambda: f"it must be of type {value}",
+        "type": lambda: _type(value, error.instance),
         "minimum": lambda: f"it must be at least {value}",
         "maximum": lambda: f"it must be at most {value}",
         "exclusiveMinimum": lambda: f"it must be above {value}",
@@ -130,6 +166,7 @@ def described(definitions: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[
 
 
 # ---------------------------------------------------------------- columns of the sheets
+WORDS = {int: "a whole number", float: "a number", str: "text"}
 TYPES = {"integer": int, "number": float, "boolean": bool, "string": str}
 
 
@@ -201,6 +238,9 @@ def _cell(text: str, kind: type, where: str) -> Any:
             raise InputError(f"{where}: is '{text}'; write yes or no")
         return text == "yes"
     try:
+        if "_" in text and kind is not str:
+            raise ValueError  # Python's own, which no other reader of the sheet takes
         return kind(text)
     except ValueError:
-        raise InputError(f"{where}: is '{text}'; write a {kind.__name__}") from None
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        raise InputError(f"{where}: is '{shown}'; write {WORDS[kind]}") from None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from contrastdp.errors import InputError
 from contrastdp.plan.captions import FIGURES, SOLE, THEORY
-from contrastdp.plan.settings import Row, choose, parse_rows
+from contrastdp.plan.settings import Row, check_name, choose, parse_rows
 
 # kind: ours, or beside one of the paper's; dataset, printed: the printed table that lays it out;
 # attack: the setting that names its version; chosen_by: settings may be chosen by it, so it is of
@@ -30,6 +30,7 @@ def read_tables(rows: Sequence[Mapping[str, str]], where: str) -> dict[str, Row]
     shown: dict[str, str] = {}
     for line, row in enumerate(parsed, 2):
         place = f"{where}, line {line} ({row['table']})"
+        check_name(row["table"], f"{where}, line {line}, table")
         for column in ("title", *WORDS, "chosen_by", "audited"):
             if row[column] is None:
                 raise InputError(f"{place}: {column} is empty; fill it in")

@@ -1,5 +1,6 @@
 """YAML as the settings are written in: a file as a mapping, and values of the command line."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from contrastdp.files import read_text
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML, where a key stands once in its mapping and 1e-2 is a number."""
+    """Plain YAML, where a key stands once in its mapping; 1e-2 is a number, .nan is none."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # when composed, a mapping has its own keys alone; those that `<<` brings come later
@@ -28,6 +29,27 @@ class _Loader(yaml.SafeLoader):
                 lines[key.value] = line
         return node
 
+    def _number(self, node: yaml.ScalarNode) -> int | float:
+        whole = node.tag.endswith(":int")
+        read = self.construct_yaml_int if whole else self.construct_yaml_float
+        try:
+            value = read(node)
+            finite = math.isfinite(value)
+        except (OverflowError, ValueError):  # more digits than a float or Python's int() takes
+            finite = False
+        if not finite:
+            raise InputError(
+                f"line {node.start_mark.line + 1}: {node.value[:40]} is no finite number; "
+                "correct it"
+            )
+        return value
+
+
+for kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{kind}", _Loader._number)
+
+# a date is text, which may be no day of the calendar
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
 
 # YAML 1.1 wants a point in a number with an exponent, and takes 1e-2 for text.
 _Loader.add_implicit_resolver(
@@ -40,7 +62,8 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """One YAML file as a mapping, {} where it is empty.
 
-    Raises InputError in one line where it cannot be read, holds no mapping, or has a key twice.
+    Raises InputError in one line where it cannot be read, holds no mapping, has a key twice, or a
+    number that is not finite.
     """
     text = read_text(path)
     try:
@@ -59,7 +82,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def typed(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of the command line, where Snakemake leaves the numbers of a mapping as text.
 
-    Raises InputError where a value begins as a mapping or a list and is none.
+    Raises InputError for a value that begins as a mapping or a list and is none, and for a number
+    that is not finite.
     """
     for key, value in settings.items():
         if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
@@ -75,9 +99,13 @@ def _typed(value: Any) -> Any:
         return {key: _typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_typed(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
     try:
-        return _parsed(value) if isinstance(value, str) else value
-    except (InputError, yaml.YAMLError):
+        return _parsed(value)
+    except InputError as error:
+        raise InputError(f"--config or --configfile, {error}") from None
+    except yaml.YAMLError:
         return value  # text that YAML has another use for, such as *x
 
 

@@ -58,7 +58,7 @@ class Passes:
     """How the training passes are computed; the losses and every validation are float32.
 
     micro_batch: as in accumulate_gradient, and the random draws do not depend on it; precision,
-    compiled: as in TrainingPass; channels_last: memory layout of weights and images.
+    compiled: as in TrainingPass; channels_last: memory layout of weights and images, on a GPU.
     """
 
     micro_batch: int | None = None

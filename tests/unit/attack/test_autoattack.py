@@ -193,7 +193,9 @@ def test_no_image_left_to_attack(network, short):
 
 
 def test_identity_names_what_decides_an_outcome():
-    found = identity(norm="Linf", eps="8/255", seed=1, version="standard", shard=500, batch=250)
+    found = identity(
+        norm="Linf", eps="8/255", seed=1, version="standard", shard=500, batch=250, classes=10
+    )
     assert found["attacks"] == ["apgd-ce", "apgd-t", "fab-t", "square"]
     assert found["eps"] == "8/255"
     assert found["package"].startswith("pyautoattack 0")
@@ -203,7 +205,9 @@ def test_iterations_are_those_that_pyautoattack_runs():
     from pyautoattack import AutoAttack
 
     made = AutoAttack(Flat(), norm="Linf", eps=0.1, seed=0, version="standard", device="cpu")
-    found = identity(norm="Linf", eps="8/255", seed=1, version="worst", shard=500, batch=250)
+    found = identity(
+        norm="Linf", eps="8/255", seed=1, version="worst", shard=500, batch=250, classes=10
+    )
     assert found["iterations"] == {
         "apgd-ce": made.apgd.n_iter,
         "apgd-t": made.apgd_targeted.n_iter,
@@ -283,9 +287,9 @@ def test_worst_is_the_union_and_leaves_the_standard_part_as_it_is(network, short
     for one, other in zip(standard.broken_by, worst.broken_by, strict=True):
         assert other == one or (one == "" and other in versions.AA_MT)
     assert list(worst.seconds) == [*versions.STANDARD, *versions.AA_MT]
-    assert attack.identity(norm="Linf", eps="1/9", seed=3, version="worst", shard=1, batch=1)[
-        "attacks"
-    ] == list(worst.seconds)
+    assert attack.identity(
+        norm="Linf", eps="1/9", seed=3, version="worst", shard=1, batch=1, classes=10
+    )["attacks"] == list(worst.seconds)
 
 
 def test_mt_breaks_what_the_others_left(network, short, monkeypatch):
@@ -303,6 +307,7 @@ def test_mt_breaks_what_the_others_left(network, short, monkeypatch):
 
 def test_identity_states_what_different_versions_run():
     shared = {"norm": "Linf", "eps": "8/255", "seed": 1, "shard": 500, "batch": 250}
+    shared |= {"classes": 10}
     standard = identity(version="standard", **shared)
     assert "budget" not in standard
     found = identity(version="aa+mt", **shared)
@@ -327,7 +332,16 @@ def test_identity_states_what_different_versions_run():
 )
 def test_budgets_that_cannot_be(version, budget, said):
     with pytest.raises(InputError, match=said):
-        identity(norm="Linf", eps="1/9", seed=0, version=version, shard=1, batch=1, budget=budget)
+        identity(
+            norm="Linf",
+            eps="1/9",
+            seed=0,
+            version=version,
+            shard=1,
+            batch=1,
+            classes=10,
+            budget=budget,
+        )
 
 
 def test_aa_mt_is_for_linf(network):

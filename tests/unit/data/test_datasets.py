@@ -11,7 +11,7 @@ from code_graph import ROOT
 from sklearn.datasets import load_digits
 
 from contrastdp.data.archives import Labelled
-from contrastdp.data.datasets import split, split_archives, split_dataset, split_digits
+from contrastdp.data.datasets import READERS, split, split_archives, split_dataset, split_digits
 from contrastdp.errors import InputError
 
 
@@ -123,6 +123,19 @@ def test_frames_of_a_track_stay_together():
 def test_bad_archive_sizes(sizes, message):
     with pytest.raises(InputError, match=message):
         split_archives(labelled(200, 4), labelled(50, 5), sizes, 0)
+
+
+def test_the_digits_are_what_their_reader_says():
+    image, label, _ = READERS["digits"]()
+    known = READERS.about["digits"]
+    assert image.shape == (known["together"], known["image_size"], known["image_size"], 1)
+    assert (np.unique(label) == np.arange(known["classes"])).all()
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10", "gtsrb"])
+def test_readers_say_how_much_the_canonical_archives_hold(dataset):
+    known = READERS.about[dataset]
+    assert (known["training"], known["test"]) == CANONICAL[dataset]
 
 
 def test_archives_under_other_names():

@@ -18,6 +18,7 @@ def over(**settings):
 
 
 ENCODER = "classifiers__encoder__network"
+TRAINED = "denoisers__unconditional__training"
 DENOISER = "denoisers__unconditional__network"
 
 
@@ -81,7 +82,12 @@ DENOISER = "denoisers__unconditional__network"
         ({"noise_schedule__beta_end": 1.5}, "beta_end is 1.5; it must be below 1"),
         # guidance
         ({"guidances__classifier__time_dependent": True}, "unknown key 'guidances.classifier.time"),
-        ({"guidances__hnm__window_low": 1001}, "guidances.hnm: window_low is above window_high"),
+        ({"guidances__hnm__window_low": 9, "guidances__hnm__window_high": 8}, "is above"),
+        ({"guidances__hnm__window_low": 1000}, "window_low is 1000; choose at most 999"),
+        ({"guidances__hnm__window_high": 1001}, "window_high is 1001; choose at most 1000"),
+        ({"guidances__hnm__window_low": -5}, "window_low is -5; it must be at least 0"),
+        ({"guidances__hnm__head": -3}, "head is -3; it must be at least 0"),
+        ({"samplers__ddim__guidance_scale": 2.0}, "no label for 'no class'"),
         ({"guidances__classifier__target": 10}, "target is 10; classes are 0 to 9"),
         ({"guidances__hnm__target": 1}, "target is no setting of guidance"),
         ({"guidances__infonce__beta": 2}, "beta is no setting of guidance"),
@@ -99,11 +105,29 @@ DENOISER = "denoisers__unconditional__network"
                 "training__schedule": "one_cycle",
                 "training__epochs": 1,
                 "training__epoch_images": 500,
+                "training__validate_every": 1,
             },
             "one_cycle needs 2 epochs or more, here is 1",
         ),
         ({"training__validation_images": 201}, "the validation split has 200"),
+        ({"training__validate_every": 601}, "validate_every is 601, of 600 steps"),
+        ({"training__shift": 8}, "shift is 8; it must be below the image's side, 8"),
+        ({"training__compiled": "gcc"}, "compiled is 'gcc'; choose one of aot_eager, cudagraphs"),
+        ({"trainers__pgd__beta": 3.0}, "trainers.pgd: beta is 3.0, and loss pgd has no use"),
+        ({"trainers__trades__loss": "mart", "training__cutmix": 1.0}, "loss mart needs one class"),
+        ({"trainers__trades__bta": 1}, "unknown key 'trainers.trades.bta'; did you mean beta?"),
+        # the denoiser's training
+        ({f"{TRAINED}__warmup": 4001}, "training: warmup is 4001, of 4000 steps"),
+        ({f"{TRAINED}__terms": {"noise_prediction": {"gamma": 1}}}, "noise_prediction.gamma'"),
+        (
+            {f"{TRAINED}__terms": {"noise_prediction": {"weighting": "v"}}},
+            "choose one of noise, velocity",
+        ),
+        ({f"{TRAINED}__terms": {"x": {}}}, "terms.x'; known: noise_prediction"),
+        ({"samplers__ddim__initialisation": "x"}, "choose one of gaussian"),
+        ({"samplers__ddim__initial_scale": "2"}, "initial_scale is '2'"),
         # attack and measures
+        ({"report__samples": 2001}, "report.samples is 2001; the grid shows images of one shard"),
         ({"attack__budget": {"mt_steps": 3}}, "neither version nor ablations spends it"),
         ({"sampling__shard": 251}, "sampling.shard 251 is no multiple of sampling.batch 250"),
         ({"quality__images": 19}, "19 images are measured; 10 groups and 5 neighbours need 20"),
@@ -126,9 +150,10 @@ def test_what_could_not_run_is_refused(folder, settings, words):
         ({"steps": "0"}, "steps is 0; it must be at least 1"),
         ({"spacing": "evn"}, "did you mean even?"),
         ({"eta": "1.5"}, "eta is 1.5; it must be at most 1"),
-        ({"eta": "nan"}, "eta is nan; it must be of type number"),
+        ({"eta": "nan"}, "eta is nan; it must be a finite number"),
         ({"guidance_scale": "2"}, "guidance_scale is 2.0, and the denoiser has no label"),
         ({"window_low": "2000"}, "window_low is above window_high"),
+        ({"window_high": "2000"}, "window_high is 2000; choose at most 1000"),
         ({"guidance": "classifier", "clamp": "yes"}, "clamp is no setting of guidance"),
         ({"guidance": "infonce", "clamp": "yes"}, "clamp is no setting of guidance"),
     ],
@@ -143,7 +168,7 @@ def test_what_a_generators_cells_make_impossible_is_refused(folder, cells, words
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ({"arm": "a/b"}, "arm is 'a/b'; it must match"),
+        ({"arm": "a/b"}, "arm is 'a/b'; write 1 to 80 small letters"),
         ({"eps": "9/10"}, "eps 9/10 makes step_size 9/4"),
         ({"batch": "1", "synthetic": "60"}, "of a batch of 1 leaves no room"),
         ({"selection": "", "synthetic": "60"}, "selection is empty"),
@@ -203,3 +228,53 @@ def test_a_scales_file_is_checked_too(folder, text, words):
     line = told(folder)
     assert line.startswith("config/scales/demo.yaml: ")
     assert words in line
+
+
+# ---------------------------------------------------------------- what a data set has
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("classes: 10", "classes: 5", "classes is 5; the images of 'digits' have 10"),
+        ("image_size: 8", "image_size: 9", "image_size is 9; the images of 'digits' have 8"),
+        ("channels: 1", "channels: 3", "channels is 3; the images of 'digits' have 1"),
+        ("test: 500", "test: 501", "are 1097 + 200 + 501; 'digits' has 1797 images for them"),
+        ("train: 1097", "train: null", "sizes.train is null; give it a number"),
+    ],
+)
+def test_a_data_set_is_what_its_reader_knows(folder, old, new, words):
+    edit(folder / "datasets" / "digits.yaml", old, new)
+    line = told(folder)
+    assert line.startswith("config/datasets/digits.yaml: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sizes", "words"),
+    [
+        ("mnist", "{train: 59001, validation: 1000, test: 5}", "59001 + 1000; 'mnist' has 60000"),
+        ("mnist", "{train: null, validation: 60000, test: 5}", "1 + 60000; 'mnist' has 60000"),
+        ("gtsrb", "{train: 1, validation: 1, test: 12631}", "test are 12631; 'gtsrb' has 12630"),
+    ],
+)
+def test_sizes_are_at_most_the_archives(folder, dataset, sizes, words):
+    scale = f"datasets: {{{dataset}: {{sizes: {sizes}}}}}\n"
+    (folder / "scales" / "demo.yaml").write_text(scale, encoding="utf-8")
+    assert words in told(folder)
+
+
+def test_real_images_are_at_most_what_validation_leaves(folder):
+    edit(folder / "scales" / "paper.yaml", "validation: 1024}  # the", "validation: 3000}  # the")
+    assert "real is 38000; the training split has 36209 images" in told(folder, scale="paper")
+
+
+def test_archives_have_the_names_that_the_reader_takes(folder):
+    edit(folder / "datasets" / "cifar10.yaml", "  binary:", "  images:")
+    line = told(folder, scale="smoke")
+    assert "archives are images; its loader reads binary" in line
+
+
+def test_a_data_set_without_a_loader_is_refused(folder):
+    digits = (folder / "datasets" / "digits.yaml").read_text(encoding="utf-8")
+    (folder / "datasets" / "digitz.yaml").write_text(digits, encoding="utf-8")
+    (folder / "scales" / "demo.yaml").write_text("datasets: {digitz: {}}\n", encoding="utf-8")
+    assert "loader of a data set 'digitz' does not exist; did you mean digits?" in told(folder)

@@ -58,7 +58,7 @@ def test_cells_come_from_their_rows(folder):
     with_row(folder, tau="3", steps="7")
     more = {"generator": "contrastive_hnm", "synthetic": "60", "selection": "none"}
     add_arm(folder, arm="mine", batch="50", eps="1/5", candidates="1", **more)
-    found = resolved(folder, training={"epochs": 2, "epoch_images": 100})
+    found = resolved(folder, training={"epochs": 2, "epoch_images": 100, "validate_every": 1})
     shown = {
         name: (value, origin)
         for name, value, origin in origins.listed(origins.of_arm(found, "mine"))

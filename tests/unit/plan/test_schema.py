@@ -5,6 +5,7 @@ import re
 from dataclasses import fields
 
 import pytest
+import torch
 from diffusers import UNet2DModel
 from resolved_plans import resolved
 
@@ -39,13 +40,13 @@ def entry(definitions, place):
 
 ENUMERATIONS = {
     "precision": tuple(execution.PRECISIONS),
+    "compiled": ("aot_eager", "cudagraphs", "eager", "inductor"),
     "sampler.spacing": schedulers.SPACINGS,
     "sampler.variance_type": schedulers.VARIANCES,
     "guidance.at": protocol.SEEN,
     "guidance.encoder_input": protocol.ENCODER_INPUTS,
     "guidance.direction": protocol.DIRECTIONS,
     "denoiser.training.optimiser": tuple(diffusion_training.OPTIMISERS),
-    "denoiser.training.terms.propertyNames": tuple(terms.TERMS),
     "denoiser.training.decay": diffusion_training.DECAYS,
     "denoiser.training.weighting": terms.WEIGHTINGS,
     "sections.noise_schedule.beta_schedule": denoisers.BETA_SCHEDULES,
@@ -84,6 +85,17 @@ def test_every_enumeration_is_held_against_the_code(definitions):
     ours = {place for place in found if not place.startswith("noise_predictors.unet2d.")}
     # train_on has one word, the norm and the channels have no registry
     assert ours - {"arm.train_on", "sections.threat.norm", "dataset.channels"} == {*ENUMERATIONS}
+
+
+def test_torch_has_the_compilers(definitions):
+    assert {*definitions["compiled"]["enum"]} <= {*torch.compiler.list_backends(exclude_tags=())}
+
+
+def test_terms_take_the_settings_that_the_schema_describes(definitions):
+    known = entry(definitions, "denoiser.training.terms")["properties"]
+    assert known.keys() == terms.TERMS.keys()
+    for name, term in terms.TERMS.items():
+        assert known[name]["properties"].keys() == arguments(term.__init__).keys()
 
 
 def test_a_budget_has_the_codes_names(definitions):

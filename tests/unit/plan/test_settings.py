@@ -96,7 +96,7 @@ def test_an_eps_outside_is_refused(text):
         ({"steps": 10.0}, "training.steps is 10.0; it must be of type integer"),
         ({"steps": True}, "training.steps is True"),
         ({"beta": True}, "training.beta is True"),
-        ({"beta": float("nan")}, "training.beta is nan; it must be of type number"),
+        ({"beta": float("nan")}, "training.beta is nan; it must be a finite number"),
         ({"beta": float("inf")}, "training.beta is inf"),
         ({"loss": "trade"}, "did you mean trades?"),
     ],
@@ -158,7 +158,7 @@ def test_cells_are_typed_and_empty_cells_are_none():
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([row(count="many")], ["line 2", "count", "many", "int"]),
+        ([row(count="many")], ["line 2", "count", "many", "whole number"]),
         ([row(head="true")], ["line 2", "head", "yes or no"]),
         ([row(), row(name="b"), row()], ["line 4", "repeats", "line 2"]),
         ([row(name="")], ["line 2", "name"]),
