@@ -8,11 +8,13 @@ import yaml
 from contrastdp.errors import InputError
 from contrastdp.evidence import image_claims
 from contrastdp.evidence.claims import judge
-from contrastdp.files import read_csv, read_json, read_text, write_text
-from contrastdp.frames import write_table
+from contrastdp.files import read_json, read_text, write_text
+from contrastdp.frames import read_table, write_table
 from contrastdp.jobs.run import run
 from contrastdp.report.claims_page import judged_markdown
+from contrastdp.report.paper_tables import RUN_COLUMNS
 from contrastdp.theory import claims as theory_claims
+from contrastdp.theory import tables
 
 
 def judge_claims(
@@ -26,14 +28,17 @@ def judge_claims(
 ) -> None:
     """Judge the claims of `scopes` in the YAML file `claims`; write them as CSV and Markdown.
 
-    evidence: CSV or JSON files; names: the name of each by which claims ask for it.
+    evidence: CSV or JSON files; names: the name of each by which claims ask for it. A CSV has the
+    columns of its name in theory.tables, or is a page's runs.
     """
     if len(evidence) != len(names):
         raise InputError(
             f"judge_claims: {len(evidence)} evidence files for {len(names)} names; give one each"
         )
     content = {
-        name: read_json(path) if Path(path).suffix == ".json" else read_csv(path)
+        name: read_json(path)
+        if Path(path).suffix == ".json"
+        else read_table(path, tables.EVIDENCE.get(name, RUN_COLUMNS))
         for name, path in zip(names, evidence, strict=True)
     }
     try:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp.files import read_csv, write_text
-from contrastdp.frames import write_table
+from contrastdp.files import write_text
+from contrastdp.frames import read_table, write_table
 from contrastdp.jobs.run import run
 from contrastdp.theory import gaussian_table
+from contrastdp.theory.tables import CELLS, PRINTED
 
 
 def make_gaussian_table(
@@ -32,13 +33,13 @@ def make_gaussian_table(
     level: chance allowed of rejecting a table that fits; notable: |z| from which a cell is listed
     as a misfit; fitted: the variant whose misfits are listed.
     """
-    comparison = gaussian_table.Comparison(read_csv(cells), read_csv(reported))
+    comparison = gaussian_table.Comparison(read_table(cells, CELLS), read_table(reported, PRINTED))
     table = gaussian_table.gaussian_table(comparison, trials)
     verdicts = gaussian_table.verdict_table(comparison, trials=trials, level=level)
     odd = gaussian_table.misfit_table(
         comparison,
         geometry,
-        read_csv(version1),
+        read_table(version1, PRINTED),
         variant=fitted,
         notable=notable,
         level=level,

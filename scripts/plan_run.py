@@ -18,9 +18,11 @@ from contrastdp.cost.flops import basic_passes, flops_per_image
 from contrastdp.cost.workload import stored, works
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv, read_json, write_json
+from contrastdp.frames import read_table
 from contrastdp.jobs.machine import describe_machine
 from contrastdp.plan import experiments
 from contrastdp.plan.yaml_files import read_yaml
+from contrastdp.report.reference import TIMES
 
 BASE = Path(__file__).resolve().parents[1]
 
@@ -81,10 +83,9 @@ def main():
         write_json(path, measured(jobs, path))
     throughput = read_json(path)
     throughput = cost.with_assumed(throughput, flops=given.flops, utilisation=given.utilisation)
-    times = read_csv(BASE / "results" / "reference" / "times.csv")
-    earlier = {t["rule"]: float(t["seconds"]) / int(t["jobs"]) for t in times} | {
-        r: 0.0 for r, w in found if w is None
-    }
+    times = read_table(BASE / "results" / "reference" / "times.csv", TIMES).set_index("rule")
+    earlier = (times["seconds"] / times["jobs"]).to_dict()
+    earlier |= {rule: 0.0 for rule, wildcards in found if wildcards is None}
     costs = cost.cost_of_jobs(
         jobs,
         throughput,

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from contrastdp.files import read_csv
+from contrastdp.frames import read_table
 from contrastdp.jobs.run import run
 from contrastdp.report.figures import save
-from contrastdp.theory import gaussian_figures
+from contrastdp.theory import gaussian_figures, tables
 
 
 def plot_gaussian(
@@ -30,9 +30,9 @@ def plot_gaussian(
     """
     cases = gaussian_figures.cases(mu=mu, eps=eps, sigma=sigma)
     save(cases, png=cases_png, pdf=cases_pdf)
-    errors = gaussian_figures.proposition(read_csv(proposition))
+    errors = gaussian_figures.proposition(read_table(proposition, tables.PROPOSITION))
     save(errors, png=proposition_png, pdf=proposition_pdf)
-    counts = gaussian_figures.theorem(read_csv(theorem), target=target)
+    counts = gaussian_figures.theorem(read_table(theorem, tables.THEOREM), target=target)
     save(counts, png=theorem_png, pdf=theorem_pdf)
 
 

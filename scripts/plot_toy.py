@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv
+from contrastdp.frames import read_table
 from contrastdp.jobs.run import run
 from contrastdp.report.figures import save
 from contrastdp.theory import toy_figures, toy_measures
@@ -37,17 +37,13 @@ def plot_toy(
     is drawn; shown: batches in a panel. The paper does not say which HNM loss its Figure 2 (b)
     shows, so both are drawn.
     """
-    rows = read_csv(summary)
+    table = read_table(summary, toy_measures.SUMMARY_COLUMNS)
 
     def figure(start: float, names: tuple[str, ...]) -> Any:
         keys = {name: 0.0 if name == "plain" else size for name in names}
-        chosen = {
-            row["panel"]: row
-            for row in rows
-            if row["reading"] == reading
-            and (float(row["start"]), float(row["size"])) == (start, keys.get(row["panel"]))
-        }
-        if missing := set(names) - set(chosen):
+        chosen = table.query("reading == @reading and start == @start")
+        chosen = chosen[chosen["size"] == chosen["panel"].map(keys)].set_index("panel")
+        if missing := set(names) - set(chosen.index):
             raise InputError(f"{summary}: no {min(missing)} at size {size}; correct plot_toy")
         read = partial(toy_measures.read_points, points_npz, reading=reading, start=start)
         points = {name: read(panel=name, size=keys[name]) for name in names}
@@ -57,7 +53,7 @@ def plot_toy(
     save(figure(1.0, ("plain", *LOSSES)), png=figure_6_png, pdf=figure_6_pdf)
     save(figure(2.0, ("plain", *LOSSES)), png=figure_7_png, pdf=figure_7_pdf)
     lines = {"blob": toy_measures.GAUSSIAN_CV, "disc": toy_measures.DISC_CV}
-    save(toy_figures.spreads(rows, LOSSES, **lines), png=spreads_png, pdf=spreads_pdf)
+    save(toy_figures.spreads(table, LOSSES, **lines), png=spreads_png, pdf=spreads_pdf)
 
 
 if "snakemake" in globals():

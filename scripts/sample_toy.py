@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
-from contrastdp.files import write_csv, write_json
+from contrastdp.files import write_json
+from contrastdp.frames import as_table, write_table
 from contrastdp.jobs.provenance import provenance
 from contrastdp.jobs.run import run, track
 from contrastdp.networks.execution import precision_of
@@ -53,11 +54,11 @@ def sample_toy(
         seed=seed,
     )
     found = list(track(panels, "toy panels"))
-    rows = [row for panel in found for row in panel.rows]
-    lines = toy_measures.summarise(rows, level=level, resamples=resamples, seed=seed)
+    table = as_table((row for panel in found for row in panel.rows), toy_measures.COLUMNS)
+    lines = toy_measures.summarise(table, level=level, resamples=resamples, seed=seed)
     toy_measures.write_points(points_npz, [(p.key, p.points, p.label) for p in found])
-    write_csv(measures, map(toy_measures.rounded, rows), toy_measures.COLUMNS)
-    write_csv(summary, map(toy_measures.rounded, lines), toy_measures.SUMMARY_COLUMNS)
+    write_table(measures, table, digits="%.6g")
+    write_table(summary, lines, digits="%.6g")
     precision = precision_of(trained)
     told = provenance(seed=seed, settings=settings, device="cpu", precision=precision)
     write_json(training, {"loss": loss, "distance": distance, "provenance": told})

@@ -4,19 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv, write_csv
+from contrastdp.frames import as_table, given, read_table, write_table
 from contrastdp.jobs.run import run, track
 from contrastdp.theory.gaussian import proposition_rows, simulate_tables, theorem_rows
-
-CELL_COLUMNS = (
-    *("table", "angle", "d", "source", "n", "variant", "regeneration"),
-    *("clean", "clean_std", "robust", "robust_std"),
-)
-PROPOSITION_COLUMNS = (
-    *("error", "model", "real", "synthetic", "c", "angle", "value", "value_se"),
-    *("from_0", "from_0_se", "from_90", "from_90_se", "from_smaller_c", "from_smaller_c_se"),
-)
-THEOREM_COLUMNS = ("quantity", "real", "target", "c", "limit", "value", "low", "high")
+from contrastdp.theory.tables import CELLS, PRINTED, PROPOSITION, THEOREM
 
 
 def simulate_gaussian(
@@ -39,8 +30,8 @@ def simulate_gaussian(
     cells holds a row per cell, variant and regeneration: 0 is the run as printed, 1 to
     `regenerations` repeat everything with fresh draws.
     """
-    wanted = read_csv(reported)
-    if not wanted:
+    wanted = read_table(reported, PRINTED)
+    if wanted.empty:
         raise InputError(f"{reported}: has no cells; restore the printed tables")
     rows = []
     for regeneration in track(range(regenerations + 1), "regenerations"):
@@ -53,13 +44,12 @@ def simulate_gaussian(
             seed=seed,
             regeneration=regeneration,
         )
-    write_csv(cells, [_rounded(row) for row in rows], CELL_COLUMNS)
-    write_csv(proposition, proposition_rows(**proposition_settings), PROPOSITION_COLUMNS)
-    write_csv(theorem, theorem_rows(**theorem_settings), THEOREM_COLUMNS)
-
-
-def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: f"{x:.6f}" if isinstance(x, float) else x for k, x in row.items()}
+    write_table(cells, as_table(rows, CELLS), digits="%.6f")
+    for path, found, columns in (
+        (proposition, proposition_rows(**proposition_settings), PROPOSITION),
+        (theorem, theorem_rows(**theorem_settings), THEOREM),
+    ):
+        write_table(path, as_table(found, given(*columns)))  # settings as they were given
 
 
 if "snakemake" in globals():

@@ -53,10 +53,12 @@ def as_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a frame as CSV, every digit of its numbers kept."""
+def write_table(path: str | Path, table: pd.DataFrame, digits: str | None = None) -> None:
+    """Write a frame as CSV; digits: the format of real numbers, such as %.6f, else all of them."""
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        table.to_csv(
+            temporary, index=False, lineterminator="\n", encoding="utf-8", float_format=digits
+        )
 
 
 def read_table(path: str | Path, columns: Columns) -> pd.DataFrame:

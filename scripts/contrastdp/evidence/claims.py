@@ -2,8 +2,8 @@
 
 A test is a function `test(evidence, **parameters) -> Verdict`, entered in TESTS under its own name
 by the decorator `claim_test`. `evidence` maps names (cells, proposition, ...) to the content of
-result files: rows of strings from CSV, or what a JSON file holds. Tests of one section are a module
-of their own (image_claims, theory.claims), its claims stand in config/claims.yaml.
+result files: the typed frame of a CSV, or what a JSON holds. Tests of one section are a module of
+their own (image_claims, theory.claims), its claims stand in config/claims.yaml.
 """
 
 import inspect

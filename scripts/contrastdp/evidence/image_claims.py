@@ -1,6 +1,6 @@
 """Tests that decide the paper's claims on images, over the runs of one of its tables.
 
-Evidence of each is one entry: rows of make_paper_table's runs, one an arm and seed. A contest is an
+Evidence of each is one entry: make_paper_table's runs, a row an arm and seed. A contest is an
 arm of one of `generators` against an arm of one of `rivals` that differs in nothing else: data set,
 eps, trainer, real and synthetic images, selection, and the training's batch, steps and shift where
 its row sets them. The rival None has no synthetic images, and as many real ones as the arm's
@@ -17,6 +17,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+import pandas as pd
+
 from contrastdp.errors import InputError
 from contrastdp.evidence.claims import (
     INCONCLUSIVE,
@@ -30,7 +32,7 @@ from contrastdp.evidence.claims import (
 )
 from contrastdp.evidence.statistics import Estimate, paired_difference
 
-Run = Mapping[str, str]
+Contest = tuple[pd.DataFrame, pd.DataFrame]  # the runs of an arm and of its rival
 ALIKE = ("dataset", "eps", "trainer")
 ALIKE_SYNTHETIC = ("real", "synthetic", "selection", "train_on", "batch", "steps", "shift")
 BASELINE = "baseline"
@@ -121,6 +123,7 @@ def gains_in_most(
     """
     chosen: dict[str, Any] = {"real": real, "eps": eps, "train_on": train_on, "where": where}
     contests = _contests(evidence, generators, rivals, **chosen)
+    contests = [each for each in contests if all(_given(each, kind) for kind in measures)]
     mixed = _mixed(contests, measures)
     gains = [[_gain(a, b, kind, level)[0] for kind in measures] for a, b in contests]
     if not gains:
@@ -142,18 +145,17 @@ def gains_in_most(
 
 # ---------------------------------------------------------------- contests
 def _everywhere(
-    contests: Sequence[tuple[list[Run], list[Run]]],
+    contests: Sequence[Contest],
     measures: Sequence[str],
     threshold: float,
     level: float,
 ) -> Verdict | None:
     mixed = _mixed(contests, measures)
-    # The paper leaves single values out: no difference there.
     found = [
         (a, b, kind, *_gain(a, b, kind, level))
         for a, b in contests
         for kind in measures
-        if all(run[kind] != "" for run in (*a, *b))
+        if _given((a, b), kind)
     ]
     if not found:
         return None
@@ -187,37 +189,57 @@ def _contests(
     train_on: str | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     against: Mapping[str, Sequence[str]] | None = None,
-) -> list[tuple[list[Run], list[Run]]]:
+) -> list[Contest]:
     """Pairs of arms' runs; real: of the rival without synthetic images; eps: of both."""
     if len(evidence) != 1:
         raise InputError(f"image claim: has {len(evidence)} pieces of evidence; give one's runs")
     if train_on is not None and train_on not in MIXTURES:
         raise InputError(f"image claim: train_on is '{train_on}', expected mixed or synthetic")
-    arms: dict[str, list[Run]] = {}
-    for run in next(iter(evidence.values())):
-        arms.setdefault(run["arm"], []).append(run)
-    return [
-        (one, other)
-        for one in arms.values()
-        for other in arms.values()
-        if one[0]["generator"] in generators
-        and _rival(one[0], other[0], rivals, real)
-        and (eps is None or Fraction(one[0]["eps"]) == Fraction(eps))
-        and (train_on is None or one[0]["train_on"] == MIXTURES[train_on])
-        and _kept(one[0], where)
-        and _kept(other[0], against)
-    ]
+    runs = next(iter(evidence.values()))
+    arms = runs.drop_duplicates("arm").astype(object).fillna("")  # empty cells are alike
+    ours = _kept(arms[arms["generator"].isin(generators)], where)
+    pairs = ours.merge(_kept(arms, against), how="cross", suffixes=("", "_other"))
+    pairs = pairs[_rivals(pairs, rivals, real)]
+    if eps is not None:
+        pairs = pairs[pairs["eps"].map(Fraction) == Fraction(eps)]
+    if train_on is not None:
+        pairs = pairs[pairs["train_on"] == MIXTURES[train_on]]
+    of = dict(list(runs.groupby("arm")))
+    return [(of[one], of[other]) for one, other in pairs[["arm", "arm_other"]].to_numpy()]
 
 
-def _mixed(contests: Sequence[tuple[list[Run], list[Run]]], measures: Sequence[str]) -> str:
+def _kept(arms: pd.DataFrame, columns: Mapping[str, Sequence[str]] | None) -> pd.DataFrame:
+    for name, values in (columns or {}).items():
+        if name not in arms:
+            raise InputError(f"image claim: the runs have no column '{name}'; correct the claim")
+        arms = arms[arms[name].astype("str").isin(values)]
+    return arms
+
+
+def _rivals(pairs: pd.DataFrame, rivals: Sequence[str | None], real: int | None) -> pd.Series:
+    """Which pairs are a contest; the columns of the second arm end in _other."""
+
+    def alike(names: Sequence[str]) -> pd.Series:
+        others = pairs[[f"{name}_other" for name in names]].to_numpy()
+        return (pairs[list(names)] == others).all(axis=1)
+
+    enough = pairs["real_other"] == (pairs["real"] if real is None else real)
+    images = alike(ALIKE_SYNTHETIC).where(pairs["generator_other"] != "", enough)
+    named = pairs["generator_other"].isin([name or "" for name in rivals])
+    own = (pairs["baseline"] == pairs["arm_other"]) & (BASELINE in rivals)
+    return own | named & alike(ALIKE) & images
+
+
+def _mixed(contests: Sequence[Contest], measures: Sequence[str]) -> str:
     """Which contests compare different attacks, in words; InputError where that is not allowed."""
     found = []
     for one, other in contests if "robust" in measures else ():
-        attacks = sorted({run.get("attack") or "not named" for run in (*one, *other)})
+        runs = pd.concat([one, other])
+        attacks = sorted(runs["attack"].fillna("not named").unique())
         if len(attacks) == 1:
             continue
         arms = f"arms {_name(one)} and {_name(other)}"
-        if not all(run.get("mixed_attacks") for run in (*one, *other)):
+        if runs["mixed_attacks"].isna().any():
             raise InputError(
                 f"image claim: {arms} were attacked in different ways ({', '.join(attacks)}); "
                 "attack them alike, or set mixed_attacks under report"
@@ -229,32 +251,13 @@ def _mixed(contests: Sequence[tuple[list[Run], list[Run]]], measures: Sequence[s
     return said + ", ".join(dict.fromkeys(found))
 
 
-def _kept(run: Run, columns: Mapping[str, Sequence[str]] | None) -> bool:
-    return all(_cell(run, column) in values for column, values in (columns or {}).items())
+def _given(contest: Contest, kind: str) -> bool:
+    """Whether all runs have this accuracy: the paper leaves single values out."""
+    return all(runs[kind].notna().all() for runs in contest)
 
 
-def _cell(run: Run, column: str) -> str:
-    if column not in run:
-        raise InputError(f"image claim: the runs have no column '{column}'; make the table again")
-    return run[column]
-
-
-def _rival(one: Run, other: Run, rivals: Sequence[str | None], real: int | None) -> bool:
-    if BASELINE in rivals and one["baseline"] == other["arm"]:
-        return True
-    if (other["generator"] or None) not in rivals:
-        return False
-    if any(one[key] != other[key] for key in ALIKE):
-        return False
-    if other["generator"]:
-        return all(one.get(key, "") == other.get(key, "") for key in ALIKE_SYNTHETIC)
-    return int(other["real"]) == (int(one["real"]) if real is None else real)
-
-
-def _gain(
-    one: Sequence[Run], other: Sequence[Run], kind: str, level: float
-) -> tuple[Estimate, int]:
-    ours, theirs = ({run["seed"]: float(run[kind]) for run in runs} for runs in (one, other))
+def _gain(one: pd.DataFrame, other: pd.DataFrame, kind: str, level: float) -> tuple[Estimate, int]:
+    ours, theirs = (runs.set_index("seed")[kind].to_dict() for runs in (one, other))
     gain = paired_difference(ours, theirs, level)
     if gain is None:
         raise InputError(
@@ -281,8 +284,8 @@ def _over(found: Sequence[tuple]) -> str:
     return f" in the mean over {' or '.join(map(str, counts))} pairs"
 
 
-def _name(runs: Sequence[Run]) -> str:
-    return runs[0]["arm"]
+def _name(runs: pd.DataFrame) -> str:
+    return runs["arm"].iloc[0]
 
 
 def _not_run(generators: Sequence[str], rivals: Sequence[str | None], threshold: float) -> Verdict:

@@ -17,6 +17,7 @@ from contrastdp.evidence.claims import NOT_RUN, Verdict
 from contrastdp.frames import as_rows, as_table, given, number, text
 from contrastdp.report import markup
 from contrastdp.report.markup import signed
+from contrastdp.report.paper_tables import RUN_COLUMNS
 
 COLUMNS = (
     text("id", "scope", "statement", "source", "test", "parameters")
@@ -39,13 +40,13 @@ Row = Mapping[str, Any]
 # ---------------------------------------------------------------- what the paper prints
 def printed_runs(
     arms: Sequence[Mapping[str, str]], reported: Mapping[str, Row], table: str
-) -> list[dict[str, str]]:
-    """The printed values of one of the paper's tables, as if they were runs of one seed.
+) -> pd.DataFrame:
+    """The printed values of one of the paper's tables as if they were runs of one seed.
 
     arms: rows of arms.tsv at the scale `paper`, which say what each reported id was made of;
-    reported: of paper_tables.read_reported; table: such as cifar10_table2. Rows have the columns
-    that the tests of image_claims read; a value that the paper does not give is ''. Of rows of an
-    earlier text version, and of figures, there are none.
+    reported: of paper_tables.read_reported; table: such as cifar10_table2. The columns are
+    RUN_COLUMNS; a value that the paper does not give is empty. Of rows of an earlier text version,
+    and of figures, there are none.
     """
     dataset, _, number = table.partition("_table")
     found = []
@@ -56,23 +57,18 @@ def printed_runs(
                 raise InputError(f"arm {arm['arm']}: no reported row has the id '{name}'")
             if (row["dataset"], row["table"], row["text_version"]) != (dataset, number, "v2"):
                 continue
-            values = {kind: row[f"{kind}_pct"] for kind in ("clean", "robust")}
             found.append(
-                {key: arm[key] for key in PRINTED_FROM}
-                | {key: "" if value is None else str(value) for key, value in values.items()}
-                | {"seed": "printed", "printed": row["synthetic"]}
+                {key: arm[key] or None for key in PRINTED_FROM}
+                | {kind: row[f"{kind}_pct"] for kind in ("clean", "robust")}
+                | {"seed": 0, "printed": row["synthetic"]}
             )
-    return found
+    return as_table(found, RUN_COLUMNS)
 
 
-def printed_cells(reported: Sequence[Mapping[str, str]], variants: Sequence[str]) -> list[dict]:
-    """The printed Gaussian tables (config/reported/gaussian.csv) as one simulation of a variant."""
-    return [
-        {key: row[key] for key in ("table", "angle", "source", "n")}
-        | {"clean": row["clean"], "robust": row["rob"], "variant": variant, "regeneration": "1"}
-        for row in reported
-        for variant in variants
-    ]
+def printed_cells(reported: pd.DataFrame, variants: Sequence[str]) -> pd.DataFrame:
+    """The printed Gaussian tables (config/reported/gaussian.csv) as one simulation a variant."""
+    cells = reported.rename(columns={"rob": "robust"}).assign(regeneration=1)
+    return cells.merge(pd.DataFrame({"variant": variants}), how="cross")
 
 
 def judge_printed(

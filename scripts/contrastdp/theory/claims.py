@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from contrastdp.errors import InputError
 from contrastdp.evidence.claims import (
@@ -34,36 +35,22 @@ def larger_in_most_cells(
 ) -> Verdict:
     """The share of cells in which one source beats another, at equal table, angle and n.
 
-    evidence: cells (simulation rows) and reported (the printed rows). measure: clean or robust;
+    evidence: cells (simulated) and reported (printed). measure: clean or robust;
     pairs: [winner, loser] sources; blocks: 'table/angle' names. The effect is the share in the
     cells' expected values (means over regenerations), its interval at `level` from `resamples`
     bootstrap draws of the regenerations. The words tell what single runs find, whose own test
     draws blur the comparison.
     """
-    table: dict[tuple[str, str, str], dict[int, float]] = {}
-    for row in evidence["cells"]:
-        block = f"{row['table']}/{row['angle']}"
-        if row["variant"] == variant and block in blocks and int(row["regeneration"]) > 0:
-            runs = table.setdefault((block, row["n"], row["source"]), {})
-            runs[int(row["regeneration"])] = float(row[measure])
-    values = {key: np.array([runs[r] for r in sorted(runs)]) for key, runs in table.items()}
-    short = {"clean": "clean", "robust": "rob"}[measure]
-    printed = {
-        (f"{row['table']}/{row['angle']}", row["n"], row["source"]): float(row[short])
-        for row in evidence["reported"]
-    }
-    contests = [
-        ((block, n, winner), (block, n, loser))
-        for block, n in dict.fromkeys((block, n) for block, n, _ in values)
-        for winner, loser in pairs
-        if (block, n, winner) in values and (block, n, loser) in values
-    ]
-    if not contests:
+    simulated = evidence["cells"].query("variant == @variant and regeneration > 0")
+    found = _gains(simulated, measure, pairs, "regeneration")
+    found = found[found.index.isin(blocks, level="block")]
+    if found.empty:
         raise InputError(
             f"cells: none compares {list(pairs)} under '{variant}' in {', '.join(blocks)}; "
             "correct the claim's parameters"
         )
-    gains = np.stack([values[a] - values[b] for a, b in contests])  # (contests, regenerations)
+    table = found.unstack("regeneration")
+    gains = table.to_numpy()  # (contests, regenerations)
     expected = gains.mean(axis=1) > 0
     effect = float(expected.mean())
     tails = (50 * (1 - level), 100 - 50 * (1 - level))
@@ -73,11 +60,10 @@ def larger_in_most_cells(
     )
     low, high = np.percentile((gains @ draws.T > 0).mean(axis=0), tails)
     single = np.percentile((gains > 0).mean(axis=0), tails)
-    paper = np.mean([printed[a] > printed[b] for a, b in contests])
-    lost: dict[str, int] = {}
-    for won, ((block, _, _), _) in zip(expected, contests, strict=True):
-        lost[block] = lost.get(block, 0) + (not won)
-    where = ", ".join(f"{block} ({count})" for block, count in lost.items() if count)
+    short = {"clean": "clean", "robust": "rob"}[measure]
+    paper = (_gains(evidence["reported"], short, pairs)[table.index] > 0).mean()
+    lost = table[~expected].groupby("block").size()
+    where = ", ".join(f"{block} ({count})" for block, count in lost.items())
     return Verdict(
         effect,
         float(low),
@@ -85,44 +71,55 @@ def larger_in_most_cells(
         "share of comparisons",
         threshold,
         decide(float(low), float(high), threshold, above=True),
-        f"{len(contests)} comparisons; single runs find {single[0]:.2f} to {single[1]:.2f}, the "
+        f"{len(table)} comparisons; single runs find {single[0]:.2f} to {single[1]:.2f}, the "
         f"printed tables {paper:.2f}; the other way, by table/angle: {where or 'none'}",
     )
+
+
+def _gains(
+    table: pd.DataFrame, measure: str, pairs: Sequence[Sequence[str]], *repeated: str
+) -> pd.Series:
+    """How much better the first source of each pair is than the second, by place and pair."""
+    place = ["block", "n", *repeated]
+    values = table.assign(block=table["table"] + "/" + table["angle"])[[*place, "source", measure]]
+    both = values.merge(pd.DataFrame(pairs, columns=["source", "other"]), on="source")
+    both = both.merge(values.rename(columns={"source": "other"}), on=[*place, "other"])
+    gains = both[f"{measure}_x"] - both[f"{measure}_y"]
+    return gains.set_axis(pd.MultiIndex.from_frame(both[[*place, "source", "other"]]))
 
 
 @claim_test
 def table_agrees(evidence: Mapping[str, Any], *, variant: str, table: str) -> Verdict:
     """Whether a printed table is what a variant of the simulation gives.
 
-    evidence: verdicts (rows of gaussian_verdicts.csv). The effect is the printed table's mean
+    evidence: verdicts. The effect is the printed table's mean
     absolute difference from the expected values, in points; the interval is the variant's own over
     its repetitions. Reproduced where the table's verdict is so without exception; inconclusive
     where single cells lie outside.
     """
-    for row in evidence["verdicts"]:
-        if (row["table"], row["variant"]) == (table, variant):
-            break
-    else:
+    rows = evidence["verdicts"].query("table == @table and variant == @variant")
+    if rows.empty:
         raise InputError(
             f"verdicts: no row for table {table}, variant {variant}; correct the claim"
         )
+    row = rows.iloc[0]
     known = {REPRODUCED: REPRODUCED, NOT_REPRODUCED: NOT_REPRODUCED}
     return Verdict(
-        float(row["points"]),
-        float(row["points_low"]),
-        float(row["points_high"]),
+        row["points"],
+        row["points_low"],
+        row["points_high"],
         "points (interval: the setting's own repetitions)",
-        float(row["points_high"]),
+        row["points_high"],
         known.get(row["verdict"], INCONCLUSIVE),
-        f"{row['verdict']}; {float(row['within_2se']):.0%} of {2 * int(row['cells'])} values "
-        f"within 2 standard errors; chance of a fit this bad {float(row['p_fit']):.2g}; "
+        f"{row['verdict']}; {row['within_2se']:.0%} of {2 * row['cells']} values "
+        f"within 2 standard errors; chance of a fit this bad {row['p_fit']:.2g}; "
         f"largest |z| {row['largest_z']} (allowed {row['largest_z_allowed']})",
     )
 
 
-def _of_proposition(evidence: Mapping[str, Any], error: str, model: str) -> list[Mapping[str, Any]]:
-    rows = [r for r in evidence["proposition"] if (r["error"], r["model"]) == (error, model)]
-    if not rows:
+def _of_proposition(evidence: Mapping[str, Any], error: str, model: str) -> pd.DataFrame:
+    rows = evidence["proposition"].query("error == @error and model == @model")
+    if rows.empty:
         raise InputError(f"proposition: no row of error {error}, model {model}; correct the claim")
     return rows
 
@@ -146,25 +143,21 @@ def extreme_at_angle(
     standard errors, paired over trials. Reproduced where none goes beyond by `threshold`.
     """
     sign = {"max": 1, "min": -1}[extreme]
-    excess = []
-    for row in _of_proposition(evidence, error, model):
-        # +90 and -90 degrees are the same mixture.
-        if abs(float(row["angle"])) != angle:
-            value = sign * float(row[f"from_{angle:g}"])
-            half = z * float(row[f"from_{angle:g}_se"])
-            excess.append((value, value - half, value + half, row))
-    settings = {(r["c"], r["real"]) for *_, r in excess}
-    beyond = {(r["c"], r["real"]) for _, low, _, r in excess if low > threshold}
-    effect, low, high, row = max(excess, key=lambda item: item[0])
+    rows = _of_proposition(evidence, error, model)
+    rows = rows[rows["angle"].abs() != angle]  # +90 and -90 degrees are the same mixture
+    excess, half = sign * rows[f"from_{angle:g}"], z * rows[f"from_{angle:g}_se"]
+    kept = (excess - half <= threshold).groupby([rows["c"], rows["real"]]).all()
+    worst = excess.idxmax()
+    row, low, high = rows.loc[worst], (excess - half)[worst], (excess + half)[worst]
     return Verdict(
-        effect,
+        excess[worst],
         low,
         high,
         "error by which another angle goes beyond the named one",
         threshold,
         decide(low, high, threshold, above=False),
-        f"{len(settings - beyond)} of {len(settings)} settings (c, n) keep their {extreme}imum at "
-        f"{angle:g} degrees; worst at c = {row['c']}, n = {row['real']}, {row['angle']} degrees",
+        f"{kept.sum()} of {len(kept)} settings (c, n) keep their {extreme}imum at {angle:g} "
+        f"degrees; worst at c = {row['c']}, n = {row['real']}, {row['angle']:g} degrees",
     )
 
 
@@ -177,23 +170,20 @@ def falls_with_c(
     evidence: proposition. The effect is the change of the error over the worst step, its interval
     `z` standard errors, paired over trials. Reproduced where it is below `threshold`.
     """
-    steps = [
-        (float(row["from_smaller_c"]), float(row["from_smaller_c_se"]), row)
-        for row in _of_proposition(evidence, error, model)
-        if float(row["angle"]) == 0 and row["from_smaller_c"] != ""
-    ]
-    value, spread, row = max(steps, key=lambda step: step[0] + z * step[1])
-    falls: dict[Any, float] = {}
-    for change, _, each in steps:
-        falls[each["real"]] = falls.get(each["real"], 0.0) + change
-    total = ", ".join(f"{change:.4f} for n = {real}" for real, change in falls.items())
+    steps = _of_proposition(evidence, error, model).query("angle == 0")
+    steps = steps.dropna(subset="from_smaller_c")
+    change, half = steps["from_smaller_c"], z * steps["from_smaller_c_se"]
+    worst = (change + half).idxmax()
+    row, low, high = steps.loc[worst], (change - half)[worst], (change + half)[worst]
+    falls = change.groupby(steps["real"], sort=False).sum()
+    total = ", ".join(f"{fall:.4f} for n = {real}" for real, fall in falls.items())
     return Verdict(
-        value,
-        value - z * spread,
-        value + z * spread,
+        change[worst],
+        low,
+        high,
         "change of the error over the worst step",
         threshold,
-        decide(value - z * spread, value + z * spread, threshold, above=False),
+        decide(low, high, threshold, above=False),
         f"{len(steps)} steps; worst to c = {row['c']} at n = {row['real']}; "
         f"from the smallest to the largest c: {total}",
     )
@@ -208,20 +198,15 @@ def fewer_needed_with_c(evidence: Mapping[str, Any], *, threshold: float) -> Ver
     fewer samples (a target out of reach counts as infinitely many).
     """
     rows = evidence["theorem"]
-    slopes = [row for row in rows if row["quantity"] == "exponent" and row["value"] != ""]
-    if not slopes:
+    slopes = rows.query("quantity == 'exponent'").dropna(subset="value")
+    if slopes.empty:
         raise InputError("theorem: no target was reached by three values of c; lower the targets")
-    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in rows:
-        if row["quantity"] == "needed":
-            count = float(row["value"]) if row["value"] != "" else np.inf
-            groups.setdefault((row["real"], row["target"]), []).append((float(row["c"]), count))
-    rises = [key for key, points in groups.items() if not _falls(n for _, n in sorted(points))]
-    worst = max(slopes, key=lambda row: float(row["value"]))
-    effect, low, high = (float(worst[name]) for name in ("value", "low", "high"))
+    needed = rows.query("quantity == 'needed'").sort_values("c").fillna({"value": np.inf})
+    falls = needed.groupby(["real", "target"])["value"].agg(_falls)
+    effect, low, high = slopes.loc[slopes["value"].idxmax(), ["value", "low", "high"]]
     verdict = decide(low, high, threshold, above=False)
     values = ", ".join(
-        f"{float(row['value']):.2f} (n = {row['real']}, target {row['target']})" for row in slopes
+        f"{row.value:.2f} (n = {row.real}, target {row.target})" for row in slopes.itertuples()
     )
     return Verdict(
         effect,
@@ -229,8 +214,8 @@ def fewer_needed_with_c(evidence: Mapping[str, Any], *, threshold: float) -> Ver
         high,
         "slope of log n~ on log c",
         threshold,
-        INCONCLUSIVE if rises and verdict == REPRODUCED else verdict,
-        f"slopes {values}; n~ does not fall throughout in {len(rises)} of {len(groups)} curves",
+        INCONCLUSIVE if not falls.all() and verdict == REPRODUCED else verdict,
+        f"slopes {values}; n~ does not fall throughout in {(~falls).sum()} of {len(falls)} curves",
     )
 
 
@@ -238,18 +223,11 @@ def _falls(values: Iterable[float]) -> bool:
     return all(b < a or (np.isinf(a) and np.isinf(b)) for a, b in pairwise(values))
 
 
-def _settings_with(rows: Sequence[Mapping[str, Any]], panels: Sequence[str]) -> list[dict]:
+def _settings_with(table: pd.DataFrame, panels: Sequence[str]) -> list[dict]:
     """The settings (reading, start, size) in which all of `panels` were sampled, in their order."""
-    found: dict[tuple[str, float, float], set[str]] = {}
-    for row in rows:
-        found.setdefault((row["reading"], float(row["start"]), float(row["size"])), set()).add(
-            row["panel"]
-        )
-    return [
-        dict(zip(("reading", "start", "size"), key, strict=True))
-        for key, present in found.items()
-        if set(panels) <= present
-    ]
+    present = table.groupby(["reading", "start", "size"], sort=False)["panel"].agg(set)
+    found = present[present.map(set(panels).issubset)]
+    return found.index.to_frame().to_dict("records")
 
 
 def _setting_name(reading: str, start: float, size: float) -> str:

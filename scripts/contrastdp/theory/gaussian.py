@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr
 
 from contrastdp.errors import InputError
@@ -283,7 +284,7 @@ def simulate_block(
 
 
 def simulate_tables(
-    cells: Sequence[Mapping[str, Any]],
+    cells: pd.DataFrame,
     geometry: Sequence[Mapping[str, Any]],
     variants: Mapping[str, Mapping[str, Any]],
     *,
@@ -294,15 +295,13 @@ def simulate_tables(
 ) -> list[dict[str, Any]]:
     """Simulate every cell of Tables 1, 4, 5, 6 and 7 once.
 
-    cells: rows with table, angle, source, n (strings as read from the reported CSV); geometry: one
+    cells: has the columns table, angle, source and n, such as the printed tables; geometry: one
     setting per (table, angle), where {table, angle, same_as: t} prints cells of table t again.
     Regeneration 0 is the run as printed; others use fresh draws of everything. InputError where a
     cell has no geometry.
     """
     settings = {(str(s["table"]), str(s["angle"])): s for s in geometry}
-    wanted: dict[tuple[str, str, str], list[int]] = {}
-    for cell in cells:
-        wanted.setdefault((cell["table"], cell["angle"], cell["source"]), []).append(int(cell["n"]))
+    wanted = cells.groupby(["table", "angle", "source"], sort=False)["n"].agg(list).to_dict()
     rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for (table, angle, source), sizes in wanted.items():
         setting = settings.get((table, angle))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
@@ -81,31 +82,26 @@ def cases(*, mu: Sequence[float] | Mapping[str, float], eps: float, sigma: float
     return figure
 
 
-def proposition(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def proposition(table: pd.DataFrame) -> Figure:
     """Errors against the angle of mu~ and against c, one row of panels an error.
 
-    rows: the proposition CSV (strings). Left: error over the angle to the direction the
+    table: in tables.PROPOSITION. Left: error over the angle to the direction the
     proposition names, for the estimator's limit at the most real samples, a line a c; dotted,
     the limit the proof takes. Right: the error at angle 0 against c, lines for the limit, markers
     for finite n~.
     """
-    counts = sorted({int(row["real"]) for row in rows})
-    lengths = sorted({float(row["c"]) for row in rows})
+    counts, lengths = sorted(table["real"].unique()), sorted(table["c"].unique())
     shown = lengths[:1] + lengths[1::2] if len(lengths) > 4 else lengths
     colours = told_apart(shown, COLOURS)
-    finite = next(row["synthetic"] for row in rows if row["model"] == "finite")
+    finite = table.query("model == 'finite'")["synthetic"].iloc[0]
 
-    def values(error: str, model: str, real: int, **fixed: float) -> tuple[list, list]:
-        other = "angle" if "c" in fixed else "c"
-        points = sorted(
-            (float(row[other]), 100 * float(row["value"]))
-            for row in rows
-            if (row["error"], row["model"], int(row["real"])) == (error, model, real)
-            and all(float(row[name]) == value for name, value in fixed.items())
-        )
-        if not points:
+    def values(error: str, model: str, real: int, c: float | None = None) -> tuple[Any, Any]:
+        points = table.query("error == @error and model == @model and real == @real")
+        points = points[points["angle"] == 0 if c is None else points["c"] == c]
+        if points.empty:
             raise InputError(f"proposition: no rows of {error}, {model}, n = {real}; run again")
-        return [x for x, _ in points], [y for _, y in points]
+        points = points.sort_values("c" if c is None else "angle")
+        return points["c" if c is None else "angle"], 100 * points["value"]
 
     with style():
         figure = Figure(figsize=(SINGLE, 3.7), layout="constrained")
@@ -121,9 +117,9 @@ def proposition(rows: Sequence[Mapping[str, Any]]) -> Figure:
             left.set_ylabel(f"{error} error (%)")
             left.set_xticks([-90, -45, 0, 45, 90])
             for n, real in enumerate(counts):
-                x, y = values(error, "limit", real, angle=0)
+                x, y = values(error, "limit", real)
                 right.plot(x, y, color=("0", "0.55")[n % 2], lw=1)
-                x, y = values(error, "finite", real, angle=0)
+                x, y = values(error, "finite", real)
                 right.plot(x, y, ls="", marker=MARKERS[n], color=("0", "0.55")[n % 2], ms=3.5)
             right.set_xlabel("$c$ (at 0°)")
             for axes in line:
@@ -152,43 +148,34 @@ def proposition(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def theorem(rows: Sequence[Mapping[str, Any]], *, target: float) -> Figure:
+def theorem(table: pd.DataFrame, *, target: float) -> Figure:
     """Synthetic samples needed for a robust accuracy against c, with the fitted power law.
 
-    rows: the theorem CSV (strings); target: the robust accuracy drawn, one of its targets. Bars
+    table: in tables.THEOREM; target: the robust accuracy drawn, one of its targets. Bars
     are bootstrap intervals; a c that never reaches the target has no marker.
     """
-    chosen = [row for row in rows if float(row["target"]) == target]
-    if not chosen:
-        known = ", ".join(sorted({row["target"] for row in rows}))
+    chosen = table.query("target == @target")
+    if chosen.empty:
+        known = ", ".join(map(str, sorted(table["target"].unique())))
         raise InputError(f"theorem: no row for the target {target}; choose from {known}")
     with style():
         figure = Figure(figsize=(SINGLE, 2.6), layout="constrained")
         axes = figure.subplots()
-        for n, real in enumerate(sorted({int(row["real"]) for row in chosen})):
-            own = [row for row in chosen if int(row["real"]) == real]
-            points = np.array(
-                [
-                    [float(row[k]) for k in ("c", "value", "low")] + [float(row["high"] or "inf")]
-                    for row in own
-                    if row["quantity"] == "needed" and row["value"] != ""
-                ]
-            )  # (c, 4)
-            (fit,) = [row for row in own if row["quantity"] == "exponent"]
+        for n, (real, own) in enumerate(chosen.groupby("real")):
+            points = own.query("quantity == 'needed'").dropna(subset="value")
+            x, y = points["c"], points["value"]
+            (fit,) = own.query("quantity == 'exponent'").itertuples()
             label = f"$n$ = {real}"
-            if fit["value"] != "":
-                slope = float(fit["value"])
+            if not np.isnan(fit.value):
                 label += (
-                    f": $\\tilde n \\propto c^{{{slope:.2f}}}$ "
-                    f"[{float(fit['low']):.2f}, {float(fit['high']):.2f}]"
+                    f": $\\tilde n \\propto c^{{{fit.value:.2f}}}$ [{fit.low:.2f}, {fit.high:.2f}]"
                 )
-                x = points[:, 0]
-                middle = np.log(points[:, 1]).mean() - slope * np.log(x).mean()
-                axes.plot(x, np.exp(middle) * x**slope, color=COLOURS[n], lw=0.9, ls="--")
+                middle = np.log(y).mean() - fit.value * np.log(x).mean()
+                axes.plot(x, np.exp(middle) * x**fit.value, color=COLOURS[n], lw=0.9, ls="--")
             axes.errorbar(
-                points[:, 0],
-                points[:, 1],
-                yerr=np.abs(points[:, [2, 3]] - points[:, [1]]).T,
+                x,
+                y,
+                yerr=((y - points["low"]).abs(), (points["high"].fillna(np.inf) - y).abs()),
                 color=COLOURS[n],
                 marker=MARKERS[n],
                 ms=4,
@@ -197,7 +184,7 @@ def theorem(rows: Sequence[Mapping[str, Any]], *, target: float) -> Figure:
                 elinewidth=0.8,
                 label=label,
             )
-        ticks = sorted({float(row["c"]) for row in chosen if row["c"] != ""})
+        ticks = sorted(chosen["c"].dropna().unique())
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from contrastdp.errors import InputError
-from contrastdp.frames import as_rows, as_table, given, number, text, whole
+from contrastdp.frames import as_rows, as_table, given, number, text
 from contrastdp.report import markup
 from contrastdp.theory.gaussian import (
     REAL,
@@ -22,6 +22,7 @@ from contrastdp.theory.gaussian import (
     robust_error,
     soft_threshold,
 )
+from contrastdp.theory.tables import VERDICTS
 
 MEASURES = ("clean", "robust")
 ROUNDING = 1e-4 / np.sqrt(12)  # of the four printed decimals, as a standard deviation
@@ -33,15 +34,6 @@ COLUMNS = text(
     *("clean_expected", "robust_expected", "clean_difference", "robust_difference"),
     *("clean_z", "robust_z", "clean_z_trials", "robust_z_trials", "clean_std_z", "robust_std_z"),
 )  # numbers are text of five decimals
-VERDICT_COLUMNS = (
-    text("table", "variant")
-    | whole("cells")
-    | number("clean_points", "robust_points", "points", "points_low", "points_high")
-    | number("p_fit", "within_2se", "within_2se_trials_only")
-    | number("std_ratio", "largest_z", "largest_z_allowed")
-    | whole("outlying")
-    | text("verdict")
-)
 MISFIT_COLUMNS = (
     text("kind", "table", "where")
     | number("printed", "expected", "z")
@@ -50,53 +42,49 @@ MISFIT_COLUMNS = (
 )
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in KEY)
-
-
 class Comparison:
     """Every printed cell beside its simulations.
 
-    cells: rows of the simulation (table, angle, source, n, variant, regeneration, clean,
-    clean_std, robust, robust_std), regeneration 0 being the run as printed and the others giving
-    expected value and spread; reported: rows of the printed tables (table, angle, d, source, n,
-    clean, clean_std, rob, rob_std). InputError where a printed cell has no simulation, or fewer
-    than 10 regenerations.
+    cells: the simulation in tables.CELLS, regeneration 0 being the run as printed and the others
+    giving expected value and spread; reported: the printed tables in tables.PRINTED, whose row
+    numbers are the places of the cells. InputError where a printed cell has no simulation, or
+    fewer than 10 regenerations.
+
+    reprinted: which printed cells, of Table 1, another table prints too; (cells,).
 
     Arrays are indexed [variant][measure] -> (regenerations, cells), cells in the printed order.
     """
 
-    def __init__(self, cells: Iterable[Mapping[str, Any]], reported: Sequence[Mapping[str, Any]]):
-        self.reported = list(reported)
-        place = {_key(row): i for i, row in enumerate(self.reported)}
-        cells = list(cells)
-        self.variants = list(dict.fromkeys(row["variant"] for row in cells))
-        repeats = 1 + max((int(row["regeneration"]) for row in cells), default=0)
+    def __init__(self, cells: pd.DataFrame, reported: pd.DataFrame):
+        self.reported = reported.reset_index(drop=True)
+        self.variants = list(cells["variant"].unique())
+        repeats = 1 + max(cells["regeneration"], default=0)
         if repeats < 11:
             raise InputError(
                 f"cells: has {repeats - 1} regenerations; the spread of a cell needs 10 or more"
             )
         names = [f"{m}{s}" for m in MEASURES for s in ("", "_std")]
-        values = {
-            v: {name: np.full((repeats, len(place)), np.nan) for name in names}
-            for v in self.variants
-        }
-        for row in cells:
-            if (i := place.get(_key(row))) is not None:
-                for name in names:
-                    values[row["variant"]][name][int(row["regeneration"]), i] = float(row[name])
-        for v in self.variants:
-            missing = np.isnan(values[v]["clean"]).any(axis=0)
-            if missing.any():
-                cell = dict(zip(KEY, _key(self.reported[missing.argmax()]), strict=True))
-                raise InputError(f"cells: variant {v} lacks {cell}; run simulate_gaussian again")
-        self.first = {v: {k: x[0] for k, x in values[v].items()} for v in self.variants}
-        self.again = {v: {k: x[1:] for k, x in values[v].items()} for v in self.variants}
+        places = self.reported[list(KEY)].reset_index(names="place")
+        runs = places.merge(cells, on=list(KEY)).set_index(["variant", "regeneration", "place"])
+        every = pd.MultiIndex.from_product([self.variants, range(repeats), places["place"]])
+        runs = runs[names].reindex(every)
+        lacking = runs.index[runs["clean"].isna()]
+        if len(lacking):
+            v, _, place = lacking[0]
+            cell = self.reported.loc[place, list(KEY)].to_dict()
+            raise InputError(f"cells: variant {v} lacks {cell}; run simulate_gaussian again")
+        shape = (len(self.variants), repeats, len(places))
+        values = {k: runs[k].to_numpy().reshape(shape) for k in names}
+        self.first = {v: {k: values[k][i, 0] for k in names} for i, v in enumerate(self.variants)}
+        self.again = {v: {k: values[k][i, 1:] for k in names} for i, v in enumerate(self.variants)}
         self.paper = {
-            f"{m}{s}": np.array([float(row[f"{short}{s}"]) for row in self.reported])
+            f"{m}{s}": self.reported[f"{short}{s}"].to_numpy()
             for m, short in zip(MEASURES, ("clean", "rob"), strict=True)
             for s in ("", "_std")
         }
+        first = self.reported["table"] == "1"
+        printed = pd.MultiIndex.from_frame(self.reported.drop(columns=["table", "angle"]))
+        self.reprinted = (first & printed.isin(printed[~first])).to_numpy()
 
     def z(self, variant: str, measure: str) -> np.ndarray:
         """(expected - printed) / standard error, trial noise and test draw counted; (cells,)."""
@@ -149,7 +137,7 @@ def gaussian_table(comparison: Comparison, trials: int) -> pd.DataFrame:
     clean, robust: one run as printed; *_expected: mean of the regenerations; *_difference: expected
     minus printed, as fractions; *_z counts trial noise and test draw, *_z_trials the first only.
     """
-    printed = pd.DataFrame(comparison.reported)[["table", "angle", "d", "source", "n"]]
+    printed = comparison.reported[["table", "angle", "d", "source", "n"]]
     parts = []
     for v in comparison.variants:
         numbers = comparison.columns(v, trials).items()
@@ -178,7 +166,7 @@ def verdict_table(comparison: Comparison, *, trials: int, level: float) -> pd.Da
             f"regenerations to {int(np.ceil(1 / level)) - 1} or the level"
         )
     rows = []
-    tables = list(dict.fromkeys(row["table"] for row in comparison.reported))
+    printed = comparison.reported["table"]
     for v in comparison.variants:
         everything = {
             "difference": np.stack([comparison.difference(v, m) for m in MEASURES]),
@@ -196,29 +184,14 @@ def verdict_table(comparison: Comparison, *, trials: int, level: float) -> pd.Da
                 ]
             ),
         }
-        for table in (*tables, "all"):
+        for table in (*printed.unique(), "all"):
             # Table 1 reprints cells of Table 6: count them once in 'all'.
-            chosen = np.array(
-                [
-                    row["table"] == table or (table == "all" and not _reprint(row, comparison))
-                    for row in comparison.reported
-                ]
-            )
+            chosen = ~comparison.reprinted if table == "all" else (printed == table).to_numpy()
             rows.append(
                 {"table": table, "variant": v, "cells": int(chosen.sum())}
                 | _verdict({k: x[..., chosen] for k, x in everything.items()}, level)
             )
-    return as_table(rows, VERDICT_COLUMNS)
-
-
-def _reprint(row: Mapping[str, Any], comparison: Comparison) -> bool:
-    values = [row[name] for name in ("d", "source", "n", "clean", "clean_std", "rob", "rob_std")]
-    return row["table"] == "1" and any(
-        other["table"] != "1"
-        and [other[name] for name in ("d", "source", "n")] == values[:3]
-        and [other[name] for name in ("clean", "clean_std", "rob", "rob_std")] == values[3:]
-        for other in comparison.reported
-    )
+    return as_table(rows, VERDICTS)
 
 
 def _verdict(x: Mapping[str, np.ndarray], level: float) -> dict[str, Any]:
@@ -254,7 +227,7 @@ def _verdict(x: Mapping[str, np.ndarray], level: float) -> dict[str, Any]:
 def misfit_table(
     comparison: Comparison,
     geometry: Sequence[Mapping[str, Any]],
-    version1: Sequence[Mapping[str, Any]],
+    version1: pd.DataFrame,
     *,
     variant: str,
     notable: float,
@@ -265,7 +238,7 @@ def misfit_table(
 
     Cells whose mean or standard deviation lies `notable` standard errors off; printed means above
     the best any classifier can do; robust optima that mu - eps 1 misses; the mean vectors' angles;
-    and the repeated values of version 1's Table 1 (rows shaped as the reported ones).
+    and the repeated values of version 1's Table 1 (in tables.PRINTED).
     """
     found = [
         *_outlying_cells(comparison, variant, notable, level),
@@ -279,25 +252,28 @@ def misfit_table(
 def _outlying_cells(
     comparison: Comparison, variant: str, notable: float, level: float
 ) -> Iterable[dict[str, Any]]:
-    own = [not _reprint(row, comparison) for row in comparison.reported]
+    own = ~comparison.reprinted
     repeats = len(comparison.again[variant]["clean"])
-    allowed = student.isf(level / 2 / (4 * sum(own)), repeats - 1)
+    allowed = student.isf(level / 2 / (4 * own.sum()), repeats - 1)
     for suffix, of in (("", comparison.z), ("_std", comparison.z_std)):
         for m in MEASURES:
             z = of(variant, m)
             expected = comparison.again[variant][f"{m}{suffix}"].mean(axis=0)
             for i in np.flatnonzero((np.abs(z) >= notable) & own):
-                row = comparison.reported[i]
-                yield {
+                yield _place(comparison, i) | {
                     "kind": "standard deviation" if suffix else "mean",
-                    "table": row["table"],
-                    "where": f"{row['angle']} degrees, {_source(row['source'])}, n = {row['n']}",
                     "printed": comparison.paper[f"{m}{suffix}"][i],
                     "expected": round(expected[i], 5),
                     "z": round(z[i], 2),
                     "beyond_level": abs(z[i]) > allowed,
                     "what": f"{m} accuracy's {'spread' if suffix else 'mean'} under '{variant}'",
                 }
+
+
+def _place(comparison: Comparison, i: int) -> dict[str, str]:
+    row = comparison.reported.loc[i]
+    where = f"{row['angle']} degrees, {_source(row['source'])}, n = {row['n']}"
+    return {"table": row["table"], "where": where}
 
 
 def _source(source: str) -> str:
@@ -315,25 +291,21 @@ def _beyond_bounds(
             "clean": 1 - robust_error(optimal_standard(mu), mu, sigma, 0.0),
             "robust": 1 - robust_error(optimal_robust(mu, eps), mu, sigma, eps),
         }
+        place = comparison.reported[["table", "angle"]]
+        here = (place == [str(setting["table"]), str(setting["angle"])]).all(axis=1)
         for m in MEASURES:
-            printed = [
-                (comparison.paper[m][i], row)
-                for i, row in enumerate(comparison.reported)
-                if (row["table"], row["angle"]) == (str(setting["table"]), str(setting["angle"]))
-            ]
-            above = [value for value, _ in printed if value > best[m]]
+            printed = pd.Series(comparison.paper[m])[here]
+            above = int((printed > best[m]).sum())
             if above:
-                value, row = max(printed, key=lambda pair: pair[0])
+                value = printed.max()
                 z = (value - best[m]) / np.sqrt(best[m] * (1 - best[m]) / test_points)
-                yield {
+                yield _place(comparison, printed.idxmax()) | {
                     "kind": "bound",
-                    "table": row["table"],
-                    "where": f"{row['angle']} degrees, {_source(row['source'])}, n = {row['n']}",
                     "printed": value,
                     "expected": round(float(best[m]), 5),
                     "z": round(float(z), 2),
                     "beyond_level": False,
-                    "what": f"largest of {len(above)} printed {m} means above what any classifier "
+                    "what": f"largest of {above} printed {m} means above what any classifier "
                     "reaches in expectation; z in standard errors of the test draw",
                 }
 
@@ -344,11 +316,13 @@ def _odd_geometry(geometry: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, A
             continue
         mu, eps = mean_vector(setting["mu"]), setting["eps"]
         diagonal = _degrees(mu, np.ones(2))
-        shared = {"table": str(setting["table"]), "z": None, "beyond_level": None}
+        shared = {
+            "kind": "geometry",
+            "table": str(setting["table"]),
+            "where": f"{setting['angle']} degrees",
+        }
         if abs(diagonal - float(setting["angle"])) > 1e-3:
             yield shared | {
-                "kind": "geometry",
-                "where": f"{setting['angle']} degrees",
                 "printed": float(setting["angle"]),
                 "expected": round(diagonal, 2),
                 "what": "printed angle between mu and eps 1, and the angle of the mu that fits",
@@ -356,8 +330,6 @@ def _odd_geometry(geometry: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, A
         off = _degrees(mu - eps, soft_threshold(mu, eps))
         if setting["synthetic"] == "mu-eps" and off > 1e-4:
             yield shared | {
-                "kind": "geometry",
-                "where": f"{setting['angle']} degrees",
                 "printed": 0.0,
                 "expected": round(off, 2),
                 "what": "degrees between mu - eps 1, printed as the robust optimum, and T_eps(mu)",
@@ -369,33 +341,19 @@ def _degrees(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
 
 
-def _repeats(version1: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
-    names = ("clean", "clean_std", "rob", "rob_std")
-    shared = {"printed": None, "expected": None, "z": None, "beyond_level": None}
-    for d in dict.fromkeys(row["d"] for row in version1):
-        rows = [row for row in version1 if row["d"] == d]
-        real = {row["n"]: [row[k] for k in names] for row in rows if row["source"] == REAL}
-        for source in dict.fromkeys(row["source"] for row in rows if row["source"] != REAL):
-            same = [
-                row
-                for row in rows
-                if row["source"] == source and real.get(row["n"]) == [row[k] for k in names]
-            ]
-            if same:
+def _repeats(version1: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    alike = ["n", "clean", "clean_std", "rob", "rob_std"]
+    for d, rows in version1.groupby("d", sort=False):
+        shared = {"kind": "version 1", "table": rows["table"].iloc[0], "where": f"d = {d}"}
+        real, rest = rows[rows["source"] == REAL], rows[rows["source"] != REAL]
+        for source, of in rest.groupby("source", sort=False):
+            if same := len(of.merge(real, on=alike)):
                 yield shared | {
-                    "kind": "version 1",
-                    "table": rows[0]["table"],
-                    "where": f"d = {d}",
-                    "what": f"{len(same)} of {len(real)} Real rows are those of c = {source}",
+                    "what": f"{same} of {len(real)} Real rows are those of c = {source}"
                 }
-        repeated = [row for row in rows if row["rob"] == row["rob_std"]]
-        if repeated:
-            yield shared | {
-                "kind": "version 1",
-                "table": rows[0]["table"],
-                "where": f"d = {d}",
-                "what": f"{len(repeated)} of {len(rows)} robust deviations repeat the mean",
-            }
+        if repeated := (rows["rob"] == rows["rob_std"]).sum():
+            said = f"{repeated} of {len(rows)} robust deviations repeat the mean"
+            yield shared | {"what": said}
 
 
 # ---------------------------------------------------------------- layouts

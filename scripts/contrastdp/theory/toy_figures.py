@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
@@ -32,7 +33,7 @@ CLASSES = ((COLOURS[0], "o"), (COLOURS[3], "^"))
 
 def panels(
     points: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    summary: Mapping[str, Mapping[str, Any]],
+    summary: pd.DataFrame,
     *,
     mu: Sequence[float],
     sigma: float,
@@ -41,11 +42,12 @@ def panels(
 ) -> Figure:
     """Panels side by side, `columns` in a row, on one scale.
 
-    points: panel -> its points (batches, m, 2) and classes (batches, m); summary: panel -> its row
-    of the summary (strings); shown: how many batches are drawn. Dashed circles of radius 2 sigma
-    around the real modes hold 86% of the real data. Above a panel: separability (distance of the
-    class means over the root mean square distance to the own one), variance of a coordinate in a
-    class, and the radius' deviation over its mean, with their intervals over batches.
+    points: panel -> its points (batches, m, 2) and classes (batches, m); summary: of
+    toy_measures, a row a panel, indexed by it; shown: how many batches are drawn. Dashed circles
+    of radius 2 sigma around the real modes hold 86% of the real data. Above a panel: separability
+    (distance of the class means over the root mean square distance to the own one), variance of a
+    coordinate in a class, and the radius' deviation over its mean, with their intervals over
+    batches.
     """
     lines = -(-len(points) // columns)
     drawn = {}
@@ -66,7 +68,7 @@ def panels(
                 axes.scatter(*own.T, s=7, color=colour, marker=marker, lw=0, alpha=0.65)
                 mode: Any = (2 * c - 1) * np.asarray(mu)
                 axes.add_patch(Circle(mode, 2 * sigma, fill=False, ec="0.35", lw=0.8, ls="--"))
-            axes.set_title(_measured(summary[name]), fontsize=6.5, linespacing=1.25)
+            axes.set_title(_measured(summary.loc[name]), fontsize=6.5, linespacing=1.25)
             axes.text(
                 *(0.03, 0.97),
                 TITLES.get(name, name),
@@ -107,9 +109,9 @@ def panels(
     return figure
 
 
-def _measured(row: Mapping[str, Any]) -> str:
+def _measured(row: pd.Series) -> str:
     def shown(name: str, digits: int) -> str:
-        value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+        value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
         return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
     return (
@@ -119,38 +121,31 @@ def _measured(row: Mapping[str, Any]) -> str:
     )
 
 
-def spreads(
-    summary: Sequence[Mapping[str, Any]], names: Sequence[str], *, blob: float, disc: float
-) -> Figure:
+def spreads(summary: pd.DataFrame, names: Sequence[str], *, blob: float, disc: float) -> Figure:
     """Every setting's radial spread against its separability over the plain model's, by loss.
 
-    summary: all rows (strings); names: the losses; blob, disc: radial spreads of a Gaussian and of
-    an evenly filled disc, drawn as lines.
+    summary: of toy_measures, all of it; names: the losses; blob, disc: radial spreads of a Gaussian
+    and of an evenly filled disc, drawn as lines.
     """
-    plain = {
-        (row["reading"], row["panel"], float(row["start"])): float(row["separability"])
-        for row in summary
-        if row["panel"].startswith("plain")
-    }
-    readings = list(dict.fromkeys(row["reading"] for row in summary))
+    unguided = summary[summary["panel"].str.startswith("plain")]
+    plain = unguided.set_index(["reading", "panel", "start"])["separability"].to_dict()
+    readings = list(summary["reading"].unique())
+    drawn = summary[summary["panel"].isin(names)].dropna(subset="separability")
     with style():
         figure = Figure(figsize=(DOUBLE, 3.1), layout="constrained")
         axes = figure.subplots()
-        for row in summary:
-            if row["panel"] not in names or row["separability"] == "":
-                continue
-            conditional = row["panel"] == "hnm_class_conditional"
-            base = "plain_conditional" if conditional else "plain"
-            key = (row["reading"], base, float(row["start"]))
+        for row in drawn.itertuples():
+            base = "plain_conditional" if row.panel == "hnm_class_conditional" else "plain"
+            key = (row.reading, base, row.start)
             if key not in plain:
-                raise InputError(f"summary: has no {base} panel of '{row['reading']}'; run again")
+                raise InputError(f"summary: has no {base} panel of '{row.reading}'; run again")
             axes.plot(
-                float(row["separability"]) / plain[key],
-                float(row["radial_cv"]),
-                marker=MARKERS[readings.index(row["reading"])],
-                color=COLOURS[names.index(row["panel"])],
-                ms=3 + 3 * float(row["size"]) ** 0.5,
-                mfc="none" if float(row["start"]) > 1 else None,
+                row.separability / plain[key],
+                row.radial_cv,
+                marker=MARKERS[readings.index(row.reading)],
+                color=COLOURS[names.index(row.panel)],
+                ms=3 + 3 * row.size**0.5,
+                mfc="none" if row.start > 1 else None,
                 ls="",
                 alpha=0.85,
             )

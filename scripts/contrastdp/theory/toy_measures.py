@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from contrastdp.data.images import opened
 from contrastdp.errors import InputError
 from contrastdp.files import replacing
+from contrastdp.frames import as_table, number, text, whole
 
 # Coefficient of variation (deviation over mean) of the radius around the centre, in the plane.
 GAUSSIAN_CV = float(np.sqrt(4 / np.pi - 1))  # 0.5227, a Gaussian blob (Rayleigh's distribution)
 DISC_CV = float(np.sqrt(1 / 8))  # 0.3536, an evenly filled disc
 MEASURES = ("separability", "between", "within", "variance", "radial_cv", "position", "smaller")
 KEYS = ("reading", "panel", "start", "size")
-COLUMNS = (*KEYS, "lambda", "realised", "batch", *MEASURES)
+SETTING = text("reading", "panel") | number("start", "size", "lambda", "realised")
+COLUMNS = SETTING | whole("batch") | number(*MEASURES)
 SUMMARY_COLUMNS = (
-    *(*KEYS, "lambda", "realised", "batches"),
-    *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")),
+    SETTING
+    | whole("batches")
+    | number(*(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")))
 )
 
 
@@ -71,11 +75,10 @@ def resampled_batches(batches: int, *, resamples: int, seed: int) -> np.ndarray:
 
 
 def interval(
-    values: Sequence[float], *, level: float, resamples: int, seed: int
+    values: pd.Series, *, level: float, resamples: int, seed: int
 ) -> tuple[float, float, float]:
     """Mean over batches and its bootstrap interval at `level`, NaN values left out."""
-    kept = np.asarray(values, float)
-    kept = kept[~np.isnan(kept)]
+    kept = values.dropna().to_numpy()
     if not len(kept):
         return np.nan, np.nan, np.nan
     drawn = kept[resampled_batches(len(kept), resamples=resamples, seed=seed)].mean(axis=1)
@@ -83,33 +86,18 @@ def interval(
     return float(kept.mean()), float(low), float(high)
 
 
-def summarise(
-    rows: Sequence[Mapping[str, Any]], *, level: float, resamples: int, seed: int
-) -> list[dict[str, Any]]:
+def summarise(table: pd.DataFrame, *, level: float, resamples: int, seed: int) -> pd.DataFrame:
     """One row a panel from one row a batch: each measure's mean with `_low` and `_high`."""
-    panels: dict[tuple, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        panels.setdefault(tuple(row[key] for key in KEYS), []).append(row)
     summary = []
-    for key, batches in panels.items():
+    for key, batches in table.groupby(list(KEYS), sort=False):
         line = dict(zip(KEYS, key, strict=True))
-        line |= {"lambda": batches[0]["lambda"], "batches": len(batches)}
-        line["realised"] = float(np.mean([row["realised"] for row in batches]))
+        line |= {"lambda": batches["lambda"].iloc[0], "batches": len(batches)}
+        line["realised"] = batches["realised"].to_numpy().mean()
         for name in MEASURES:
-            found = interval(
-                [row[name] for row in batches], level=level, resamples=resamples, seed=seed
-            )
+            found = interval(batches[name], level=level, resamples=resamples, seed=seed)
             line |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
         summary.append(line)
-    return summary
-
-
-def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as it is written: six significant digits, nothing for NaN."""
-    return {
-        name: ("" if np.isnan(value) else f"{value:.6g}") if isinstance(value, float) else value
-        for name, value in row.items()
-    }
+    return as_table(summary, SUMMARY_COLUMNS)
 
 
 # ---------------------------------------------------------------- files
@@ -139,7 +127,7 @@ def _name(*, reading: str, panel: str, start: float, size: float) -> str:
 
 
 def of_panel(
-    rows: Sequence[Mapping[str, str]],
+    table: pd.DataFrame,
     measure: str,
     *,
     reading: str,
@@ -147,16 +135,13 @@ def of_panel(
     start: float,
     size: float,
 ) -> np.ndarray:
-    """One measure of one panel by batch, (batches,), from the rows of the measures' CSV file."""
-    found = [
-        (int(row["batch"]), float(row[measure] or "nan"))
-        for row in rows
-        if (row["reading"], row["panel"]) == (reading, panel)
-        and (float(row["start"]), float(row["size"])) == (start, size)
-    ]
-    if not found:
+    """One measure of one panel by batch, (batches,), from a table in COLUMNS."""
+    found = table.query(
+        "reading == @reading and panel == @panel and start == @start and size == @size"
+    )
+    if found.empty:
         raise InputError(
             f"toy measures: no panel '{panel}' of reading '{reading}' with start {start:g} and "
             f"size {size:g}; correct the claim or the settings"
         )
-    return np.array([value for _, value in sorted(found)])
+    return found.sort_values("batch")[measure].to_numpy()

@@ -4,7 +4,8 @@ import pytest
 from theorem_rows import theorem_rows
 
 from contrastdp.errors import InputError
-from contrastdp.theory import claims
+from contrastdp.frames import as_table
+from contrastdp.theory import claims, tables
 
 LARGER = {
     "variant": "fitted",
@@ -22,18 +23,18 @@ def _tables(gain, noise=0.001):
     """Cells in which c = 1.5 is `gain` better than c = 1, with printed values that agree."""
     cells, reported = [], []
     for table in ("4", "6"):
-        for n in ("10", "20"):
+        for n in (10, 20):
             for source, value in (("1", 0.7), ("1.5", 0.7 + gain)):
                 place = {"table": table, "angle": "0", "source": source, "n": n}
-                reported.append(place | {"rob": str(value)})
+                reported.append(place | {"rob": value})
                 cells += [
                     place
-                    | {"variant": variant, "regeneration": str(r)}
-                    | {"robust": str(value + noise * (-1) ** (r + (source == "1")))}
+                    | {"variant": variant, "regeneration": r}
+                    | {"robust": value + noise * (-1) ** (r + (source == "1"))}
                     for r in range(21)
                     for variant in ("fitted", "as_printed")
                 ]
-    return {"cells": cells, "reported": reported}
+    return {"cells": as_table(cells, tables.CELLS), "reported": as_table(reported, tables.PRINTED)}
 
 
 def test_a_gain_in_every_cell_is_reproduced():
@@ -55,10 +56,8 @@ def test_no_gain_is_inconclusive():
 
 def test_swapped_sources_turn_the_verdict():
     evidence = _tables(0.05)
-    swap = {"1": "1.5", "1.5": "1"}
-    planted = evidence | {
-        "cells": [row | {"source": swap[row["source"]]} for row in evidence["cells"]]
-    }
+    cells = evidence["cells"]
+    planted = evidence | {"cells": cells.replace({"source": {"1": "1.5", "1.5": "1"}})}
     assert claims.TESTS["larger_in_most_cells"](planted, **LARGER).verdict == "not reproduced"
 
 
@@ -76,26 +75,24 @@ def test_parameters_that_choose_nothing_are_told():
     ],
 )
 def test_table_verdicts_become_claims(words, verdict):
-    row = {"table": "4", "variant": "fitted", "cells": "32", "points": "0.3", "points_low": "0.1"}
-    row |= {"points_high": "0.4", "within_2se": "0.98", "p_fit": "0.5", "largest_z": "2.1"}
-    row |= {"largest_z_allowed": "3.9", "verdict": words}
+    row = {"table": "4", "variant": "fitted", "cells": 32, "points": 0.3, "points_low": 0.1}
+    row |= {"points_high": 0.4, "within_2se": 0.98, "p_fit": 0.5, "largest_z": 2.1}
+    row |= {"largest_z_allowed": 3.9, "verdict": words}
     test = claims.TESTS["table_agrees"]
-    assert test({"verdicts": [row]}, variant="fitted", table="4").verdict == verdict
+    evidence = {"verdicts": as_table([row], tables.VERDICTS)}
+    assert test(evidence, variant="fitted", table="4").verdict == verdict
     with pytest.raises(InputError, match="no row for table 5"):
-        test({"verdicts": [row]}, variant="fitted", table="5")
+        test(evidence, variant="fitted", table="5")
 
 
 def _curve(values, se=0.001):
     """One proposition curve: angle -> error."""
-    return {
-        "proposition": [
-            {"error": "standard", "model": "limit", "real": "10", "c": "1.0", "angle": str(a)}
-            | {"from_0": str(v - values[0]), "from_0_se": str(se)}
-            | {"from_90": str(v - values[90]), "from_90_se": str(se)}
-            | {"from_smaller_c": "", "from_smaller_c_se": ""}
-            for a, v in values.items()
-        ]
-    }
+    rows = [
+        {"error": "standard", "model": "limit", "real": 10, "c": 1.0, "angle": a}
+        | {"from_0": v - values[0], "from_0_se": se, "from_90": v - values[90], "from_90_se": se}
+        for a, v in values.items()
+    ]
+    return {"proposition": as_table(rows, tables.PROPOSITION)}
 
 
 @pytest.mark.parametrize(
@@ -127,20 +124,21 @@ def test_extremes_over_angles(values, extreme, angle, verdict):
 )
 def test_falling_with_c(steps, verdict):
     rows = [
-        {"error": "robust", "model": "limit", "real": "10", "c": c, "angle": "0"}
-        | {"from_smaller_c": str(step), "from_smaller_c_se": "0.001"}
-        for c, step in zip(("2", "3"), steps, strict=True)
+        {"error": "robust", "model": "limit", "real": 10, "c": c, "angle": 0}
+        | {"from_smaller_c": step, "from_smaller_c_se": 0.001}
+        for c, step in zip((2, 3), steps, strict=True)
     ]
-    rows.append(rows[0] | {"c": "1", "from_smaller_c": "", "from_smaller_c_se": ""})
+    rows.append(rows[0] | {"c": 1, "from_smaller_c": None, "from_smaller_c_se": None})
+    evidence = {"proposition": as_table(rows, tables.PROPOSITION)}
     found = claims.TESTS["falls_with_c"](
-        {"proposition": rows}, error="robust", model="limit", threshold=0.0, z=3
+        evidence, error="robust", model="limit", threshold=0.0, z=3
     )
     assert (found.effect, found.verdict) == (max(steps), verdict)
 
 
 def test_fewer_samples_with_c():
     test = claims.TESTS["fewer_needed_with_c"]
-    falling = test(theorem_rows(("", 100, 20), (-2.0, -2.2, -1.8)), threshold=0.0)
+    falling = test(theorem_rows((None, 100, 20), (-2.0, -2.2, -1.8)), threshold=0.0)
     assert falling.verdict == "reproduced" and falling.effect == -2.0
     rising = test(theorem_rows((20, 100, 300), (2.0, 1.8, 2.2)), threshold=0.0)
     assert rising.verdict == "not reproduced"

@@ -3,14 +3,16 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from contrastdp.errors import InputError
-from contrastdp.frames import as_rows
+from contrastdp.frames import as_rows, as_table
 from contrastdp.theory import gaussian
 from contrastdp.theory.gaussian_table import Comparison, gaussian_table, misfit_table, verdict_table
+from contrastdp.theory.tables import CELLS, PRINTED
 
 VARIANTS = {
     "fitted": {"samples_per_n": 2, "mix_real": False},
@@ -216,12 +218,12 @@ def _cells(
     variants=VARIANTS, regeneration=0, seed=0, setting=PLANE, sources=("Real", "1"), n=(10,)
 ):
     cells = [
-        {"table": "4", "angle": "0", "source": source, "n": str(size)}
+        {"table": "4", "angle": "0", "source": source, "n": size}
         for source in sources
         for size in n
     ]
     return gaussian.simulate_tables(
-        cells,
+        as_table(cells, PRINTED),
         [setting],
         variants,
         trials=30,
@@ -254,11 +256,17 @@ def test_many_samples_reach_the_best_accuracy_and_no_eps_the_clean_one():
 def test_a_reprinted_table_repeats_its_original():
     cells = [
         {"table": table, "angle": "0", "source": "1", "n": n}
-        for table, n in (("1", "20"), ("4", "10"), ("4", "20"))
+        for table, n in (("1", 20), ("4", 10), ("4", 20))
     ]
     geometry = [{"table": 1, "angle": 0, "same_as": 4}, PLANE]
     rows = gaussian.simulate_tables(
-        cells, geometry, VARIANTS, trials=5, test_points=100, seed=0, regeneration=0
+        as_table(cells, PRINTED),
+        geometry,
+        VARIANTS,
+        trials=5,
+        test_points=100,
+        seed=0,
+        regeneration=0,
     )
     first = [row for row in rows if row["table"] == "1"]
     assert [row | {"table": "4"} for row in first] == [
@@ -348,13 +356,13 @@ def experiment():
         row for r in range(41) for row in _cells(regeneration=r, sources=sources, n=sizes, seed=3)
     ]
     printed = [
-        {"table": "4", "angle": "0", "d": "2", "source": row["source"], "n": str(row["n"])}
-        | {"clean": f"{row['clean']:.4f}", "clean_std": f"{row['clean_std']:.4f}"}
-        | {"rob": f"{row['robust']:.4f}", "rob_std": f"{row['robust_std']:.4f}"}
+        {"table": "4", "angle": "0", "d": 2, "source": row["source"], "n": row["n"]}
+        | {"clean": round(row["clean"], 4), "clean_std": round(row["clean_std"], 4)}
+        | {"rob": round(row["robust"], 4), "rob_std": round(row["robust_std"], 4)}
         for row in _cells(regeneration=99, sources=sources, n=sizes, seed=3)
         if row["variant"] == "fitted"
     ]
-    return rows, printed
+    return as_table(rows, CELLS), as_table(printed, PRINTED)
 
 
 def _verdict(rows, printed, variant="fitted", table="4"):
@@ -375,15 +383,15 @@ def test_trial_noise_alone_calls_a_faithful_run_wrong(experiment):
 
 def test_one_planted_error_is_caught(experiment):
     rows, printed = experiment
-    digits = f"{float(printed[4]['rob']) - 0.09:.4f}"  # a misread digit in one cell
-    planted = [row | ({"rob": digits} if i == 4 else {}) for i, row in enumerate(printed)]
+    planted = printed.copy()
+    planted.loc[4, "rob"] -= 0.09  # a misread digit in one cell
     assert _verdict(rows, planted)["outlying"] == 1
     assert _verdict(rows, planted)["verdict"] == "reproduced but for 1 cell(s)"
     misfits = as_rows(
         misfit_table(
             Comparison(rows, planted),
             [PLANE],
-            [],
+            as_table([], PRINTED),
             variant="fitted",
             notable=4.0,
             level=0.01,
@@ -395,9 +403,7 @@ def test_one_planted_error_is_caught(experiment):
 
 def test_a_wholly_shifted_table_is_not_reproduced(experiment):
     rows, printed = experiment
-    shifted = [
-        row | {k: f"{float(row[k]) - 0.06:.4f}" for k in ("clean", "rob")} for row in printed
-    ]
+    shifted = printed.assign(clean=printed["clean"] - 0.06, rob=printed["rob"] - 0.06)
     assert _verdict(rows, shifted)["verdict"] == "not reproduced"
 
 
@@ -415,16 +421,16 @@ def test_table_rows_keep_both_variants_and_the_sign(experiment):
 def test_missing_cells_and_few_regenerations_are_told(experiment):
     rows, printed = experiment
     with pytest.raises(InputError, match="lacks"):
-        Comparison([row for row in rows if row["n"] != 20], printed)
+        Comparison(rows[rows["n"] != 20], printed)
     with pytest.raises(InputError, match="10 or more"):
-        Comparison([row for row in rows if row["regeneration"] < 5], printed)
+        Comparison(rows[rows["regeneration"] < 5], printed)
     with pytest.raises(InputError, match="raise regenerations to 99"):
         verdict_table(Comparison(rows, printed), trials=30, level=0.01)
 
 
 def test_repeated_values_and_odd_angles_are_listed(experiment):
     rows, printed = experiment
-    copied = [row | {"source": source} for source in ("Real", "0.5") for row in printed[:2]]
+    copied = pd.concat([printed[:2].assign(source=source) for source in ("Real", "0.5")])
     odd = PLANE | {"mu": [1.0, -1.0], "angle": 60, "synthetic": "mu-eps", "table": 7}
     misfits = as_rows(
         misfit_table(

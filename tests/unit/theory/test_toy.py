@@ -12,6 +12,7 @@ from contrastdp.diffusion.initialisation import Gaussian
 from contrastdp.diffusion.sampling import sample_batch
 from contrastdp.diffusion.schedulers import SubsequenceScheduler, subsequence
 from contrastdp.errors import InputError
+from contrastdp.frames import as_table
 from contrastdp.streams import generator
 from contrastdp.theory import claims, toy
 from contrastdp.theory import toy_measures as measures
@@ -303,13 +304,14 @@ def test_features_of_the_classifier_tell_the_classes_apart():
 
 # ---------------------------------------------------------------- claims
 def rows(**panels_):
-    """Rows of the measures' CSV for panels with given (measure -> batch values)."""
-    return [
-        {"reading": "a", "panel": panel, "start": "1", "size": str(size), "batch": str(batch)}
-        | {name: str(values[batch]) for name, values in found.items()}
+    """The measures' table for panels with given (measure -> batch values)."""
+    found = [
+        {"reading": "a", "panel": panel, "start": 1, "size": size, "batch": batch}
+        | {name: values[batch] for name, values in found.items()}
         for (panel, size), found in panels_.pop("found").items()
         for batch in range(4)
     ]
+    return as_table(found, measures.COLUMNS)
 
 
 SETTING = {"reading": "a", "start": 1, "level": 0.95, "resamples": 200, "seed": 0}
