@@ -43,8 +43,8 @@ class EmbeddingHead(nn.Sequential):
 class ContrastiveGuidance:
     """lambda grad_{x_t} loss over a guidance batch of m images; the loss is a mean over the batch.
 
-    Which pairs hold the other images fixed (contrast.PAIRS), so that each image takes the gradient
-    of its own loss alone as in Algorithm 1, is theirs to say.
+    Pairs that compare with `others` (contrast.PAIRS) hold the other images fixed, so that each
+    image takes the gradient of its own loss alone, as in Algorithm 1.
 
     features: (m, C, H, W) in the encoder's range -> (m, D), frozen; loss: of Pairs; lambda_:
     the factor lambda.
