@@ -619,7 +619,7 @@ def test_the_workflow_takes_over_a_pair_of_equal_sides(tmp_path):
         ),
     ],
 )
-def test_nobody_is_told_to_delete_a_model_of_their_own(tmp_path, damage):
+def test_damaged_models_of_others(tmp_path, damage):
     DDPMPipeline(make_unet().float(), DDPMScheduler()).save_pretrained(tmp_path)
     (tmp_path / "model_index.json").unlink()
     damage(tmp_path)
