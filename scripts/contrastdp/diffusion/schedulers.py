@@ -110,8 +110,8 @@ class SubsequenceScheduler(DDIMScheduler):
         if abars[0] == 0 and self.config.prediction_type == "epsilon":
             raise InputError(
                 f"abar is 0 at t = {chain[0]}, as rescale_betas_zero_snr makes it, where predicted "
-                "noise says nothing of the image; use a spacing without this timestep, such as 'leading' with "
-                "fewer steps, or a model with v_prediction"
+                "noise says nothing of the image; use a spacing without this timestep, such as "
+                "'leading' with fewer steps, or a model with v_prediction"
             )
 
     def previous_timestep(self, timestep: int) -> int:
