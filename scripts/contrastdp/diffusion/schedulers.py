@@ -49,6 +49,8 @@ class SubsequenceScheduler(DDIMScheduler):
     Saves and loads as a diffusers scheduler.
     """
 
+    timesteps: torch.Tensor
+
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
