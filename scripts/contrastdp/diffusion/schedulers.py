@@ -49,6 +49,8 @@ class SubsequenceScheduler(DDIMScheduler):
     Saves and loads as a diffusers scheduler.
     """
 
+    timesteps: torch.Tensor
+
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
@@ -109,9 +111,9 @@ class SubsequenceScheduler(DDIMScheduler):
             )
         if abars[0] == 0 and self.config.prediction_type == "epsilon":
             raise InputError(
-                f"abar is 0 at t = {chain[0]} (rescale_betas_zero_snr), where predicted noise says "
-                "nothing of the image; use a spacing without this timestep, such as 'leading' with "
-                "fewer steps, or a model with v_prediction"
+                f"abar is 0 at t = {chain[0]}, as rescale_betas_zero_snr makes it, where predicted "
+                "noise says nothing of the image; use a spacing without this timestep, such as "
+                "'leading' with fewer steps, or a model with v_prediction"
             )
 
     def previous_timestep(self, timestep: int) -> int:

@@ -18,7 +18,7 @@ from contrastdp.guidance.protocol import EVERY_STEP, GUIDANCES, Guidance, check_
 from contrastdp.guidance.reads import CONTRASTIVE
 
 # of the settings of losses
-RANGES: dict[str, dict[str, float]] = {
+RANGES: dict[str, dict[str, Any]] = {
     "tau": {"above": 0},
     "tau_plus": {"least": 0, "below": 1},
     "beta": {"least": 0},

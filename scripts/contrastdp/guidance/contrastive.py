@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class EmbeddingHead(nn.Sequential):
 
     def __init__(self, features: int, embedding: int):
         # said, so that torch's default type and device do not change the draws
-        kind = {"dtype": torch.float32, "device": "cpu"}
+        kind: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
         super().__init__(
             nn.Linear(features, embedding, **kind),
             nn.ReLU(),

@@ -129,7 +129,7 @@ def check_number(
     if optional and value is None:
         return
     if isinstance(value, Integral if whole else Real) and not isinstance(value, bool):
-        number = value if whole else float(value)
+        number: Any = value if whole else float(value)
         if math.isfinite(number) and least <= number <= most and above < number < below:
             return
     bounds = {"from": least, "above": above, "below": below, "up to": most}
