@@ -212,13 +212,13 @@ def test_every_generator_is_sampled(generator, denoiser, part):
             classes=3,
             real=12,
             start=0,
-            stop=4,
-            batch=4,
+            stop=12,
+            batch=12,
             seed=0,
             execution=execution[number % 4],
             device="cpu",
         )
-        assert found["image"].shape == (4, 8, 8, 1), guidance
+        assert found["image"].shape == (12, 8, 8, 1), guidance
         sizes = found["guidance_size"]
         assert (guidance is None) or (sizes > 0).any(), guidance
 
