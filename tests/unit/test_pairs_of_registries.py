@@ -13,6 +13,7 @@ from contrastdp.attack.autoattack import autoattack
 from contrastdp.attack.pgd import cross_entropy_gradient, pgd
 from contrastdp.diffusion.denoisers import build_denoiser, save_denoiser
 from contrastdp.diffusion.schedulers import SPACINGS, VARIANCES, SubsequenceScheduler
+from contrastdp.errors import InputError
 from contrastdp.guidance import reads
 from contrastdp.guidance.contrast import PAIRS
 from contrastdp.guidance.protocol import DIRECTIONS, ENCODER_INPUTS, SEEN
@@ -201,23 +202,27 @@ def test_every_generator_is_sampled(generator, denoiser, part):
         needed = reads.networks(guidance, conditional=conditional) if guidance else {}
         real = guidance is not None and "real" in reads.compared(guidance)
         execution = [{}, {"precision": "bfloat16"}, {"channels_last": True}, {"micro_batch": 3}]
-        found = shard_images(
-            denoiser=str(generator / denoiser),
-            encoder=str(generator / "encoder.safetensors") if "encoder" in needed else None,
-            labeler=str(generator / "labeler.safetensors") if "labeler" in needed else None,
-            train=str(generator / "train.npz") if real else None,
-            sampler=SAMPLERS[number % len(SAMPLERS)],
-            guidance=guidance,
-            shape=(1, 8, 8),
-            classes=3,
-            real=12,
-            start=0,
-            stop=4,
-            batch=4,
-            seed=0,
-            execution=execution[number % 4],
-            device="cpu",
-        )
+        try:
+            found = shard_images(
+                denoiser=str(generator / denoiser),
+                encoder=str(generator / "encoder.safetensors") if "encoder" in needed else None,
+                labeler=str(generator / "labeler.safetensors") if "labeler" in needed else None,
+                train=str(generator / "train.npz") if real else None,
+                sampler=SAMPLERS[number % len(SAMPLERS)],
+                guidance=guidance,
+                shape=(1, 8, 8),
+                classes=3,
+                real=12,
+                start=0,
+                stop=4,
+                batch=4,
+                seed=0,
+                execution=execution[number % 4],
+                device="cpu",
+            )
+        except InputError as error:  # of an untrained labeler, which no setting mends
+            assert "labeler" in needed and "sees one class alone" in str(error), guidance
+            continue
         assert found["image"].shape == (4, 8, 8, 1), guidance
         sizes = found["guidance_size"]
         assert (guidance is None) or (sizes > 0).any(), guidance

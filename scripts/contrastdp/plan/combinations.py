@@ -101,7 +101,7 @@ def _check_data(dataset: str, settings: Settings, where: str) -> None:
     if "together" in reader.about:
         if sizes["train"] is None:
             raise InputError(f"{where}: sizes.train is null; give it a number")
-        parts = {"together": ("train", "validation", "test")}
+        parts: dict[str, tuple[str, ...]] = {"together": ("train", "validation", "test")}
     else:
         parts = {"training": ("train", "validation"), "test": ("test",)}
     for part, names in parts.items():
