@@ -31,7 +31,8 @@ def split_digits(
     then training, so the training size changes neither of the others.
     """
     sizes = {"test": test, "validation": validation, "train": train}
-    return split(*_read_digits()[:2], sizes, seed)
+    whole = _read_digits()
+    return split(whole.image, whole.label, sizes, seed)
 
 
 @READERS.enter("digits", classes=10, image_size=8, channels=1, together=1797)
@@ -173,8 +174,10 @@ def split_dataset(
             f"expected {', '.join(sorted(names)) or 'none'}; correct the data set's settings"
         )
     if "together" not in READERS.about[dataset]:
-        return split_archives(*READERS[dataset](**archives), sizes, seed)
+        training, test = READERS[dataset](**archives)
+        return split_archives(training, test, sizes, seed)
     if None in sizes.values():
         raise InputError(f"dataset '{dataset}': a size is null; give each of its parts a number")
     order = {name: sizes[name] or 0 for name in ("test", "validation", "train")}
-    return split(*READERS[dataset](**archives)[:2], order, seed)
+    whole = READERS[dataset](**archives)
+    return split(whole.image, whole.label, order, seed)
