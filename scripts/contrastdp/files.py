@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,6 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file; run the rule that makes it") from None
     except ValueError as error:
         raise InputError(f"{path}: is not JSON ({error}); delete it and run again") from None
-
-
-def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write rows as CSV in the order of `columns`; other keys are an error, None is empty."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, columns, extrasaction="raise", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:

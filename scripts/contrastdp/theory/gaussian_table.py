@@ -260,7 +260,7 @@ def _outlying_cells(
             z = of(variant, m)
             expected = comparison.again[variant][f"{m}{suffix}"].mean(axis=0)
             for i in np.flatnonzero((np.abs(z) >= notable) & own):
-                yield _place(comparison, i) | {
+                yield _place(comparison, int(i)) | {
                     "kind": "standard deviation" if suffix else "mean",
                     "printed": comparison.paper[f"{m}{suffix}"][i],
                     "expected": round(expected[i], 5),
