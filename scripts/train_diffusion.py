@@ -6,7 +6,8 @@ from contrastdp.data.tensors import read_tensors
 from contrastdp.diffusion.conditioning import conditioning_of
 from contrastdp.diffusion.denoisers import load_pretrained, save_denoiser, untrained_denoiser
 from contrastdp.diffusion.training import train_denoiser
-from contrastdp.files import write_csv, write_json
+from contrastdp.files import write_json
+from contrastdp.frames import as_table, given, write_table
 from contrastdp.jobs.device import device as resolve
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.provenance import provenance
@@ -59,7 +60,7 @@ def train_diffusion(
         if not group.first:
             return
         save_denoiser(model, denoiser, scheduler)
-        write_csv(history, rows, ["step", "loss"])
+        write_table(history, as_table(rows, given("step", "loss")))
         precision = (training or {}).get("precision") or precision_of(denoiser)
         how = {"device": str(place), "precision": precision}
         told = provenance(seed=seed, settings=settings, **how) | {"processes": group.size}

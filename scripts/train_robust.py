@@ -4,7 +4,8 @@ from typing import Any
 
 from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.tensors import read_tensors, shape_of
-from contrastdp.files import write_csv, write_json
+from contrastdp.files import write_json
+from contrastdp.frames import as_table, given, write_table
 from contrastdp.jobs.device import device as resolve
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.provenance import provenance
@@ -60,7 +61,7 @@ def train_robust(
         if group.first:
             save_network(best, result.best)
             save_network(last, result.last)
-            write_csv(history, result.history, HISTORY)
+            write_table(history, as_table(result.history, given(*HISTORY)))
             made = provenance(
                 seed=seed, settings=used, device=str(place), precision=result.passes["precision"]
             )

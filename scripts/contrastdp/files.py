@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,6 @@ def check_numbers(path: str | Path, content: Mapping[str, Any], names: Iterable[
         value = content[name]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{path}: {name} is {value!r}, expected a number; make it again")
-
-
-def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write rows as CSV in the order of `columns`; other keys are an error, None is empty."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, columns, extrasaction="raise", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def read_csv(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:

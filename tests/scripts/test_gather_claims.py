@@ -7,7 +7,9 @@ import yaml
 from sheets import read_rows
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv, write_csv
+from contrastdp.evidence.claims import COLUMNS
+from contrastdp.files import read_csv
+from contrastdp.frames import as_table, read_table, write_table
 from contrastdp.report import claims_page, paper_tables
 from gather_claims import gather_claims
 from judge_claims import judge_claims
@@ -23,19 +25,19 @@ def make_runs():
     levels = {"none": 55, "ddim": 50, "ddpm": 51, "contrastive_hnm": 52, "contrastive_infonce": 52}
     rows = []
     for name, robust in levels.items():
-        own = {"arm": name, "dataset": "digits", "generator": "" if name == "none" else name}
+        own = {"arm": name, "dataset": "digits", "generator": None if name == "none" else name}
         own |= {"real": 200, "synthetic": 0 if name == "none" else 2000, "trainer": "trades"}
         own |= {"eps": "1/10", "n_test": 500, "data": "Digits", "subset": "no"}
         for seed in range(3):
             wobble = seed % 2 * len(name) / 50
             rows.append(own | {"seed": seed, "clean": 90 + wobble, "robust": robust + wobble})
-    return [dict.fromkeys(paper_tables.RUN_COLUMNS) | row for row in rows]
+    return rows
 
 
 @pytest.fixture
 def study(tmp_path):
     runs, judged = tmp_path / "runs.csv", tmp_path / "judged.csv"
-    write_csv(runs, make_runs(), paper_tables.RUN_COLUMNS)
+    write_table(runs, as_table(make_runs(), paper_tables.RUN_COLUMNS))
     judge_claims(
         claims=str(CONFIG / "claims.yaml"),
         evidence=[str(runs)],
@@ -106,8 +108,8 @@ def test_what_was_run_stands_beside_what_was_not(study):
 
 
 def test_claims_judged_by_an_older_list_are_refused(study, tmp_path):
-    kept = [row for row in read_csv(study["judged"][0]) if row["id"] != "digits_synthetic"]
-    write_csv(study["judged"][0], kept, list(kept[0]))
+    (path,) = study["judged"]
+    write_table(path, read_table(path, COLUMNS).query("id != 'digits_synthetic'"))
     with pytest.raises(InputError, match="claim digits_synthetic"):
         gather_claims(**study)
     assert not list(tmp_path.glob("claims.*"))

@@ -89,3 +89,12 @@ def test_a_table_without_rows_keeps_its_columns(tmp_path):
 def test_a_misspelt_column_is_an_error():
     with pytest.raises(ValueError, match="coumt"):
         as_table([{"name": "a", "coumt": 1}], COLUMNS)
+
+
+def test_real_numbers_are_cut_to_digits_and_no_others(tmp_path):
+    row = {"name": "0.1234567", "count": 1234567, "share": 0.1234567, "setting": 0.1234567}
+    write_table(tmp_path / "t.csv", as_table([row, {}], COLUMNS), digits="%.6g")
+    assert (tmp_path / "t.csv").read_text().splitlines()[1:] == [
+        "0.1234567,1234567,0.123457,0.1234567",
+        ",,,",
+    ]

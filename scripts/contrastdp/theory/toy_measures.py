@@ -75,10 +75,10 @@ def resampled_batches(batches: int, *, resamples: int, seed: int) -> np.ndarray:
 
 
 def interval(
-    values: pd.Series, *, level: float, resamples: int, seed: int
+    values: np.ndarray, *, level: float, resamples: int, seed: int
 ) -> tuple[float, float, float]:
     """Mean over batches and its bootstrap interval at `level`, NaN values left out."""
-    kept = values.dropna().to_numpy()
+    kept = values[~np.isnan(values)]
     if not len(kept):
         return np.nan, np.nan, np.nan
     drawn = kept[resampled_batches(len(kept), resamples=resamples, seed=seed)].mean(axis=1)
@@ -94,7 +94,7 @@ def summarise(table: pd.DataFrame, *, level: float, resamples: int, seed: int) -
         line |= {"lambda": batches["lambda"].iloc[0], "batches": len(batches)}
         line["realised"] = batches["realised"].to_numpy().mean()
         for name in MEASURES:
-            found = interval(batches[name], level=level, resamples=resamples, seed=seed)
+            found = interval(batches[name].to_numpy(), level=level, resamples=resamples, seed=seed)
             line |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
         summary.append(line)
     return as_table(summary, SUMMARY_COLUMNS)
