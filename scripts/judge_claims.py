@@ -14,7 +14,6 @@ from contrastdp.jobs.run import run
 from contrastdp.report.claims_page import judged_markdown
 from contrastdp.report.paper_tables import RUN_COLUMNS
 from contrastdp.theory import claims as theory_claims
-from contrastdp.theory import tables
 
 
 def judge_claims(
@@ -29,7 +28,7 @@ def judge_claims(
     """Judge the claims of `scopes` in the YAML file `claims`; write them as CSV and Markdown.
 
     evidence: CSV or JSON files; names: the name of each by which claims ask for it. A CSV has the
-    columns of its name in theory.tables, or is a page's runs.
+    columns of its name in theory.claims, or is a page's runs.
     """
     if len(evidence) != len(names):
         raise InputError(
@@ -38,7 +37,7 @@ def judge_claims(
     content = {
         name: read_json(path)
         if Path(path).suffix == ".json"
-        else read_table(path, tables.EVIDENCE.get(name, RUN_COLUMNS))
+        else read_table(path, theory_claims.EVIDENCE.get(name, RUN_COLUMNS))
         for name, path in zip(names, evidence, strict=True)
     }
     try:

@@ -12,8 +12,8 @@ LIBRARY = ROOT / "scripts" / "contrastdp"
 # For a person to run, by hand and elsewhere, of no rule; with what each needs beside Python.
 PROGRAMS = {
     "plan_run": {
-        *("contrastdp", "diffusers", "huggingface_hub", "jsonschema", "numpy", "pyautoattack"),
-        *("safetensors", "torch", "yaml"),
+        *("contrastdp", "diffusers", "huggingface_hub", "jsonschema", "numpy", "pandas"),
+        *("pyautoattack", "safetensors", "scipy", "statsmodels", "torch", "yaml"),
     },
     "show_settings": {"contrastdp", "jsonschema", "numpy", "yaml"},
     "verify_adversarials": {"contrastdp", "numpy", "torch"},

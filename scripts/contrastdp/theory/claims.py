@@ -17,7 +17,17 @@ from contrastdp.evidence.claims import (
     decide,
     entered_by,
 )
+from contrastdp.theory import tables, toy_measures
 from contrastdp.theory.toy_measures import GAUSSIAN_CV, of_panel, resampled_batches
+
+EVIDENCE = {
+    "cells": tables.CELLS,
+    "reported": tables.PRINTED,
+    "proposition": tables.PROPOSITION,
+    "theorem": tables.THEOREM,
+    "verdicts": tables.VERDICTS,
+    "toy": toy_measures.COLUMNS,
+}  # the columns of what the tests ask for, by its name
 
 
 @claim_test

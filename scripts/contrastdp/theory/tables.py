@@ -1,7 +1,6 @@
-"""The columns of section 3's tables, and the names by which its claims ask for them."""
+"""The columns of the Gaussian tables of section 3."""
 
 from contrastdp.frames import number, text, whole
-from contrastdp.theory import toy_measures
 
 PRINTED = (
     text("table", "angle")
@@ -36,11 +35,3 @@ VERDICTS = (
     | whole("outlying")
     | text("verdict")
 )
-EVIDENCE = {
-    "cells": CELLS,
-    "reported": PRINTED,
-    "proposition": PROPOSITION,
-    "theorem": THEOREM,
-    "verdicts": VERDICTS,
-    "toy": toy_measures.COLUMNS,
-}
