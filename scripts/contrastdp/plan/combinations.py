@@ -202,6 +202,32 @@ def _check_denoiser(
     lists = ("down_block_types", "up_block_types", "block_out_channels")
     if len({len(network[name]) for name in lists if name in network}) > 1:
         raise InputError(f"{where}: {', '.join(lists)} differ in length; give each block to all")
+    if network["architecture"] == "unet2d":
+        _check_channels(network, where)
+
+
+def _check_channels(network: Settings, where: str) -> None:
+    """Raise InputError where GroupNorm or the heads of attention do not divide the channels."""
+    channels = network.get("block_out_channels", [224, 448, 672, 896])  # diffusers' own
+    down = network.get("down_block_types", ["DownBlock2D", *["AttnDownBlock2D"] * 3])
+    up = network.get("up_block_types", [*["AttnUpBlock2D"] * 3, "UpBlock2D"])
+    attending = [
+        width
+        for width, *blocks in zip(channels, down, reversed(up), strict=False)
+        if any(block.startswith("Attn") for block in blocks)
+    ]
+    if network.get("add_attention", True):
+        attending.append(channels[-1])
+    for name, usual, widths in (
+        ("norm_num_groups", 32, channels),
+        ("attention_head_dim", 8, attending),
+    ):
+        size = network.get(name, usual)
+        if size is not None and (bad := [width for width in widths if width % size]):
+            raise InputError(
+                f"{where}.{name} is {size}, which does not divide {bad[0]}, one of "
+                "block_out_channels; correct one of them"
+            )
 
 
 # ---------------------------------------------------------------- a generator

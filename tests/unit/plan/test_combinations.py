@@ -20,6 +20,8 @@ def over(**settings):
 ENCODER = "classifiers__encoder__network"
 TRAINED = "denoisers__unconditional__training"
 DENOISER = "denoisers__unconditional__network"
+UNET = {"architecture": "unet2d", "block_out_channels": [16, 16], "norm_num_groups": 8}
+UNET |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,19 @@ DENOISER = "denoisers__unconditional__network"
                 }
             },
             "differ in length",
+        ),
+        (
+            {DENOISER: {**UNET, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}},
+            "choose one of DownBlock2D, AttnDownBlock2D, ResnetDownsampleBlock2D",
+        ),
+        ({DENOISER: {**UNET, "act_fn": "tanh"}}, "choose one of gelu, mish, relu, silu, swish"),
+        (
+            {DENOISER: {**UNET, "norm_num_groups": 5}},
+            "norm_num_groups is 5, which does not divide 16",
+        ),
+        (
+            {DENOISER: {**UNET, "attention_head_dim": 24}},
+            "attention_head_dim is 24, which does not divide 16",
         ),
         # the chain
         ({"noise_schedule__num_train_timesteps": 19}, "samplers.ddim: steps is 20; choose 1 to 19"),
