@@ -67,8 +67,7 @@ def points(path):
 WRITERS = {
     "m.json": lambda path: files.write_json(path, {"text": MUCH}),
     "t.md": lambda path: files.write_text(path, MUCH),
-    "t.csv": lambda path: files.write_csv(path, [{"a": MUCH}], ["a"]),
-    "frame.csv": lambda path: frames.write_table(path, pd.DataFrame({"a": [MUCH]})),
+    "t.csv": lambda path: frames.write_table(path, pd.DataFrame({"a": [MUCH]})),
     "images.npz": lambda path: write_images(path, image=IMAGES, label=np.zeros(40, np.int64)),
     "adversarial.npz": adversarial,
     "points.npz": points,
