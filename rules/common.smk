@@ -10,9 +10,6 @@ BASE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve(
 
 # Before any copy of the library that is installed; Snakemake puts a script's folder last.
 sys.path.insert(0, f"{BASE}/scripts")
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, (f"{BASE}/scripts", os.environ.get("PYTHONPATH")))
-)
 
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
@@ -22,9 +19,12 @@ from contrastdp.plan import experiments
 from contrastdp.plan.needs import Needs
 from contrastdp.plan.pages import Pages, read_claims
 from contrastdp.plan.paths import Paths
-from contrastdp.plan.places import check_places
+from contrastdp.plan.places import check_places, put_first
 from contrastdp.plan.yaml_files import read_yaml, typed
 from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
+
+put_first(f"{BASE}/scripts", os.environ)  # in every job, too
+
 
 # ---------------------------------------------------------------- settings
 try:

@@ -1,6 +1,7 @@
 """Where the workflow can run: the repository's path, and the folder that gets the results."""
 
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from contrastdp.errors import InputError
@@ -27,3 +28,9 @@ def check_places(repository: Path, folder: Path) -> None:
                 f"{place}: cannot be written; change the permissions, or name another folder by "
                 "--directory"
             )
+
+
+def put_first(folder: str, environment: MutableMapping[str, str]) -> None:
+    """Let Python look for modules in `folder` before anywhere else, in what is started from here."""
+    rest = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, rest)))

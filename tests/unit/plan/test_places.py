@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from one_line import told
 
-from contrastdp.plan.places import check_places
+from contrastdp.plan.places import check_places, put_first
 
 
 def test_an_empty_folder_will_do(tmp_path):
@@ -35,3 +35,9 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, name,
     forbidden = tmp_path / name if there else tmp_path
     monkeypatch.setattr(os, "access", lambda path, mode: path != forbidden)
     assert "cannot be written" in told(check_places, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, "/a"), ({"PYTHONPATH": "/b"}, "/a:/b")])
+def test_the_checkouts_modules_come_before_all_others(before, after):
+    put_first("/a", before)
+    assert before == {"PYTHONPATH": after}
