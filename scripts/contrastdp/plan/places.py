@@ -31,6 +31,6 @@ def check_places(repository: Path, folder: Path) -> None:
 
 
 def put_first(folder: str, environment: MutableMapping[str, str]) -> None:
-    """Let Python look for modules in `folder` before anywhere else, in what is started from here."""
+    """Let Python find modules in `folder` first, in all that is started from here."""
     rest = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, rest)))
