@@ -12,7 +12,7 @@ from pathlib import Path
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
 from contrastdp.plan import experiments, origins, settings_page
-from contrastdp.plan.yaml_files import read_yaml, typed
+from contrastdp.plan.yaml_files import read_yaml, value_of
 
 BASE = Path(__file__).resolve().parents[1]
 
@@ -54,7 +54,7 @@ def main():
     command_line = {"scale": given.scale}
     for text in given.config:
         key, _, value = text.partition("=")
-        command_line[key] = typed(typed(value))
+        command_line[key] = value_of(value)
     plan = experiments.plan(
         read_yaml,
         partial(read_csv, delimiter="\t"),

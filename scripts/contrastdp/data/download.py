@@ -277,8 +277,7 @@ def _transfer(address: str, part: Path, wanted: _Wanted, timeout: float) -> None
             blocks = chain([first], iter(partial(answer.file.read, BLOCK), b""))
             total = whole and -(-(whole - length) // BLOCK)
             # The mode keeps what is there until the first block of a good answer has come.
-            mode = "ab" if answer.start else "wb"
-            with writing(part), open(part, mode) as file:
+            with writing(part), open(part, "ab" if answer.start else "wb") as file:
                 for block in track(blocks, f"{address}, blocks of {BLOCK} bytes", total):
                     length += len(block)
                     if length > most:

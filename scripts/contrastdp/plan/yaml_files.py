@@ -94,6 +94,11 @@ def typed(settings: dict[str, Any]) -> dict[str, Any]:
     return _typed(settings)
 
 
+def value_of(text: str) -> Any:
+    """The value of KEY=VALUE on a command line, as typed makes it of what Snakemake has read."""
+    return _typed(_typed(text))
+
+
 def _typed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _typed(inner) for key, inner in value.items()}
