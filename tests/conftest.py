@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from contrastdp.registry import Registry
 
 # One thread a process: several on shared cores are many times slower, and results stay the same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -72,6 +75,25 @@ def own_sigterm() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def registries() -> dict[str, dict[str, Any]]:
+    """What each registry of the modules that are imported holds."""
+    found = {}
+    for module in [name for name in sys.modules if name.startswith("contrastdp.")]:
+        for name, value in vars(sys.modules[module]).items():
+            if isinstance(value, Registry):
+                found[f"{module}.{name}"] = dict(value)
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_entries() -> Iterator[None]:
+    """No module of tests may leave an entry in a registry: the next one's outcome hung on it."""
+    before = registries()
+    yield
+    after = registries()
+    assert {name: after[name] for name in before} == before
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from contrastdp.data.images import write_images
-from contrastdp.diffusion.terms import TERMS, Term
+from contrastdp.diffusion.terms import TERMS, TermOfMean
 from contrastdp.diffusion.training import train_denoiser
 from contrastdp.errors import InputError
 from contrastdp.jobs import run as job
@@ -99,10 +99,8 @@ class Predictor(nn.Module):
         return SimpleNamespace(sample=self.back((self.into(x) + added[:, :, None, None]).sin()))
 
 
-class SquaredMean(Term):
+class SquaredMean(TermOfMean):
     """factor ||mean over the batch of (predicted - noise)||^2, which no part knows alone."""
-
-    additive = False
 
     def __init__(self, *, factor):
         self.factor = factor
@@ -154,8 +152,9 @@ def work(*, out, group=ALONE):
         "madry": robust(NORMED, group, loss="pgd", averaged_statistics="recomputed"),
         "diffusion": diffusion(group),
     }
-    TERMS["squared_mean"] = SquaredMean
-    found["diffusion_mean"] = diffusion(group, terms={"squared_mean": {"factor": 1.0}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TERMS, "squared_mean", SquaredMean)
+        found["diffusion_mean"] = diffusion(group, terms={"squared_mean": {"factor": 1.0}})
     with refused() as messages:
         found["compiled"] = robust(DEEP, group, loss="trades", compiled="aot_eager")
     found["compiled"]["refused"] = torch.tensor(len(messages))
