@@ -44,6 +44,17 @@ class Registry(dict[str, Callable[..., Any]]):
             raise InputError(f"{self.what} '{name}': unknown; known are {', '.join(self)}")
         return self[name]
 
+    def make(self, name: str, **settings: Any) -> Any:
+        """What the entry of that name gives for its settings.
+
+        Raises InputError for an unknown name, and for a setting that it lacks or does not take.
+        """
+        entry = self.find(name)
+        try:
+            return entry(**settings)
+        except TypeError as error:
+            raise InputError(f"{self.what} '{name}': {error}; correct it") from None
+
     def takes(self, name: str) -> tuple[str, ...]:
         """Names of an entry's arguments, in order."""
         return tuple(inspect.signature(self.find(name)).parameters)
@@ -62,16 +73,15 @@ class Declared:
 def declared(wing: str, registry: str, library: Path = LIBRARY) -> dict[str, Declared]:
     """The entries of a registry, read from the modules of a wing without importing them.
 
-    An entry is a function or a dataclass under the decorator `@<registry>.enter(<name>, ...)`, or
-    under `@<registry>(<name>, ...)` where a function enters it.
+    An entry is a function or a dataclass under the decorator `@<registry>.enter(<name>, ...)`.
     """
-    found, under = {}, (registry, f"{registry}.enter")
+    found = {}
     for path in sorted((library / wing).glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, ast.FunctionDef | ast.ClassDef):
                 continue
             for call in node.decorator_list:
-                if isinstance(call, ast.Call) and ast.unparse(call.func) in under:
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == f"{registry}.enter":
                     about = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
                     found[ast.literal_eval(call.args[0])] = Declared(*_arguments(node), about)
     return found

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from contrastdp.diffusion.denoisers import build_denoiser
 from contrastdp.errors import InputError
 from contrastdp.networks.build import ARCHITECTURES, build_network
-from contrastdp.training.losses import LOSSES
+from contrastdp.training.losses import LOSSES, loss_named
 
 
 def _robust_step(weight_passes: int) -> Callable[[int], Mapping[str, int]]:
@@ -36,7 +36,7 @@ PASSES: dict[str, Callable[[int], Mapping[str, int]]] = {
     "fab": lambda k: {"F": 1, "G": 1},
     "square": lambda k: {"F": 1},
 }
-PASSES |= {f"{name}_step": _robust_step(loss.weight_passes) for name, loss in LOSSES.items()}
+PASSES |= {f"{name}_step": _robust_step(loss_named(name).weight_passes) for name in LOSSES}
 # With a micro_batch these compute activations again on the way back, a further F for each G:
 # attacks by InParts, contrastive guidance since its loss is of all the batch.
 RECOMPUTED = ("attack_step", "apgd", "fab", "guide")

@@ -24,7 +24,7 @@ from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.execution import autocast, training_pass
 from contrastdp.synthesis.scoring import gradient_norm
 from contrastdp.training.classifier import train_classifier_network
-from contrastdp.training.losses import LOSSES, TrainingLoss
+from contrastdp.training.losses import LOSSES, TrainingLoss, loss_named
 from contrastdp.training.robust import accumulate_gradient
 
 Timed = tuple[Callable[[], Any], int]
@@ -223,7 +223,7 @@ TIMED: dict[str, Callable[[_Subject], Timed]] = {
     "fab": _fab,
     "square": _square,
 }
-TIMED |= {f"{name}_step": _robust_step(loss) for name, loss in LOSSES.items()}
+TIMED |= {f"{name}_step": _robust_step(loss_named(name)) for name in LOSSES}
 REPEATED = {"classifier_step": 40, "diffusion_step": 40, "apgd": 10, "fab": 10, "attack_step": 10}
 REPEATED |= {"square": 100}
 FEW = 100

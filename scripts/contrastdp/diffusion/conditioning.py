@@ -1,6 +1,6 @@
 """What a denoiser is told of an image beside x_t and t, a registry: nothing, or its class.
 
-A new conditioning is one class here, entered in CONDITIONINGS.
+A new conditioning is one class here under @CONDITIONINGS.enter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,11 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from contrastdp.registry import Registry
+
 # arguments of the denoiser, a row an image
 Condition = Mapping[str, Tensor]
+CONDITIONINGS = Registry("conditioning")
 
 
 class Conditioning(Protocol):
@@ -37,6 +40,7 @@ class Conditioning(Protocol):
         """The classes (m,) that they are sampled for; None where they are of no known class."""
 
 
+@CONDITIONINGS.enter("none")
 class Unconditional:
     """A denoiser that is told nothing."""
 
@@ -62,6 +66,7 @@ class Unconditional:
         return None
 
 
+@CONDITIONINGS.enter("class_label")
 @dataclass(frozen=True, eq=False)
 class ClassLabel:
     """A denoiser that is told the class, as class_labels (m,) int64.
@@ -105,7 +110,6 @@ class ClassLabel:
 
 
 UNCONDITIONAL = Unconditional()
-CONDITIONINGS: dict[str, type[Conditioning]] = {"none": Unconditional, "class_label": ClassLabel}
 
 
 def conditioning_of(denoiser: nn.Module, classes: int | None = None) -> Conditioning:
@@ -114,7 +118,8 @@ def conditioning_of(denoiser: nn.Module, classes: int | None = None) -> Conditio
     classes: how many of its labels are sampled, by default all.
     """
     config: Any = denoiser.config
-    fits = (kind.fitting(config, classes) for kind in reversed(CONDITIONINGS.values()))
+    kinds: Any = reversed(CONDITIONINGS.values())
+    fits = (kind.fitting(config, classes) for kind in kinds)
     return next(found for found in fits if found is not None)
 
 

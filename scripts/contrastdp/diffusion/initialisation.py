@@ -1,10 +1,10 @@
 """Where the chain of an image starts, a registry: x_T from Gaussian noise.
 
-A new initialisation is one class here, entered in INITIALISATIONS; its keyword-only arguments are
+A new initialisation is one class here under @INITIALISATIONS.enter; its keyword-only arguments are
 its settings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
-from contrastdp.errors import InputError
+from contrastdp.registry import Registry
 from contrastdp.streams import Noise
 
 
@@ -33,6 +33,10 @@ class Initialisation(Protocol):
         """
 
 
+INITIALISATIONS = Registry("initialisation")
+
+
+@INITIALISATIONS.enter("gaussian")
 @dataclass(frozen=True, kw_only=True)
 class Gaussian:
     """x_T ~ N(0, initial_scale^2 I), and the whole chain; 2 for the paper's N(0, 4I)."""
@@ -51,15 +55,8 @@ class Gaussian:
 
 
 GAUSSIAN = Gaussian()
-INITIALISATIONS: dict[str, Callable[..., Initialisation]] = {"gaussian": Gaussian}
 
 
 def build_initialisation(initialisation: str = "gaussian", **settings: Any) -> Initialisation:
     """The one named, with its settings; InputError for an unknown name or setting."""
-    if initialisation not in INITIALISATIONS:
-        known = " or ".join(INITIALISATIONS)
-        raise InputError(f"initialisation '{initialisation}': unknown; use {known}")
-    try:
-        return INITIALISATIONS[initialisation](**settings)
-    except TypeError as error:
-        raise InputError(f"initialisation '{initialisation}': {error}; correct it") from None
+    return INITIALISATIONS.make(initialisation, **settings)

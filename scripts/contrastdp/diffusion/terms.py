@@ -1,12 +1,12 @@
 """Terms of a denoiser's training loss, a registry: the error of the predicted noise.
 
-A new term is one class here, entered in TERMS; its keyword-only arguments are its settings.
+A new term is one class here under @TERMS.enter; its keyword-only arguments are its settings.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from contrastdp.errors import InputError
 from contrastdp.jobs.parallel import ALONE, Group
+from contrastdp.registry import Registry
 
+TERMS = Registry("diffusion loss term")
 WEIGHTINGS = ("noise", "velocity")
 
 
@@ -51,24 +53,29 @@ def predict(
 class Term(ABC):
     """A term of the loss of a batch, which passes in parts: micro-batches, of several processes.
 
-    An additive term is a mean over images: the parts' values, weighted with their shares of the
-    batch, add up to the batch's. Any other has a statistic s, whose mean m over the whole batch is
-    taken in a first pass, without gradient, and told to every part. Of f(m) a part's value is
-    f(m) + f'(m) (mean of s over the part - m), with m a constant: so weighted, the values add up
-    to f(m), and their gradients to its gradient.
+    It is a mean over images: the parts' values, weighted with their shares of the batch, add up to
+    the batch's. A TermOfMean is another kind.
     """
-
-    additive: ClassVar[bool] = True
-
-    def statistic(self, part: Prediction) -> Tensor:
-        """The sum of s over a part's images, where the term is not additive."""
-        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, part: Prediction, mean: Tensor | None = None) -> Tensor:
-        """The part's value, a scalar; mean: m where the term is not additive."""
+        """The part's value, a scalar; mean: m of a TermOfMean, else None."""
 
 
+class TermOfMean(Term):
+    """A term f(m) of the mean m of a statistic s over the whole batch.
+
+    m is taken in a first pass, without gradient, and given to every part. A part's value is f(m) +
+    f'(m) (mean of s over the part - m), with m a constant: so weighted, the values add up to f(m),
+    and their gradients to its gradient.
+    """
+
+    @abstractmethod
+    def statistic(self, part: Prediction) -> Tensor:
+        """The sum of s over a part's images."""
+
+
+@TERMS.enter("noise_prediction")
 class NoisePrediction(Term):
     """Mean squared error of the predicted noise (section 2.2).
 
@@ -91,20 +98,9 @@ class NoisePrediction(Term):
         return F.mse_loss(part.predicted, part.noise)
 
 
-TERMS: dict[str, Callable[..., Term]] = {"noise_prediction": NoisePrediction}
-
-
 def build_terms(terms: Mapping[str, Mapping[str, Any]]) -> list[Term]:
     """The terms named, each with its settings; InputError for an unknown name or setting."""
-    found = []
-    for name, settings in terms.items():
-        if name not in TERMS:
-            raise InputError(f"diffusion loss term '{name}': unknown; use {' or '.join(TERMS)}")
-        try:
-            found.append(TERMS[name](**settings))
-        except TypeError as error:
-            raise InputError(f"diffusion loss term '{name}': {error}; correct it") from None
-    return found
+    return [TERMS.make(name, **settings) for name, settings in terms.items()]
 
 
 @torch.no_grad()
@@ -116,12 +112,12 @@ def batch_means(
     device: torch.device,
     group: Group = ALONE,
 ) -> list[Tensor | None]:
-    """Of each term the mean of its statistic over the batch of all processes; None if additive.
+    """Of each term the mean of its statistic over the batch of all processes; None for others.
 
-    parts: the predictions of this process's parts, which are not made where all terms are additive.
+    parts: the predictions of this process's parts, not made where no term asks for a mean.
     Dropout, which they draw from torch's global stream, draws the same units afterwards.
     """
-    wanted = [term for term in terms if not term.additive]
+    wanted = [term for term in terms if isinstance(term, TermOfMean)]
     if not wanted:
         return [None for _ in terms]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -129,4 +125,4 @@ def batch_means(
     totals = [torch.stack(of_parts).sum(dim=0) for of_parts in zip(*sums, strict=True)]
     group.add_up(totals)
     means = (total / batch for total in totals)
-    return [None if term.additive else next(means) for term in terms]
+    return [next(means) if isinstance(term, TermOfMean) else None for term in terms]

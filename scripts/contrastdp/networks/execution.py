@@ -1,7 +1,7 @@
 """How a network is computed: precision, memory layout, compiler."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any
 
@@ -61,6 +61,21 @@ def training_pass(network: nn.Module, *, precision: str, compiled: str | None) -
     if compiled and compiled not in (known := torch.compiler.list_backends(exclude_tags=())):
         raise InputError(f"compiled '{compiled}': unknown; this torch has {', '.join(known)}")
     return TrainingPass(network, precision=precision, compiled=compiled)
+
+
+@contextmanager
+def having(modules: Iterable[nn.Module], **attributes: Any) -> Iterator[None]:
+    """Within, each module has these attributes; afterwards those that it had."""
+    before = [(module, {name: getattr(module, name) for name in attributes}) for module in modules]
+    for module, _ in before:
+        for name, value in attributes.items():
+            setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, own in before:
+            for name, value in own.items():
+                setattr(module, name, value)
 
 
 def faster(network: Any, *, channels_last: bool = False, compiled: str | None = None) -> Any:

@@ -16,6 +16,15 @@ from contrastdp.plan.settings import choose, validate
 from contrastdp.registry import declared
 
 Settings = Mapping[str, Any]
+# what UNet2DModel takes where the settings leave it out
+UNET: Settings = {
+    "down_block_types": ["DownBlock2D", *["AttnDownBlock2D"] * 3],
+    "up_block_types": [*["AttnUpBlock2D"] * 3, "UpBlock2D"],
+    "block_out_channels": [224, 448, 672, 896],
+    "norm_num_groups": 32,
+    "attention_head_dim": 8,
+    "add_attention": True,
+}
 
 
 # ---------------------------------------------------------------- a data set
@@ -127,10 +136,7 @@ def _check_batches(training: Settings, images: int, side: int, where: str) -> No
 
 
 def _check_trainer(trainer: Settings, where: str) -> None:
-    if (
-        trainer["beta"]
-        and "beta" not in declared("training", "training_loss")[trainer["loss"]].takes
-    ):
+    if trainer["beta"] and "beta" not in declared("training", "LOSSES")[trainer["loss"]].takes:
         raise InputError(
             f"{where}: beta is {trainer['beta']}, and loss {trainer['loss']} has no use for one; "
             "write 0"
@@ -199,30 +205,28 @@ def _check_denoiser(
                 raise InputError(
                     f"{where}.{name} is {network[name]}; make it a multiple of groups, {groups}"
                 )
-    lists = ("down_block_types", "up_block_types", "block_out_channels")
-    if len({len(network[name]) for name in lists if name in network}) > 1:
-        raise InputError(f"{where}: {', '.join(lists)} differ in length; give each block to all")
     if network["architecture"] == "unet2d":
-        _check_channels(network, where)
+        _check_blocks({**UNET, **network}, where)
 
 
-def _check_channels(network: Settings, where: str) -> None:
-    """Raise InputError where GroupNorm or the heads of attention do not divide the channels."""
-    channels = network.get("block_out_channels", [224, 448, 672, 896])  # diffusers' own
-    down = network.get("down_block_types", ["DownBlock2D", *["AttnDownBlock2D"] * 3])
-    up = network.get("up_block_types", [*["AttnUpBlock2D"] * 3, "UpBlock2D"])
+def _check_blocks(network: Settings, where: str) -> None:
+    """Raise InputError where a UNet2DModel's lists differ in length, or do not divide as they must.
+
+    GroupNorm's groups divide all channels, the heads of attention those of the levels that attend.
+    """
+    lists = ("down_block_types", "up_block_types", "block_out_channels")
+    down, up, channels = (network[name] for name in lists)
+    if not len(down) == len(up) == len(channels):
+        raise InputError(f"{where}: {', '.join(lists)} differ in length; give each block to all")
     attending = [
         width
-        for width, *blocks in zip(channels, down, reversed(up), strict=False)
+        for width, *blocks in zip(channels, down, reversed(up), strict=True)
         if any(block.startswith("Attn") for block in blocks)
     ]
-    if network.get("add_attention", True):
+    if network["add_attention"]:
         attending.append(channels[-1])
-    for name, usual, widths in (
-        ("norm_num_groups", 32, channels),
-        ("attention_head_dim", 8, attending),
-    ):
-        size = network.get(name, usual)
+    for name, widths in (("norm_num_groups", channels), ("attention_head_dim", attending)):
+        size = network[name]
         if size is not None and (bad := [width for width in widths if width % size]):
             raise InputError(
                 f"{where}.{name} is {size}, which does not divide {bad[0]}, one of "
@@ -291,7 +295,7 @@ def check_training(
             f"{where}: validate_every is {training['validate_every']}, of {training['steps']} "
             "steps; lower it"
         )
-    if training.get("cutmix") and not declared("training", "training_loss")[loss].about.get(
+    if training.get("cutmix") and not declared("training", "LOSSES")[loss].about.get(
         "mixed_labels", True
     ):
         raise InputError(

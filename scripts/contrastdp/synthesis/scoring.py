@@ -21,7 +21,8 @@ from contrastdp.data.tensors import batches, read_tensors, to_tensor
 from contrastdp.errors import InputError
 from contrastdp.jobs.device import device as resolve
 from contrastdp.networks.checkpoint import load_network
-from contrastdp.networks.classifier import Classifier, by_layers
+from contrastdp.networks.classifier import Classifier
+from contrastdp.networks.execution import having
 from contrastdp.networks.predict import predict
 from contrastdp.registry import Registry
 from contrastdp.streams import generator
@@ -178,10 +179,11 @@ def gradient_norm(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch
         return F.cross_entropy(logits, label[None])
 
     size = _piece(network)
+    classifiers = [module for module in network.modules() if isinstance(module, Classifier)]
     one_by_one = vmap(grad(loss), in_dims=(None, 0, 0))
     norms = []
     for images, labels in zip(x.split(size), y.split(size), strict=True):
-        with by_layers(network):
+        with having(classifiers, by_layers=True):
             gradients = one_by_one(weights, images, labels)
         squares = [g.flatten(1).square().sum(dim=1) for g in gradients.values()]
         norms.append(torch.stack(squares).sum(dim=0).sqrt())

@@ -1,6 +1,7 @@
 """Losses of adversarial training, a registry: TRADES, PGD-AT and MART.
 
-A new loss is one function here under @training_loss. Nothing else in the project asks for its name.
+A new loss is one function here under @LOSSES.enter, which is told what TrainingLoss asks for.
+Nothing else in the project asks for its name.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from contrastdp.attack.pgd import cross_entropy_gradient, divergence_gradient, pgd
-from contrastdp.errors import InputError
+from contrastdp.registry import Registry
 
 Loss = Callable[..., torch.Tensor]
+LOSSES = Registry("training loss")
 ATTACK = ("eps", "step_size", "steps", "generator", "start")  # what every loss takes
 
 
@@ -42,29 +44,12 @@ class TrainingLoss:
         return {p.name: p.default is Parameter.empty for p in own}
 
 
-LOSSES: dict[str, TrainingLoss] = {}
-
-
-def training_loss(
-    name: str, *, weight_passes: int, mixed_labels: bool = True
-) -> Callable[[Loss], Loss]:
-    """Enter a function in LOSSES under `name`; the rest as TrainingLoss says."""
-
-    def enter(function: Loss) -> Loss:
-        LOSSES[name] = TrainingLoss(function, weight_passes, mixed_labels)
-        return function
-
-    return enter
-
-
 def loss_named(name: str) -> TrainingLoss:
-    """The entry of LOSSES; InputError for an unknown name."""
-    if name not in LOSSES:
-        raise InputError(f"loss '{name}': unknown; use {' or '.join(LOSSES)}")
-    return LOSSES[name]
+    """The entry of LOSSES and what it needs; InputError for an unknown name."""
+    return TrainingLoss(LOSSES.find(name), **LOSSES.about[name])
 
 
-@training_loss("trades", weight_passes=2)
+@LOSSES.enter("trades", weight_passes=2)
 def trades_loss(
     network: nn.Module,
     x: torch.Tensor,
@@ -134,7 +119,7 @@ def _attacked_in_evaluation(
     return x_adv
 
 
-@training_loss("pgd", weight_passes=1)
+@LOSSES.enter("pgd", weight_passes=1)
 def pgd_loss(
     network: nn.Module,
     x: torch.Tensor,
@@ -157,7 +142,7 @@ def pgd_loss(
     return F.cross_entropy(network(x_adv), y, label_smoothing=label_smoothing)
 
 
-@training_loss("mart", weight_passes=2, mixed_labels=False)
+@LOSSES.enter("mart", weight_passes=2, mixed_labels=False)
 def mart_loss(
     network: nn.Module,
     x: torch.Tensor,

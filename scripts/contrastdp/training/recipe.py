@@ -139,7 +139,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     missing or that neither a loss nor a group has.
     """
     known = {"loss", *(field.name for group in GROUPS.values() for field in fields(group))}
-    known |= {name for loss in LOSSES.values() for name in loss.settings}
+    known |= {setting for name in LOSSES for setting in loss_named(name).settings}
     for name in sorted(settings.keys() - known):
         raise InputError(f"robust training: '{name}' is no setting; correct or remove it")
 

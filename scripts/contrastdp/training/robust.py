@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,7 +19,7 @@ from contrastdp.jobs.resume import Resume
 from contrastdp.networks.averaging import AveragedNetwork
 from contrastdp.networks.batch_norm import BATCH_NORMS, share_batch_norm
 from contrastdp.networks.build import build_network
-from contrastdp.networks.execution import faster, training_pass
+from contrastdp.networks.execution import faster, having, training_pass
 from contrastdp.streams import generator
 from contrastdp.training.batches import Images, MixedBatches, augmented
 from contrastdp.training.optimisation import parameter_groups, rates_at
@@ -84,20 +83,6 @@ def normalised_over(network: nn.Module, batch: int, micro_batch: int | None) -> 
     if not any(isinstance(module, BATCH_NORMS) for module in network.modules()):
         return None
     return min(batch, micro_batch or batch)
-
-
-@contextmanager
-def norm_momentum(network: nn.Module, momentum: float | None) -> Iterator[None]:
-    """Give every BatchNorm another momentum inside the block; nothing changes where None."""
-    norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
-    own = [norm.momentum for norm in norms]
-    for norm in norms if momentum is not None else []:
-        norm.momentum = momentum
-    try:
-        yield
-    finally:
-        for norm, value in zip(norms, own, strict=True):
-            norm.momentum = value
 
 
 # ---------------------------------------------------------------- training
@@ -190,6 +175,8 @@ def train_robust_network(
 
     # the average's stay its own
     share_batch_norm(network, group, compiled=passes.compiled is not None)
+    norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
+    at_first = optimisation.first_norm_momentum
     order, draws = draw(stream)
     held_out = validation_subset(validation, validated.validation_images)
 
@@ -229,7 +216,8 @@ def train_robust_network(
         for tuned in optimizer.param_groups:
             tuned["lr"], tuned["momentum"] = rate, speed
         optimizer.zero_grad(set_to_none=True)
-        with norm_momentum(network, optimisation.first_norm_momentum if step == 0 else None):
+        own = {} if step or at_first is None else {"momentum": at_first}
+        with having(norms, **own):
             value = accumulate_gradient(
                 loss_of, trained, x, y, start, micro_batch=micro_batch, group=group, **options
             )

@@ -11,7 +11,7 @@ from contrastdp.attack.pgd import cross_entropy_gradient, pgd
 from contrastdp.cost.flops import PASSES, basic_passes, build, flops_per_image
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
-from contrastdp.training.losses import LOSSES
+from contrastdp.training.losses import LOSSES, loss_named
 
 # 32 x 32 pixels: too large for the matrix form of the frozen network, whose FLOPs are others
 SMALL = {"architecture": "small_cnn", "channels": 3, "classes": 10, "image_size": 32}
@@ -63,7 +63,7 @@ def test_wide_resnet_28_10_is_the_size_known_in_the_field():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_training_step_is_what_the_loss_itself_takes(name):
-    loss = LOSSES[name]
+    loss = loss_named(name)
     network, images = build(MODEL), 2
     x, y = torch.rand(images, 3, 32, 32), torch.zeros(images, dtype=torch.int64)
     more = {setting: 6.0 for setting, needed in loss.settings.items() if needed}

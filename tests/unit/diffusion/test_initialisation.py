@@ -78,7 +78,7 @@ def test_an_initialisation_is_entered_in_one_place(scheduler, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"initialisation": "zero"}, "initialisation 'zero': unknown; use gaussian"),
+        ({"initialisation": "zero"}, "initialisation 'zero': unknown; known are gaussian"),
         ({"initial_sclae": 2.0}, "initial_sclae"),
     ],
 )

@@ -4,17 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from contrastdp.diffusion.terms import TERMS, NoisePrediction, Term, build_terms, predict
+from contrastdp.diffusion.terms import TERMS, NoisePrediction, TermOfMean, build_terms, predict
 from contrastdp.diffusion.training import train_denoiser
 from contrastdp.errors import InputError
 
 ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100), 0)
 
 
-class SquaredMean(Term):
+class SquaredMean(TermOfMean):
     """gamma ||m||^2, m the mean of e_theta - e over the batch; what no part of it knows alone."""
-
-    additive = False
 
     def __init__(self, *, gamma):
         self.gamma = gamma
@@ -102,7 +100,7 @@ def test_terms_add_up(toy):
 @pytest.mark.parametrize(
     ("terms", "match"),
     [
-        ({"mmd": {}}, "term 'mmd': unknown; use noise_prediction"),
+        ({"mmd": {}}, "term 'mmd': unknown; known are noise_prediction"),
         ({"noise_prediction": {"weigthing": "noise"}}, "weigthing"),
         ({"noise_prediction": {"weighting": "snr"}}, "weighting is 'snr'"),
     ],

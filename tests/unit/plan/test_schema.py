@@ -16,7 +16,7 @@ from contrastdp.guidance import protocol, reads
 from contrastdp.networks import averaging, execution
 from contrastdp.networks.build import ARCHITECTURES
 from contrastdp.networks.preact_resnet import ACTIVATIONS
-from contrastdp.plan import origins, settings_page
+from contrastdp.plan import combinations, origins, settings_page
 from contrastdp.plan.settings import described
 from contrastdp.plan.yaml_files import read_yaml
 from contrastdp.training import losses, optimisation, recipe
@@ -91,6 +91,13 @@ def test_torch_has_the_compilers(definitions):
     assert {*definitions["compiled"]["enum"]} <= {*torch.compiler.list_backends(exclude_tags=())}
 
 
+def test_a_unet_has_diffusers_own_defaults():
+    own = inspect.signature(UNet2DModel.__init__).parameters
+    defaults = {name: own[name].default for name in combinations.UNET}
+    listed = {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()}
+    assert listed == combinations.UNET
+
+
 def test_terms_take_the_settings_that_the_schema_describes(definitions):
     known = entry(definitions, "denoiser.training.terms")["properties"]
     assert known.keys() == terms.TERMS.keys()
@@ -148,7 +155,7 @@ def test_trainings_take_every_setting_of_theirs(definitions):
 
 def test_robust_training_takes_every_setting_of_its(definitions):
     wanted = {field.name for group in recipe.GROUPS.values() for field in fields(group)}
-    wanted |= {name for loss in losses.LOSSES.values() for name in loss.settings}
+    wanted |= {s for name in losses.LOSSES for s in losses.loss_named(name).settings}
     wanted |= {"loss"}
     wanted -= {"eps", "step_size"}  # of the attack
     training = entry(definitions, "sections.training")["properties"].keys()

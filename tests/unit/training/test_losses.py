@@ -20,7 +20,7 @@ from contrastdp.attack.pgd import (
 from contrastdp.errors import InputError
 from contrastdp.networks.build import build_network
 from contrastdp.training import losses, recipe
-from contrastdp.training.losses import LOSSES, mart_loss, pgd_loss, trades_loss, training_loss
+from contrastdp.training.losses import LOSSES, loss_named, mart_loss, pgd_loss, trades_loss
 
 ROOT = Path(__file__).parents[3]
 
@@ -271,16 +271,16 @@ def test_losses_and_settings_are_those_of_the_schema():
     schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text(encoding="utf-8"))
     trainer = schema["$defs"]["trainer"]["properties"]
     assert set(trainer["loss"]["enum"]) == set(LOSSES)
-    own = {name for loss in LOSSES.values() for name in loss.settings}
+    own = {setting for name in LOSSES for setting in loss_named(name).settings}
     assert trainer.keys() == own | {"loss", "attack_steps"}
 
 
 def test_a_loss_is_entered_in_one_place(monkeypatch):
     """A toy loss trains, with a setting of its own, from the settings of a YAML file."""
-    monkeypatch.setattr(losses, "LOSSES", LOSSES.copy())
+    monkeypatch.setattr(losses, "LOSSES", copy.deepcopy(LOSSES))
     monkeypatch.setattr(recipe, "LOSSES", losses.LOSSES)
 
-    @training_loss("toy", weight_passes=1)
+    @losses.LOSSES.enter("toy", weight_passes=1)
     def toy(network, x, y, *, eps, step_size, steps, factor, generator=None, start=None):
         return factor * F.cross_entropy(network(x), y)
 

@@ -323,5 +323,6 @@ def test_non_finite_loss_stops_in_one_line():
 
 
 def test_unknown_loss():
-    with pytest.raises(InputError, match="trades or pgd"):
+    words = "training loss 'trade': unknown; known are trades, pgd, mart"
+    with pytest.raises(InputError, match=words):
         train(loss="trade")
