@@ -329,6 +329,8 @@ def test_any_guidance_takes_its_place(pipeline):
 # ---------------------------------------------------------------- files
 def same_images(one, other, **options):
     options = {"num_inference_steps": 3} | options
+    weights = one.unet.state_dict(), other.unet.state_dict()
+    assert all(torch.equal(weights[0][name].to(v), v) for name, v in weights[1].items())
     # not to the bit: kernels of some processors depend on where a weight lies in memory
     torch.testing.assert_close(sample(one, **options), sample(other, **options), atol=1e-9, rtol=0)
 
@@ -504,4 +506,6 @@ def test_a_side_that_the_halvings_do_not_divide_survives_the_files(tmp_path):
     pipeline.save_pretrained(tmp_path / "saved")
     loaded = ContrastiveGuidancePipeline.from_pretrained(tmp_path / "saved")
     assert before.shape[-2:] == (6, 6)
+    weights = pipeline.unet.state_dict()
+    assert all(torch.equal(weights[name], v) for name, v in loaded.unet.state_dict().items())
     torch.testing.assert_close(sample(loaded, num_inference_steps=2), before, atol=1e-5, rtol=0)
