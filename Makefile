@@ -1,6 +1,7 @@
 # Contrastive-DP. `make` sets up .venv and runs the demo; `make help` lists the rest.
 # Options: PYTHON=python3.12 (what .venv is made from), CORES=4, ARGS="..." (more for snakemake
-# or pytest). pip's own settings hold, but for where it installs: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
+# or pytest). pip's own settings hold, but for where it installs:
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
 # spares a Linux machine without a GPU the CUDA packages that torch brings.
 
 PYTHON ?= python3

@@ -89,7 +89,7 @@ def one_of(names):
 
 
 # ---------------------------------------------------------------- inputs
-def own(path):
+def in_repository(path):
     """A file of the repository as an input: relative where Snakemake runs in the repository.
 
     So neither a move of the repository nor another name of it reruns anything.

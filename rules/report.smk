@@ -1,7 +1,7 @@
 # Tables, figures, claims and pages: they read CSV, JSON and npz, never a model.
 RECORD = ("robustness.csv", "evaluations.json", "times.csv", "machine.json")
 SOURCES = sorted(
-    own(path.relative_to(BASE))
+    in_repository(path.relative_to(BASE))
     for pattern in ("scripts/**/*.py", "config/**/*.yaml")
     for path in BASE.glob(pattern)
 )
@@ -38,7 +38,7 @@ rule make_table:
 rule make_paper_table:
     input:
         unpack(lambda w: NEEDS.table(w.paper_table)),
-        reported=own("config/reported/contrastive_dp.csv"),
+        reported=in_repository("config/reported/contrastive_dp.csv"),
     output:
         csv=f"{PATHS.tables}/{{paper_table}}_paper.csv",
         markdown=f"{PATHS.tables}/{{paper_table}}_paper.md",
@@ -274,7 +274,7 @@ rule plot_tsne:
 
 use rule judge_claims as judge_table_claims with:
     input:
-        claims=own("config/claims.yaml"),
+        claims=in_repository("config/claims.yaml"),
         evidence=lambda w: [PAGES.runs(w.table)],
     output:
         csv=f"{PATHS.tables}/{{table}}_claims.csv",
@@ -295,9 +295,9 @@ rule gather_claims:
     input:
         judged=PAGES.judged(),
         runs=[PAGES.runs(table) for table in PAGES.claimed_pages()],
-        arms=own("config/arms.tsv"),
-        reported=own("config/reported/contrastive_dp.csv"),
-        gaussian=own("config/reported/gaussian.csv"),
+        arms=in_repository("config/arms.tsv"),
+        reported=in_repository("config/reported/contrastive_dp.csv"),
+        gaussian=in_repository("config/reported/gaussian.csv"),
     output:
         csv=f"{PATHS.results}/claims.csv",
         md=f"{PATHS.results}/claims.md",
@@ -327,7 +327,7 @@ rule gather_claims:
 rule write_report:
     input:
         unpack(PAGES.inputs),
-        own("scripts/contrastdp/report/page.html.j2"),
+        in_repository("scripts/contrastdp/report/page.html.j2"),
     output:
         output=f"{PATHS.results}/{{page}}.html",
     log:

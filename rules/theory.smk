@@ -1,7 +1,7 @@
 # Section 3: the Gaussian tables, Proposition 3.2, Theorem 3.4, the toy figures, and the claims.
 EVIDENCE = {
     "cells": f"{PATHS.theory}/simulation/cells.csv",
-    "reported": own("config/reported/gaussian.csv"),
+    "reported": in_repository("config/reported/gaussian.csv"),
     "proposition": f"{PATHS.theory}/simulation/proposition.csv",
     "theorem": f"{PATHS.theory}/simulation/theorem.csv",
     "verdicts": f"{PATHS.theory}/tables/gaussian_verdicts.csv",
@@ -11,7 +11,7 @@ EVIDENCE = {
 
 rule simulate_gaussian:
     input:
-        reported=own("config/reported/gaussian.csv"),
+        reported=in_repository("config/reported/gaussian.csv"),
     output:
         cells=f"{PATHS.theory}/simulation/cells.csv",
         proposition=f"{PATHS.theory}/simulation/proposition.csv",
@@ -37,8 +37,8 @@ rule simulate_gaussian:
 rule make_gaussian_table:
     input:
         cells=rules.simulate_gaussian.output.cells,
-        reported=own("config/reported/gaussian.csv"),
-        version1=own("config/reported/gaussian_version1.csv"),
+        reported=in_repository("config/reported/gaussian.csv"),
+        version1=in_repository("config/reported/gaussian_version1.csv"),
     output:
         csv=f"{PATHS.theory}/tables/gaussian.csv",
         md=f"{PATHS.theory}/tables/gaussian.md",
@@ -150,7 +150,7 @@ rule plot_toy:
 
 rule judge_claims:
     input:
-        claims=own("config/claims.yaml"),
+        claims=in_repository("config/claims.yaml"),
         evidence=list(EVIDENCE.values()),
     output:
         csv=f"{PATHS.theory}/claims.csv",

@@ -5,6 +5,7 @@ A table's columns are a dict, name -> dtype, in the order of the file; `text`, `
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,14 @@ def read_table(path: str | Path, columns: Columns) -> pd.DataFrame:
     Raises InputError in one line for other columns, a ragged row, or a cell that is no number.
     """
     cells = pd.DataFrame(read_csv(path), dtype=object)
-    for found, known in zip(cells, columns, strict=False):
-        if found != known:
+    for found, known in zip_longest(cells, columns):
+        if found is not None and known is None:
+            raise InputError(f"{path}: column '{found}' is unknown; make the table again")
+        if found is not None and found != known:
             raise InputError(
                 f"{path}: column '{found}' stands in the place of '{known}', one of them is "
                 "missing or unknown; make the table again"
             )
-    if unknown := list(cells)[len(columns) :]:
-        raise InputError(f"{path}: column '{unknown[0]}' is unknown; make the table again")
 
     def parsed(name: str, cell: str) -> float:
         try:

@@ -185,9 +185,14 @@ def test_a_damaged_file_stops_its_job_in_one_line(smoke, tmp_path):
     (copy.folder / shard).write_bytes(whole[:700])
     done = copy.run("--cores", "1", labelled, *SETTINGS)
     assert done.returncode != 0
+    assert "not what sample_images wrote there" in log.read_text(encoding="utf-8")
+    # without a receipt nobody knows, and the file is read
+    shutil.rmtree((copy.folder / shard).with_name(".shard0.kept"))
+    done = copy.run("--cores", "1", labelled, *SETTINGS)
+    assert done.returncode != 0
     assert f"error in label_images: {shard}" in done.stdout
     assert "Traceback (most recent call last)" not in log.read_text(encoding="utf-8")
-    assert "not what sample_images wrote there" in log.read_text(encoding="utf-8")
+    assert "damaged" in log.read_text(encoding="utf-8")
     assert not (copy.folder / labelled).exists()
     beside = (copy.folder / labelled).parent.glob(".*")
     assert not [path.name for path in beside if path.suffix != ".kept"]

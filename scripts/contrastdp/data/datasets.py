@@ -21,22 +21,9 @@ READERS = Registry("dataset")
 
 
 # ---------------------------------------------------------------- digits of scikit-learn
-def split_digits(
-    train: int, validation: int, test: int, seed: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """Split scikit-learn's 1,797 grey digits, 8 x 8 pixels, ten classes, by class in proportion.
-
-    Returns for each of train, validation and test: image (N, 8, 8, 1) uint8, label (N,) int64 and
-    index (N,) int64, the position in load_digits. Test images are drawn first, then validation,
-    then training, so the training size changes neither of the others.
-    """
-    sizes = {"test": test, "validation": validation, "train": train}
-    whole = _read_digits()
-    return split(whole.image, whole.label, sizes, seed)
-
-
 @READERS.enter("digits", classes=10, image_size=8, channels=1, together=1797)
 def _read_digits() -> Labelled:
+    """scikit-learn's 1,797 grey digits, 8 x 8 pixels, ten classes."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -50,8 +37,9 @@ def split(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Cut images into disjoint parts, in the order of `sizes`, each with the classes in proportion.
 
-    image: (N, H, W, C) uint8; label: (N,). Every class is spread evenly over one common order, and
-    the parts are consecutive pieces of it. Raises InputError for sizes that do not fit.
+    image: (N, H, W, C) uint8; label: (N,). Returns for each part: image, label (N,) int64 and index
+    (N,) int64, the position among the images given. Every class is spread evenly over one common
+    order, and the parts are consecutive pieces of it. Raises InputError for sizes that do not fit.
     """
     for name, size in sizes.items():
         if size < 1:
@@ -99,7 +87,7 @@ def split_archives(
     of every part, for frames of one track are near-duplicates.
     train: drawn by class in proportion from the rest, None for all of it.
 
-    Returns as split_digits; index is the position among the archive's training or test images.
+    Returns as split; index is the position among the archive's training or test images.
     Raises InputError for sizes that do not fit.
     """
     # PAPER: the official code validates on the first 1,024 training images, which in GTSRB's order
@@ -165,7 +153,7 @@ def split_dataset(
     """Split a data set by its name.
 
     sizes: images in train, validation and test; archives: the downloaded files by their name in
-    the data set's settings, none for digits. Returns and raises as split_digits and split_archives.
+    the data set's settings, none for digits. Returns and raises as split and split_archives.
     """
     archives, names = archives or {}, set(READERS.takes(dataset))
     if archives.keys() != names:
@@ -176,8 +164,9 @@ def split_dataset(
     if "together" not in READERS.about[dataset]:
         training, test = READERS[dataset](**archives)
         return split_archives(training, test, sizes, seed)
-    if None in sizes.values():
+    drawn = ("test", "validation", "train")  # so the training size changes neither of the others
+    order = {name: size for name in drawn if (size := sizes[name]) is not None}
+    if len(order) < len(drawn):
         raise InputError(f"dataset '{dataset}': a size is null; give each of its parts a number")
-    order = {name: sizes[name] or 0 for name in ("test", "validation", "train")}
     whole = READERS[dataset](**archives)
     return split(whole.image, whole.label, order, seed)

@@ -10,7 +10,7 @@ place is refused.
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ SHOWN = 12  # digits of a digest in a line
 logger = logging.getLogger("contrastdp.jobs.kept")
 
 
-def check_owners(paths: Sequence[str]) -> None:
+def check_owners(paths: Sequence[str], content: Callable[[str | Path], str] = content_of) -> None:
     """Raise InputError in one line where a file is not what its job wrote in that place.
 
-    A file or folder without a receipt is taken as it is.
+    A file or folder without a receipt is taken as it is. content: content_of, or what remembers it.
     """
     known = {folder: _receipts(folder) for folder in {Path(path).parent for path in paths}}
     for path in map(Path, paths):
@@ -37,7 +37,7 @@ def check_owners(paths: Sequence[str]) -> None:
             advice = f"delete it and run again, or delete {kept} to have it taken as it is"
             if (place := Path(receipt["folder"])) != path.parent:
                 raise InputError(f"{path}: is the file of {place / path.name}; {advice}")
-            if (found := content_of(path)) != wanted:
+            if (found := content(path)) != wanted:
                 of = _owner(path, found) or "another file"
                 raise InputError(
                     f"{path}: is {of}, not what {receipt['rule']} wrote there (sha256 "
@@ -80,11 +80,17 @@ class Kept:
         settings: Any,
         inputs: Mapping[str, Sequence[str]],
         outputs: Sequence[str],
+        content: Callable[[str | Path], str] = content_of,
     ):
-        """outputs: files and folders, all in one folder; the rest: what the job is made with."""
+        """outputs: files and folders, all in one folder; content: as in check_owners, of inputs.
+
+        The rest is what the job is made with.
+        """
         self.rule, self.outputs = rule, [Path(path) for path in outputs]
         self.folder = self.outputs[0].parent / f".{self.outputs[0].stem}.kept"
-        contents = {name: ",".join(map(content_of, paths)) for name, paths in inputs.items()}
+        contents = {
+            name: ",".join(content(Path(path)) for path in paths) for name, paths in inputs.items()
+        }
         self.key = made_with(code, settings, contents)
 
     def put_back(self) -> bool:

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from contrastdp.files import full_disk
 from contrastdp.jobs.gpus import Held, held_gpus
 from contrastdp.jobs.kept import Kept, check_owners
 from contrastdp.jobs.processes import run_together
+from contrastdp.jobs.provenance import content_of
 
 Item = TypeVar("Item")
 logger = logging.getLogger("contrastdp")
@@ -113,8 +115,9 @@ def execute(
     logger.info("%s started, code %s", function.__name__, code)
     try:
         if files:
-            check_owners([path for paths in files["inputs"].values() for path in paths])
-        kept = Kept(code=code, **files) if files and files["outputs"] else None
+            content = cache(content_of)  # inputs may be large
+            check_owners([path for paths in files["inputs"].values() for path in paths], content)
+        kept = Kept(code=code, content=content, **files) if files and files["outputs"] else None
         if not (kept and kept.put_back()):
             with _holding(gpus) as held:
                 if gpus and gpus["count"] > 1:

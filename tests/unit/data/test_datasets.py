@@ -11,8 +11,13 @@ from code_graph import ROOT
 from sklearn.datasets import load_digits
 
 from contrastdp.data.archives import Labelled
-from contrastdp.data.datasets import READERS, split, split_archives, split_dataset, split_digits
+from contrastdp.data.datasets import READERS, split, split_archives, split_dataset
 from contrastdp.errors import InputError
+
+
+def split_digits(train, validation, test, seed):
+    sizes = {"train": train, "validation": validation, "test": test}
+    return split_dataset("digits", sizes, seed)
 
 
 def test_digits_are_disjoint_stratified_and_unchanged():
