@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contrastdp.attack.gate import check_network, exact_arithmetic
-from contrastdp.attack.pgd import accuracies
+from contrastdp.attack.pgd import PGD, accuracies
 from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.tensors import read_held_out
 from contrastdp.files import write_json
@@ -42,16 +42,13 @@ def validate_network(
     x, y = read_held_out(train, **common, count=images)
     network = load_network(model, place)
     gate = check_network(network, x, y, batch=attack["batch"], seed=attack["seed"])
-    clean, robust = accuracies(
-        network,
-        x,
-        y,
+    pgd = PGD(
         eps=parse_fraction(attack["eps"]),
         step_size=parse_fraction(step_size, "step_size"),
         steps=steps,
         generator=generator(derive_seed(attack["seed"], "held out"), "attack"),
-        batch=attack["batch"],
     )
+    clean, robust = accuracies(network, x, y, pgd, attack["batch"])
     said = {"method": "PGD", "version": "on the margin", "attacks": ["pgd"]}
     precision = precision_of(network)
     said |= {"iterations": {"pgd": steps}, "precision": precision}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from contrastdp.attack.pgd import PGD
 from contrastdp.jobs.device import device
 from contrastdp.networks.build import build_network
 from contrastdp.networks.execution import training_pass
@@ -58,8 +59,8 @@ def bench_trades_step(name):
     batch = large if place.type == "cuda" else small
     x, y = torch.rand(batch, *shape, device=place), torch.arange(batch, device=place) % 10
     start = torch.rand(x.shape, device=place)
-    options = {"eps": EPS, "step_size": STEP, "steps": STEPS, "beta": BETA}
-    options["label_smoothing"] = SMOOTHING
+    attack = PGD(eps=EPS, step_size=STEP, steps=STEPS)
+    options = {"beta": BETA, "label_smoothing": SMOOTHING}
 
     def step_of(*, precision="float32", channels_last=False, pieces=1):
         network = build_network(name, channels=shape[0], classes=10, image_size=shape[1], **sizes)
@@ -68,7 +69,7 @@ def bench_trades_step(name):
         trained = training_pass(network, precision=precision, compiled=None)
         images, noise = (v.contiguous(memory_format=layout) for v in (x, start))
         return lambda: accumulate_gradient(
-            trades_loss, trained, images, y, noise, micro_batch=batch // pieces, **options
+            trades_loss, trained, images, y, attack, noise, micro_batch=batch // pieces, **options
         )
 
     network = build_network(name, channels=shape[0], classes=10, image_size=shape[1], **sizes)

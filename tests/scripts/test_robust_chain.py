@@ -11,6 +11,7 @@ import torch
 
 from attack_shard import attack_shard
 from contrastdp.attack import gate
+from contrastdp.attack.pgd import PGD
 from contrastdp.data.images import read_images, write_images
 from contrastdp.data.tensors import to_tensor
 from contrastdp.errors import InputError
@@ -168,13 +169,12 @@ def test_robust_rule_attacks_as_it_is_told(files, tmp_path):
     out = str(tmp_path / "images.npz")
     select(files, rule="robust_gradient_norm", synthetic=90, images=out)
     found = read_images(out)
-    attack = {"eps": 0.1, "step_size": 0.025, "steps": 2}
+    stream = generator(0, "selection")
     expected = robust_gradient_norm(
         load_network(files("encoder.safetensors")),
         to_tensor(found["image"]),
         torch.from_numpy(found["label"]),
-        **attack,
-        generator=generator(0, "selection"),
+        PGD(eps=0.1, step_size=0.025, steps=2, generator=stream),
     )
     np.testing.assert_allclose(found["score"], expected, rtol=1e-4)
 

@@ -52,9 +52,9 @@ def test_accuracies_are_of_the_images_that_the_seed_left_out(inputs, tmp_path, m
     seen = {}
     measure = script.accuracies
 
-    def watched(network, x, y, **how):
-        seen.update(how, x=x, y=y)
-        return measure(network, x, y, **how)
+    def watched(network, x, y, attack, batch):
+        seen.update(vars(attack), x=x, y=y, batch=batch)
+        return measure(network, x, y, attack, batch)
 
     monkeypatch.setattr(script, "accuracies", watched)
     found = run(inputs, tmp_path)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from contrastdp.attack import versions
 from contrastdp.attack.autoattack import autoattack
-from contrastdp.attack.pgd import cross_entropy_gradient, pgd
+from contrastdp.attack.pgd import PGD, cross_entropy_gradient
 from contrastdp.diffusion.denoisers import build_denoiser, save_denoiser
 from contrastdp.diffusion.schedulers import SPACINGS, VARIANCES, SubsequenceScheduler
 from contrastdp.errors import InputError
@@ -65,10 +65,9 @@ def test_every_network_has_sizes_here():
 def test_every_rule_scores_by_every_network(rule, name, place):
     x, y = (part.to(place) for part in images(8))
     network = network_of(name).to(place)
-    stream = torch.Generator().manual_seed(0)
-    attack = {"eps": 0.1, "step_size": 0.05, "steps": 2}
+    attack = PGD(eps=0.1, step_size=0.05, steps=2, generator=torch.Generator().manual_seed(0))
     given = {"labeler": network, "encoder": network, "real": (x, y), "attack": attack}
-    score = scorer(rule, **given, stream=stream)(x[:5], y[:5])
+    score = scorer(rule, **given)(x[:5], y[:5])
     assert score.shape == (5,)
     assert score.isfinite().all()
 
@@ -148,10 +147,10 @@ def test_every_network_is_attacked_by_every_version(name, micro_batch, place, br
 def test_an_attack_is_the_same_on_both_branches(name, place):
     x, y = (part.to(place) for part in images(3))
     network = network_of(name)
-    given = {"eps": 0.1, "step_size": 0.02, "steps": 1}
     start = torch.rand(x.shape, generator=torch.Generator().manual_seed(1))
-    here = pgd(network.to(place), x, cross_entropy_gradient(y), **given, start=start)
-    again = pgd(network.cpu(), x.cpu(), cross_entropy_gradient(y.cpu()), **given, start=start)
+    attack = PGD(eps=0.1, step_size=0.02, steps=1, start=start)
+    here = attack(network.to(place), x, cross_entropy_gradient(y))
+    again = attack(network.cpu(), x.cpu(), cross_entropy_gradient(y.cpu()))
     assert ((here.cpu() - again).abs() < 1e-5).float().mean() > 0.99  # signs of tiny gradients
 
 

@@ -7,6 +7,7 @@ and one backward pass to the input, with the network's weights frozen.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -78,37 +79,43 @@ def attacking(network: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Ten
             norm.track_running_stats = True
 
 
-def pgd(
-    network: nn.Module,
-    x: torch.Tensor,
-    logit_gradient: LogitGradient,
-    *,
-    eps: float,
-    step_size: float,
-    steps: int,
-    generator: torch.Generator | None = None,
-    start: torch.Tensor | None = None,
-) -> torch.Tensor:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PGD:
     """Projected gradient ascent with sign steps from a uniform start in the l-infinity ball.
 
-    x: (N, C, H, W) in [0, 1]; logit_gradient: the objective's gradient with respect to the logits;
-    eps, step_size: in units of [0, 1]. start: uniform draws from [0, 1] of the shape of x, where
-    the caller made them; else the generator, which lives on the CPU, so that a seed gives the same
-    start on every device. Returns images within eps of x and within [0, 1], without a graph.
+    eps, step_size: in units of [0, 1]. start: uniform draws from [0, 1] of the shape of the images,
+    where the caller made them; else from the generator, which lives on the CPU, so that a seed
+    gives the same start on every device.
     """
-    x = x.detach()
-    low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
-    if start is None:
-        start = torch.rand(x.shape, generator=generator)
-    x_adv = (start.to(x.device) * (2 * eps)).sub_(eps).add_(x).clamp_(low, high)
-    with attacking(network) as function:
-        for _ in range(steps):
-            x_adv.requires_grad_()
-            with torch.enable_grad():
-                z = function(x_adv)
-            (gradient,) = torch.autograd.grad(z, x_adv, logit_gradient(z.detach()))
-            x_adv = x_adv.detach().add_(gradient.sign_(), alpha=step_size).clamp_(low, high)
-    return x_adv
+
+    eps: float
+    step_size: float
+    steps: int
+    generator: torch.Generator | None = None
+    start: torch.Tensor | None = None
+
+    def __call__(
+        self, network: nn.Module, x: torch.Tensor, logit_gradient: LogitGradient
+    ) -> torch.Tensor:
+        """Images within eps of x (N, C, H, W) in [0, 1], and within [0, 1]; without a graph.
+
+        logit_gradient: the objective's gradient with respect to the logits.
+        """
+        x = x.detach()
+        low, high = (x - self.eps).clamp_(min=0), (x + self.eps).clamp_(max=1)
+        start = self.start
+        if start is None:
+            start = torch.rand(x.shape, generator=self.generator)
+        x_adv = (start.to(x.device) * (2 * self.eps)).sub_(self.eps).add_(x).clamp_(low, high)
+        with attacking(network) as function:
+            for _ in range(self.steps):
+                x_adv.requires_grad_()
+                with torch.enable_grad():
+                    z = function(x_adv)
+                (gradient,) = torch.autograd.grad(z, x_adv, logit_gradient(z.detach()))
+                x_adv = x_adv.detach().add_(gradient.sign_(), alpha=self.step_size)
+                x_adv.clamp_(low, high)
+        return x_adv
 
 
 # ---------------------------------------------------------------- accuracy
@@ -116,14 +123,10 @@ def accuracies(
     network: nn.Module,
     x: torch.Tensor,
     y: torch.Tensor,
-    *,
-    eps: float,
-    step_size: float,
-    steps: int,
-    generator: torch.Generator | None,
+    attack: PGD,
     batch: int = 1000,
 ) -> tuple[float, float]:
-    """Clean and robust accuracy (fractions) under PGD on the Carlini-Wagner margin.
+    """Clean and robust accuracy (fractions) under an attack on the Carlini-Wagner margin.
 
     An image counts as robust when it is right both clean and attacked. The network is taken in its
     present mode, which should be evaluation.
@@ -133,15 +136,7 @@ def accuracies(
         images, labels = x[start : start + batch], y[start : start + batch]
         with torch.no_grad():
             right = network(images).argmax(dim=1) == labels
-        x_adv = pgd(
-            network,
-            images,
-            margin_gradient(labels),
-            eps=eps,
-            step_size=step_size,
-            steps=steps,
-            generator=generator,
-        )
+        x_adv = attack(network, images, margin_gradient(labels))
         with torch.no_grad():
             kept = network(x_adv).argmax(dim=1) == labels
         clean += int(right.sum())

@@ -7,12 +7,13 @@ network's passes is measured, too.
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from contrastdp.attack.autoattack import ITERATIONS, InParts, Remembered
-from contrastdp.attack.pgd import accuracies, margin_gradient, pgd
+from contrastdp.attack.pgd import PGD, accuracies, margin_gradient
 from contrastdp.cost.flops import arguments, basic_passes, build, flops_per_image, output
 from contrastdp.cost.workload import Work, canonical
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
@@ -30,7 +31,7 @@ from contrastdp.training.robust import accumulate_gradient
 Timed = tuple[Callable[[], Any], int]
 EPS = 1e-3  # small, so that few images break and leave an attack early
 LARGEST = 2**35  # FLOPs of a timed call where a smaller batch makes it so
-TINY = {"eps": EPS, "step_size": EPS / 4}
+TINY = PGD(eps=EPS, step_size=EPS / 4, steps=1)
 
 
 class _Subject:
@@ -116,19 +117,18 @@ def _diffusion_step(s: _Subject, steps: int = 40) -> Timed:
 
 def _robust_step(loss: TrainingLoss) -> Callable[[_Subject], Timed]:
     # what a step takes does not depend on a setting's value
-    more = {name: 1.0 for name, needed in loss.settings.items() if needed}
+    more: dict[str, Any] = {name: 1.0 for name, needed in loss.settings.items() if needed}
 
     def timed(s: _Subject) -> Timed:
         network = s.network.train()
         trained = training_pass(network, precision=s.precision, compiled=None)
         stepping = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
-        start, options = torch.rand_like(s.x), {"steps": s.options["attack_steps"], **TINY, **more}
+        start, attack = torch.rand_like(s.x), replace(TINY, steps=s.options["attack_steps"])
+        more["micro_batch"] = s.micro_batch
 
         def call() -> None:
             stepping.zero_grad(set_to_none=True)
-            accumulate_gradient(
-                loss.function, trained, s.x, s.y, start, micro_batch=s.micro_batch, **options
-            )
+            accumulate_gradient(loss.function, trained, s.x, s.y, attack, start, **more)
             stepping.step()
 
         return call, s.batch
@@ -140,8 +140,8 @@ def _validation(s: _Subject) -> Timed:
     steps = s.options["attack_steps"]
 
     def call() -> None:
-        stream = torch.Generator().manual_seed(0)
-        accuracies(s.network, s.x, s.y, steps=steps, generator=stream, batch=s.batch, **TINY)
+        attack = replace(TINY, steps=steps, generator=torch.Generator().manual_seed(0))
+        accuracies(s.network, s.x, s.y, attack, s.batch)
 
     return call, s.batch
 
@@ -167,9 +167,8 @@ def _guide(s: _Subject) -> Timed:
 
 def _attack_step(s: _Subject, steps: int = 10) -> Timed:
     network = s.frozen()
-    start = torch.rand_like(s.x)
-    settings: dict[str, Any] = {"start": start, "steps": steps, **TINY}
-    return lambda: pgd(network, s.x, margin_gradient(s.y), **settings), s.batch * steps
+    attack = replace(TINY, steps=steps, start=torch.rand_like(s.x))
+    return lambda: attack(network, s.x, margin_gradient(s.y)), s.batch * steps
 
 
 def _gradient_norm(s: _Subject) -> Timed:

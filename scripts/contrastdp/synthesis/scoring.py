@@ -1,7 +1,7 @@
 """Scores by which synthetic images are chosen (paper, appendix E.3).
 
 To add a selection rule, enter a function in RULES whose keyword-only arguments name what it reads
-(labeler, encoder, real, attack, stream: scorer says what they are). It returns the score of images
+(labeler, encoder, real, attack: scorer says what they are). It returns the score of images
 x (N, C, H, W) in [0, 1] and labels y (N,): (N,). largest: whether the largest scores are kept;
 gradients: whether it takes the gradient of each image by the encoder's weights.
 """
@@ -15,7 +15,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from contrastdp.attack.pgd import cross_entropy_gradient, pgd
+from contrastdp.attack.pgd import PGD, cross_entropy_gradient
 from contrastdp.attack.threat import parse_fraction
 from contrastdp.data.tensors import batches, read_tensors, to_tensor
 from contrastdp.errors import InputError
@@ -69,12 +69,12 @@ def score_candidates(
         rule,
         **networks,
         real=drawn,
-        attack={
-            "eps": parse_fraction(eps),
-            "step_size": parse_fraction(step_size, "step_size"),
-            "steps": attack_steps,
-        },
-        stream=generator(seed, "selection"),
+        attack=PGD(
+            eps=parse_fraction(eps),
+            step_size=parse_fraction(step_size, "step_size"),
+            steps=attack_steps,
+            generator=generator(seed, "selection"),
+        ),
     )
     # Whole pieces of gradient_norm: rounding then does not tell one block from another.
     piece = _piece(networks["encoder"])
@@ -93,17 +93,14 @@ def scorer(
     labeler: nn.Module,
     encoder: Classifier,
     real: tuple[torch.Tensor, torch.Tensor],
-    attack: dict[str, Any],
-    stream: torch.Generator,
+    attack: PGD,
 ) -> Score:
     """The score of `rule`, an entry of RULES, as a function of images and labels.
 
     labeler, encoder: in evaluation mode; real: images (R, C, H, W) in [0, 1] and labels (R,);
-    attack: eps, step_size and steps; stream: what random numbers are drawn from. Raises InputError
-    for an unknown rule.
+    attack: of the rules that attack. Raises InputError for an unknown rule.
     """
-    known = {"labeler": labeler, "encoder": encoder, "real": real}
-    known |= {"attack": attack, "stream": stream}
+    known = {"labeler": labeler, "encoder": encoder, "real": real, "attack": attack}
     return RULES.find(rule)(**{name: known[name] for name in RULES.takes(rule)})
 
 
@@ -120,10 +117,8 @@ def _by_gradient_norm(*, encoder: nn.Module) -> Score:
 
 
 @RULES.enter("robust_gradient_norm", largest=True, gradients=True)
-def _by_robust_gradient_norm(
-    *, encoder: nn.Module, attack: dict[str, Any], stream: torch.Generator
-) -> Score:
-    return lambda x, y: robust_gradient_norm(encoder, x, y, generator=stream, **attack)
+def _by_robust_gradient_norm(*, encoder: nn.Module, attack: PGD) -> Score:
+    return lambda x, y: robust_gradient_norm(encoder, x, y, attack)
 
 
 @RULES.enter("entropy", largest=False)
@@ -196,24 +191,8 @@ def _piece(network: nn.Module) -> int:
 
 
 def robust_gradient_norm(
-    network: nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    *,
-    eps: float,
-    step_size: float,
-    steps: int,
-    generator: torch.Generator,
+    network: nn.Module, x: torch.Tensor, y: torch.Tensor, attack: PGD
 ) -> torch.Tensor:
     """The gradient norm of the robust loss, the cross entropy of images under PGD: (N,)."""
     # ASSUME: the robust loss is PGD's cross entropy; the paper does not say which.
-    x_adv = pgd(
-        network,
-        x,
-        cross_entropy_gradient(y),
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        generator=generator,
-    )
-    return gradient_norm(network, x_adv, y)
+    return gradient_norm(network, attack(network, x, cross_entropy_gradient(y)), y)

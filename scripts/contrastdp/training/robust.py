@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from contrastdp.attack.pgd import accuracies
+from contrastdp.attack.pgd import PGD, accuracies
 from contrastdp.data.tensors import batches
 from contrastdp.errors import InputError, finite
 from contrastdp.jobs.parallel import ALONE, Group
@@ -50,6 +50,7 @@ def accumulate_gradient(
     network: nn.Module,
     x: torch.Tensor,
     y: torch.Tensor,
+    attack: PGD,
     start: torch.Tensor,
     *,
     micro_batch: int | None,
@@ -58,9 +59,9 @@ def accumulate_gradient(
 ) -> float:
     """Add the gradient of a batch's mean loss to the parameters', and return that loss.
 
-    loss: the function of a TrainingLoss, with its options; start: as in pgd; micro_batch: images
-    that pass through the network at once, all where None. Loss and gradient are the same, up to
-    rounding, for a network without BatchNorm; BatchNorm takes its statistics over a micro-batch,
+    loss: the function of a TrainingLoss, with its options; start: of the attack. micro_batch:
+    images that pass through the network at once, all where None; loss and gradient are the same, up
+    to rounding, for a network without BatchNorm; BatchNorm takes its statistics over a micro-batch,
     and updates the running ones once for each. group: of processes that all have the batch and
     divide each micro-batch among them; each ends with the whole gradient and loss.
     """
@@ -68,7 +69,7 @@ def accumulate_gradient(
     for piece in batches(len(y), micro_batch or len(y)):
         own = group.part(piece)
         share = len(y[own]) / len(y)
-        value = loss(network, x[own], y[own], start=start[own], **options) * share
+        value = loss(network, x[own], y[own], replace(attack, start=start[own]), **options) * share
         value.backward()
         total += value.item()
     if group.size > 1:
@@ -130,10 +131,9 @@ def train_robust_network(
     """
     optimisation, batch, passes = recipe.optimiser, recipe.batches.batch, recipe.passes
     averaging, validated = recipe.averaging, recipe.validation
-    attack: dict[str, Any] = {"eps": recipe.attack.eps, "step_size": recipe.attack.step_size}
-    options = {"steps": recipe.attack.attack_steps, **attack, **recipe.loss_settings}
-    loss_of, steps, micro_batch = recipe.loss.function, optimisation.steps, passes.micro_batch
-    group.check(batch, micro_batch)
+    threat, steps = recipe.attack, optimisation.steps
+    attack = PGD(eps=threat.eps, step_size=threat.step_size, steps=threat.attack_steps)
+    group.check(batch, passes.micro_batch)
 
     # network, optimiser, averaging and batches
     x = validation[0]
@@ -185,7 +185,7 @@ def train_robust_network(
         "precision": passes.precision,
         "compiled": passes.compiled,
         "channels_last": passes.channels_last,
-        "normalised_over": normalised_over(network, batch, micro_batch),
+        "normalised_over": normalised_over(network, batch, passes.micro_batch),
         "processes": group.size,
     }
     parts = {"network": network, "optimizer": optimizer, "averaged": averaged}
@@ -219,7 +219,15 @@ def train_robust_network(
         own = {} if step or at_first is None else {"momentum": at_first}
         with having(norms, **own):
             value = accumulate_gradient(
-                loss_of, trained, x, y, start, micro_batch=micro_batch, group=group, **options
+                recipe.loss.function,
+                trained,
+                x,
+                y,
+                attack,
+                start,
+                micro_batch=passes.micro_batch,
+                group=group,
+                **recipe.loss_settings,
             )
         losses.append(finite(value, "training loss", step))
         optimizer.step()
@@ -231,14 +239,11 @@ def train_robust_network(
             if averaging.averaged_statistics == "recomputed":
                 fixed = draw(generator(seed, "statistics"))[1]
                 fixed = islice(fixed, averaging.statistics_batches)
-                update_bn((v for x, _ in fixed for v in x.split(micro_batch or batch)), result.last)
-            clean, robust = accuracies(
-                result.last,
-                *held_out,
-                **attack,
-                steps=validated.validation_steps,
-                generator=generator(seed, "validation"),
-            )
+                piece = passes.micro_batch or batch
+                update_bn((v for x, _ in fixed for v in x.split(piece)), result.last)
+            fresh = generator(seed, "validation")
+            against = replace(attack, steps=validated.validation_steps, generator=fresh)
+            clean, robust = accuracies(result.last, *held_out, against)
             row = {
                 "step": step + 1,
                 "loss": sum(losses) / len(losses),

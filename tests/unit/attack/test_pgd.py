@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from contrastdp.attack.pgd import (
+    PGD,
     accuracies,
     attacking,
     cross_entropy_gradient,
     divergence_gradient,
     margin_gradient,
-    pgd,
 )
 from contrastdp.networks.build import FrozenSmallCNN, build_network, frozen
 
@@ -48,7 +48,7 @@ def test_pgd_stays_in_the_ball_and_the_pixel_range_and_reaches_its_edge(network,
     x, y = images
     x[0] = 0
     x[1] = 1
-    x_adv = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    x_adv = PGD(**ATTACK, generator=stream())(network, x, cross_entropy_gradient(y))
     assert (x_adv - x).abs().max() <= 0.1 + 1e-6
     assert (x_adv - x).abs().max() > 0.099
     assert x_adv.min() >= 0
@@ -65,13 +65,13 @@ def test_pgd_agrees_with_a_slow_loop_by_the_book(network, images):
         (g,) = torch.autograd.grad(F.cross_entropy(network(expected), y), expected)
         moved = expected.detach() + 0.03 * g.sign()
         expected = torch.max(torch.min(moved, x + 0.1), x - 0.1).clamp(0, 1)
-    x_adv = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream(3))
+    x_adv = PGD(**ATTACK, generator=stream(3))(network, x, cross_entropy_gradient(y))
     torch.testing.assert_close(x_adv, expected, atol=1e-6, rtol=0)
 
 
 def test_pgd_raises_its_objective(network, images):
     x, y = images
-    x_adv = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    x_adv = PGD(**ATTACK, generator=stream())(network, x, cross_entropy_gradient(y))
     assert F.cross_entropy(network(x_adv), y) > F.cross_entropy(network(x), y)
 
 
@@ -80,7 +80,7 @@ def test_attack_leaves_weights_statistics_and_mode_alone(images):
     network = Normed().train()
     network.logits.bias.requires_grad_(False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    PGD(**ATTACK, generator=stream())(network, x, cross_entropy_gradient(y))
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert network.training
@@ -130,7 +130,6 @@ def test_accuracies_of_a_network_whose_margin_is_known():
     values = torch.tensor([0.1, 0.35, 0.45, 0.55, 0.65, 0.9, 0.2])
     y = torch.tensor([0, 0, 0, 1, 1, 1, 1])
     x = values[:, None, None, None]
-    found = accuracies(
-        Threshold(), x, y, eps=0.1, step_size=0.05, steps=5, generator=stream(), batch=3
-    )
+    attack = PGD(eps=0.1, step_size=0.05, steps=5, generator=stream())
+    found = accuracies(Threshold(), x, y, attack, batch=3)
     assert found == (6 / 7, 4 / 7)

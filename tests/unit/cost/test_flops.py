@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from contrastdp.attack.autoattack import InParts
-from contrastdp.attack.pgd import cross_entropy_gradient, pgd
+from contrastdp.attack.pgd import PGD, cross_entropy_gradient
 from contrastdp.cost.flops import PASSES, basic_passes, build, flops_per_image
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
@@ -69,8 +69,8 @@ def test_a_training_step_is_what_the_loss_itself_takes(name):
     more = {setting: 6.0 for setting, needed in loss.settings.items() if needed}
     stream = torch.Generator().manual_seed(0)
     with counting() as counter:
-        attack = {"eps": 0.1, "step_size": 0.02, "steps": 3, "generator": stream}
-        loss.function(network, x, y, **attack, **more).backward()
+        attack = PGD(eps=0.1, step_size=0.02, steps=3, generator=stream)
+        loss.function(network, x, y, attack, **more).backward()
     options = json.dumps({"attack_steps": 3})
     assert flops_per_image(f"{name}_step", MODEL, options) == counter.get_total_flops() // images
 
@@ -80,7 +80,7 @@ def test_an_attack_step_is_what_pgd_takes():
     gradient = cross_entropy_gradient(torch.zeros(2, dtype=torch.int64))
     stream = torch.Generator().manual_seed(0)
     with counting() as counter:
-        pgd(network, x, gradient, eps=0.1, step_size=0.02, steps=5, generator=stream)
+        PGD(eps=0.1, step_size=0.02, steps=5, generator=stream)(network, x, gradient)
     assert 5 * flops_per_image("attack_step", MODEL, "{}") == counter.get_total_flops() // 2
 
 
@@ -90,7 +90,7 @@ def test_an_attack_in_parts_computes_activations_again(size):
     gradient = cross_entropy_gradient(torch.zeros(2, dtype=torch.int64))
     stream = torch.Generator().manual_seed(0)
     with counting() as counter:
-        pgd(network, x, gradient, eps=0.1, step_size=0.02, steps=5, generator=stream)
+        PGD(eps=0.1, step_size=0.02, steps=5, generator=stream)(network, x, gradient)
     options = json.dumps({"micro_batch": size} if size < 2 else {})
     for kind in ("attack_step", "apgd"):
         # the last layer, whose output no gradient needs, is not computed again

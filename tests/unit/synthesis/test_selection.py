@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from contrastdp.attack.pgd import cross_entropy_gradient, pgd
+from contrastdp.attack.pgd import PGD, cross_entropy_gradient
 from contrastdp.data.images import read_images, write_image_blocks, write_images
 from contrastdp.errors import InputError
 from contrastdp.networks.build import build_network
@@ -239,21 +239,14 @@ def test_gradient_norm_against_a_slow_loop(network, images, monkeypatch):
 
 def test_robust_gradient_norm_is_the_gradient_norm_under_attack(network, images):
     x, y = images
-    attack = {"eps": 0.1, "step_size": 0.02, "steps": 3}
-    zero = robust_gradient_norm(
-        network, x, y, eps=0.0, step_size=0.1, steps=2, generator=torch.Generator().manual_seed(0)
-    )
+
+    def attack(eps):
+        return PGD(eps=eps, step_size=0.02, steps=3, generator=torch.Generator().manual_seed(0))
+
+    zero = robust_gradient_norm(network, x, y, attack(0.0))
     torch.testing.assert_close(zero, slow_norms(network, x, y))
-    robust = robust_gradient_norm(
-        network, x, y, **attack, generator=torch.Generator().manual_seed(0)
-    )
-    x_adv = pgd(
-        network,
-        x,
-        cross_entropy_gradient(y),
-        **attack,
-        generator=torch.Generator().manual_seed(0),
-    )
+    robust = robust_gradient_norm(network, x, y, attack(0.1))
+    x_adv = attack(0.1)(network, x, cross_entropy_gradient(y))
     torch.testing.assert_close(robust, slow_norms(network, x_adv, y))
     assert not torch.allclose(robust, zero)
 
@@ -267,7 +260,7 @@ def test_each_rule_scores_what_it_says(network, images):
         "labeler": other,
         "encoder": network,
         "real": (x[:4], y[:4]),
-        "attack": {"eps": 0.1, "step_size": 0.05, "steps": 2},
+        "attack": PGD(eps=0.1, step_size=0.05, steps=2, generator=torch.Generator().manual_seed(0)),
     }
     with torch.no_grad():
         centroid = network.features(x[:4])
@@ -278,10 +271,9 @@ def test_each_rule_scores_what_it_says(network, images):
         }
     expected["gradient_norm"] = slow_norms(network, x, y)
     for rule in RULES:
-        stream = torch.Generator().manual_seed(0)
-        score = scorer(rule, stream=stream, **options)(x, y).detach()
+        score = scorer(rule, **options)(x, y).detach()
         assert score.shape == (7,)
         if rule in expected:
             torch.testing.assert_close(score, expected[rule])
     with pytest.raises(InputError, match="loss"):
-        scorer("loss", stream=None, **options)
+        scorer("loss", **options)

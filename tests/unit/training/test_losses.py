@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from contrastdp.attack.pgd import (
+    PGD,
     cross_entropy_gradient,
     divergence_gradient,
-    pgd,
 )
 from contrastdp.errors import InputError
 from contrastdp.networks.build import build_network
@@ -37,9 +37,8 @@ def images():
 
 def test_trades_at_eps_zero_is_cross_entropy(network, images):
     x, y = images
-    loss = trades_loss(
-        network, x, y, eps=0.0, step_size=0.03, steps=3, beta=6.0, generator=stream()
-    )
+    attack = PGD(eps=0.0, step_size=0.03, steps=3, generator=stream())
+    loss = trades_loss(network, x, y, attack, beta=6.0)
     torch.testing.assert_close(loss, F.cross_entropy(network(x), y), atol=1e-6, rtol=1e-6)
 
 
@@ -61,19 +60,20 @@ def by_hand(network, x, y, x_adv, beta, smoothing):
 def test_trades_loss_equals_the_formula(network, images):
     x, y = images
     target = network(x).softmax(1).detach()
-    x_adv = pgd(network, x, divergence_gradient(target), **ATTACK, generator=stream(4))
-    loss = trades_loss(network, x, y, **ATTACK, beta=6.0, label_smoothing=0.1, generator=stream(4))
+    x_adv = PGD(**ATTACK, generator=stream(4))(network, x, divergence_gradient(target))
+    loss = trades_loss(
+        network, x, y, PGD(**ATTACK, generator=stream(4)), beta=6.0, label_smoothing=0.1
+    )
     assert loss.item() == pytest.approx(by_hand(network, x, y, x_adv, 6.0, 0.1), rel=1e-5)
 
 
-def test_trades_gradient_flows_through_both_passes(images, monkeypatch):
+def test_trades_gradient_flows_through_both_passes(images):
     # with the adversarial images held fixed, the gradient must be that of the formula
     x, y = images
     network = build_network("small_cnn", **SIZES, seed=1).double()
     x = x.double()
     x_adv = (x + 0.05 * torch.randn(x.shape, generator=stream(7))).clamp(0, 1)
-    monkeypatch.setattr(losses, "pgd", lambda *_, **__: x_adv)
-    loss = trades_loss(network, x, y, **ATTACK, beta=6.0, generator=stream())
+    loss = trades_loss(network, x, y, lambda *_: x_adv, beta=6.0)
     bias = network.logits.bias
     (found,) = torch.autograd.grad(loss, bias)
     for j in range(len(bias)):
@@ -91,9 +91,9 @@ def test_trades_updates_statistics_by_the_clean_then_the_adversarial_pass(images
     network = Normed().train()
     twin = Normed().train()
     twin.load_state_dict(network.state_dict())
-    trades_loss(network, x, y, **ATTACK, beta=6.0, generator=stream())
+    trades_loss(network, x, y, PGD(**ATTACK, generator=stream()), beta=6.0)
     target = twin(x).softmax(1).detach()
-    twin(pgd(twin, x, divergence_gradient(target), **ATTACK, generator=stream()))
+    twin(PGD(**ATTACK, generator=stream())(twin, x, divergence_gradient(target)))
     torch.testing.assert_close(network.body[1].running_mean, twin.body[1].running_mean)
     assert network.body[1].num_batches_tracked == 2
 
@@ -117,7 +117,7 @@ def test_trades_of_mixed_labels_attacks_away_from_them(network, images):
         entropy = -((0.9 * y + 0.1 / 5) * log_p).sum(1).mean()
         return (entropy + 6 * (log_p.exp() * (log_p - log_q)).sum(1).mean()).item()
 
-    loss = trades_loss(network, x, y, **ATTACK, beta=6.0, label_smoothing=0.1, start=start)
+    loss = trades_loss(network, x, y, PGD(**ATTACK, start=start), beta=6.0, label_smoothing=0.1)
     assert loss.item() == pytest.approx(by_the_book(y), rel=1e-4)
     # the clean prediction as the target is another attack
     assert loss.item() != pytest.approx(by_the_book(network(x).softmax(1).detach()), rel=1e-2)
@@ -126,9 +126,9 @@ def test_trades_of_mixed_labels_attacks_away_from_them(network, images):
 @pytest.mark.parametrize("loss", [trades_loss, pgd_loss])
 def test_labels_as_probabilities_of_one_are_labels(network, images, loss):
     x, y = images
-    options = ATTACK | ({"beta": 0.0} if loss is trades_loss else {})
+    options = {"beta": 0.0} if loss is trades_loss else {}
     one, two = (
-        loss(network, x, labels, **options, label_smoothing=0.1, generator=stream())
+        loss(network, x, labels, PGD(**ATTACK, generator=stream()), **options, label_smoothing=0.1)
         for labels in (y, F.one_hot(y, 5).float())
     )
     torch.testing.assert_close(one, two)
@@ -138,8 +138,8 @@ def test_start_is_the_caller_s_or_the_generator_s_and_is_left_alone(network, ima
     x, y = images
     start = torch.rand(x.shape, generator=stream(3))
     kept = start.clone()
-    given = pgd(network, x, cross_entropy_gradient(y), **ATTACK, start=start)
-    drawn = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream(3))
+    given = PGD(**ATTACK, start=start)(network, x, cross_entropy_gradient(y))
+    drawn = PGD(**ATTACK, generator=stream(3))(network, x, cross_entropy_gradient(y))
     assert torch.equal(given, drawn)
     assert torch.equal(start, kept)
 
@@ -172,8 +172,8 @@ def test_passes_of_a_step_are_as_few_as_can_be(images, loss, passes):
             return Counting.apply(super().forward(x), counts)
 
     network = Counted().train()
-    options = ATTACK | {"steps": 10} | ({"beta": 6.0} if loss is trades_loss else {})
-    loss(network, x, y, **options, generator=stream()).backward()
+    attack = PGD(**ATTACK | {"steps": 10}, generator=stream())
+    loss(network, x, y, attack, **({"beta": 6.0} if loss is trades_loss else {})).backward()
     assert counts == passes
     assert sum(weights) == passes[0] - 10
 
@@ -182,10 +182,10 @@ def test_pgd_loss_is_the_cross_entropy_of_attacked_images(images):
     x, y = images
     network = Normed().eval()
     twin = copy.deepcopy(network).train()
-    x_adv = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    x_adv = PGD(**ATTACK, generator=stream())(network, x, cross_entropy_gradient(y))
     expected = F.cross_entropy(twin(x_adv), y)
     network.train()
-    torch.testing.assert_close(pgd_loss(network, x, y, **ATTACK, generator=stream()), expected)
+    torch.testing.assert_close(pgd_loss(network, x, y, PGD(**ATTACK, generator=stream())), expected)
     assert network.training
 
 
@@ -213,10 +213,10 @@ def test_mart_and_its_gradient_are_those_of_the_book(images, scale):
     network = nn.Sequential(*layers).double()
     network[3].weight.data.mul_(scale)
     x, y = images[0].double(), images[1]
-    attack = ATTACK | {"start": torch.rand(x.shape, dtype=x.dtype, generator=stream(4))}
-    x_adv = pgd(network, x, cross_entropy_gradient(y), **attack)
+    attack = PGD(**ATTACK, start=torch.rand(x.shape, dtype=x.dtype, generator=stream(4)))
+    x_adv = attack(network, x, cross_entropy_gradient(y))
     expected = mart_by_the_book(network, x, x_adv, y, beta=5.0)
-    found = mart_loss(network, x, y, **attack, beta=5.0)
+    found = mart_loss(network, x, y, attack, beta=5.0)
     assert found.item() == pytest.approx(expected.item(), rel=1e-9)
     weights = list(network.parameters())
     slopes = (torch.autograd.grad(value, weights) for value in (found, expected))
@@ -232,7 +232,7 @@ def test_mart_stays_finite_where_the_rival_is_certain():
     network[1].weight.data.zero_()
     network[1].bias.data.copy_(torch.tensor([0.0, 90.0, 0.0]))
     x, y = torch.rand(2, 1, 2, 2, generator=stream()), torch.tensor([0, 2])
-    loss = mart_loss(network, x, y, **ATTACK, beta=5.0, generator=stream())
+    loss = mart_loss(network, x, y, PGD(**ATTACK, generator=stream()), beta=5.0)
     loss.backward()
     # -log p_y is 90, and 1 - p_1 = 2 exp(-90)
     assert loss.item() == pytest.approx(90 + 90 - np.log(2), rel=1e-5)
@@ -241,9 +241,9 @@ def test_mart_stays_finite_where_the_rival_is_certain():
 
 def test_mart_smooths_the_labels_of_its_cross_entropy_alone(network, images):
     x, y = images
-    x_adv = pgd(network, x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    x_adv = PGD(**ATTACK, generator=stream())(network, x, cross_entropy_gradient(y))
     plain, smooth = (
-        mart_loss(network, x, y, **ATTACK, beta=5.0, label_smoothing=s, generator=stream())
+        mart_loss(network, x, y, PGD(**ATTACK, generator=stream()), beta=5.0, label_smoothing=s)
         for s in (0.0, 0.1)
     )
     rise = F.cross_entropy(network(x_adv), y, label_smoothing=0.1)
@@ -256,8 +256,8 @@ def test_mart_attacks_in_evaluation_and_updates_statistics_by_both_passes(images
     torch.manual_seed(0)
     network = Normed().train()
     twin = copy.deepcopy(network)
-    mart_loss(network, x, y, **ATTACK, beta=5.0, generator=stream())
-    x_adv = pgd(twin.eval(), x, cross_entropy_gradient(y), **ATTACK, generator=stream())
+    mart_loss(network, x, y, PGD(**ATTACK, generator=stream()), beta=5.0)
+    x_adv = PGD(**ATTACK, generator=stream())(twin.eval(), x, cross_entropy_gradient(y))
     twin.train()
     twin(x)
     twin(x_adv)
@@ -281,7 +281,7 @@ def test_a_loss_is_entered_in_one_place(monkeypatch):
     monkeypatch.setattr(recipe, "LOSSES", losses.LOSSES)
 
     @losses.LOSSES.enter("toy", weight_passes=1)
-    def toy(network, x, y, *, eps, step_size, steps, factor, generator=None, start=None):
+    def toy(network, x, y, attack, *, factor):
         return factor * F.cross_entropy(network(x), y)
 
     x, y = six_images()

@@ -9,6 +9,7 @@ from bright_rows import bright_rows
 from flat_training import train_flat
 from torch import nn
 
+from contrastdp.attack.pgd import PGD
 from contrastdp.errors import InputError
 from contrastdp.networks.averaging import STATISTICS
 from contrastdp.networks.build import build_network
@@ -67,10 +68,11 @@ def train(network=NETWORK, **change):
 # ---------------------------------------------------------------- gradients in pieces
 def gradients(network, x, y, start, micro_batch, loss=trades_loss, **change):
     network.zero_grad()
-    options = {"eps": 0.1, "step_size": 0.04, "steps": 3} | change
-    if loss is trades_loss:
-        options["beta"] = 6.0
-    value = accumulate_gradient(loss, network, x, y, start, micro_batch=micro_batch, **options)
+    options = change | ({"beta": 6.0} if loss is trades_loss else {})
+    attack = PGD(eps=0.1, step_size=0.04, steps=3)
+    value = accumulate_gradient(
+        loss, network, x, y, attack, start, micro_batch=micro_batch, **options
+    )
     return value, [p.grad.clone() for p in network.parameters()]
 
 
@@ -96,9 +98,9 @@ def test_training_draws_the_same_whatever_the_micro_batch(monkeypatch):
     for micro_batch in (None, 4):
         kept = drawn.setdefault(micro_batch, [])
 
-        def watch(loss, network, x, y, start, kept=kept, **options):
+        def watch(loss, network, x, y, attack, start, kept=kept, **options):
             kept.extend((x, y, start))
-            return accumulate_gradient(loss, network, x, y, start, **options)
+            return accumulate_gradient(loss, network, x, y, attack, start, **options)
 
         monkeypatch.setattr(robust_training, "accumulate_gradient", watch)
         train(micro_batch=micro_batch, steps=3, shift=1, flip=True, cutmix=1.0)
