@@ -20,7 +20,7 @@ from contrastdp.plan.needs import Needs
 from contrastdp.plan.pages import Pages, read_claims
 from contrastdp.plan.paths import Paths
 from contrastdp.plan.places import check_places, put_first
-from contrastdp.plan.yaml_files import read_yaml, typed
+from contrastdp.plan.yaml_files import read_configfile, read_yaml, typed
 from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
 put_first(f"{BASE}/scripts", os.environ)  # in every job, too
@@ -31,8 +31,7 @@ try:
     check_places(BASE, Path.cwd())
     # Snakemake has read them, but takes the last of two keys in silence.
     for path in workflow.overwrite_configfiles:
-        if path.suffix != ".json":
-            read_yaml(path)
+        read_configfile(path)
     PLAN = experiments.plan(
         read_yaml,
         partial(read_csv, delimiter="\t"),

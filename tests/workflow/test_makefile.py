@@ -1,8 +1,9 @@
-"""What `make` does before it installs anything."""
+"""What `make` does before Snakemake begins, and before it installs anything."""
 
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -71,6 +72,34 @@ def test_packages_go_into_the_environment_whatever_pip_is_told_elsewhere(clone, 
     assert found["PIP_USER"] == "0"
     assert found["PIP_EXTRA_INDEX_URL"] == "https://a"
     assert not found.keys() & {"PYTHONHOME", *(f"PIP_{name}" for name in elsewhere)}
+
+
+def test_settings_are_checked_before_snakemake_begins(clone, root):
+    shutil.copytree(root / "scripts", clone / "scripts")
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (clone / ".venv" / ".installed").touch()
+    done = make(clone, "ARGS=-n --config training.steps=3")
+    assert done.returncode != 0
+    line, _ = done.stderr.splitlines()
+    assert line.startswith("error in settings: --config: 'training.steps' has a point")
+
+
+def test_without_a_home_folder_caches_stand_in_the_workflow(clone):
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$*" in *snakemake*) echo "in $XDG_CACHE_HOME";; esac\n')
+    python.chmod(0o755)
+    (clone / ".venv" / ".installed").touch()
+    (clone / "file").touch()
+
+    def told(**environment):
+        return make(clone, XDG_CACHE_HOME="", **environment).stdout
+
+    assert told(HOME=str(clone / "file")) == f"in {clone}/.snakemake/cache\n"
+    assert told(HOME=str(clone / "home")) == "in \n"
 
 
 def test_nothing_is_installed_twice(clone):
