@@ -19,7 +19,7 @@ from contrastdp.plan import experiments
 from contrastdp.plan.needs import Needs
 from contrastdp.plan.pages import Pages, read_claims
 from contrastdp.plan.paths import Paths
-from contrastdp.plan.places import check_places, put_first
+from contrastdp.plan.places import check_places, named_file, put_first
 from contrastdp.plan.yaml_files import read_configfile, read_yaml, typed
 from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
@@ -108,6 +108,12 @@ def one_line(function):
             sys.exit(f"error: {error}")
 
     return value
+
+
+def external_images(wildcards):
+    """Input function: the file or folder of a generator's images from elsewhere."""
+    where = f"config/generators.tsv, {wildcards.generator}: images"
+    return named_file(in_repository(PLAN.generators[wildcards.generator]["images"]), where)
 
 
 def page(table):
