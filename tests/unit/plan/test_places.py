@@ -58,7 +58,9 @@ def test_a_name_on_the_hub_is_no_folder(tmp_path, monkeypatch, source):
     assert named_model(source, "pretrained") == []
 
 
-@pytest.mark.parametrize("source", ["models/b", "/no/a", "./a", "../a", "a/b/c", "~/a", "a b", "a/"])
+@pytest.mark.parametrize(
+    "source", ["models/b", "/no/a", "./a", "../a", "a/b/c", "~/a", "a b", "a/"]
+)
 def test_a_missing_folder_of_a_model_is_told(tmp_path, monkeypatch, source):
     (tmp_path / "models" / "a").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
