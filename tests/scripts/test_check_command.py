@@ -41,9 +41,7 @@ def test_what_snakemake_can_read_is_passed(check, tmp_path):
         (b"", ("--configfile", "mine.yaml"), "mine.yaml: is empty; write 'key: value' lines"),
     ],
 )
-def test_what_snakemake_cannot_read_is_told_in_one_line(
-    check, tmp_path, content, arguments, words
-):
+def test_what_snakemake_cannot_read_is_told_in_one_line(check, tmp_path, content, arguments, words):
     if content is not None:
         (tmp_path / "mine.yaml").write_bytes(content)
     done = check(*arguments)
