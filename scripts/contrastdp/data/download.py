@@ -147,7 +147,8 @@ def read_origin(path: str | Path, origin: str | Path) -> dict[str, Any]:
     said, found = read_json(origin), _digests(Path(path))["sha256"]
     if not isinstance(said, dict) or said.get("sha256") != found:
         raise InputError(
-            f"{path}: sha256 is {found}, which {origin} does not say; delete both and run again"
+            f"{path}: sha256 is {found}, which {origin} does not say; delete {origin} alone and "
+            "run again, which checks the archive and fetches it where it is another one"
         )
     return said
 
