@@ -17,7 +17,7 @@ from contrastdp.jobs.code_digest import code_digest
 from contrastdp.jobs.gpus import LOCKS, visible_gpus
 from contrastdp.plan import experiments
 from contrastdp.plan.needs import Needs
-from contrastdp.plan.pages import Pages, read_claims
+from contrastdp.plan.pages import Pages, read_claims, read_reported
 from contrastdp.plan.paths import Paths
 from contrastdp.plan.places import check_places, named_file, put_first
 from contrastdp.plan.yaml_files import read_configfile, read_yaml, typed
@@ -42,7 +42,7 @@ try:
     config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
     THEORY_SETTINGS = experiments.theory(read_yaml, folder=BASE / "config")
     CLAIMS = read_claims(BASE / "config" / "claims.yaml")
-    REPORTED = read_csv(BASE / "config" / "reported" / "contrastive_dp.csv")
+    REPORTED = read_reported(BASE / "config" / "reported")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.
     sys.exit(f"error in settings: {error}")

@@ -106,6 +106,11 @@ def in_utf16(name):
         (in_utf16("config/datasets/digits.yaml"), (), "digits.yaml, line 1"),
         (in_utf16("config/schema.yaml"), (), "schema.yaml, line 1"),
         (written("config/reported/contrastive_dp.csv", b"\xe9\n"), (), "contrastive_dp.csv, line"),
+        (
+            written("config/reported/gaussian.csv", b"1,0,100,Real,10,,,,\n"),
+            (),
+            "repeats the row '1",
+        ),
         (written("own.yaml", b"title: A\ntitle: B\n"), ("--configfile", "own.yaml"), "own.yaml"),
         (None, ("--config", 'training={"batch": '), "neither JSON nor YAML"),
         (None, ("--config", 'training={"batch": "*x"}'), "training.batch is '*x'"),
