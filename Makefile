@@ -25,11 +25,19 @@ endif
 export PIP_USER = 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_DRY_RUN PYTHONHOME
 
+# Snakemake, matplotlib and others keep a cache in the home folder. Where that cannot be written, in
+# .snakemake.
+cache = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+ifneq ($(shell mkdir -p "$(cache)" 2>/dev/null && test -w "$(cache)" && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
+endif
+
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .PHONY: demo setup test slurm-test lint format bench lock unlock plan show settings why_failed help
 
 demo: setup  ## environment, then the whole demo: tables, figures, report (the default)
+	@$(venv) scripts/check_command.py $(ARGS)
 	@$(venv) -m snakemake --cores $(CORES) $(ARGS)
 
 setup: $(stamp)  ## only the environment in .venv

@@ -17,10 +17,10 @@ from contrastdp.jobs.code_digest import code_digest
 from contrastdp.jobs.gpus import LOCKS, visible_gpus
 from contrastdp.plan import experiments
 from contrastdp.plan.needs import Needs
-from contrastdp.plan.pages import Pages, read_claims
+from contrastdp.plan.pages import Pages, read_claims, read_reported
 from contrastdp.plan.paths import Paths
-from contrastdp.plan.places import check_places, put_first
-from contrastdp.plan.yaml_files import read_yaml, typed
+from contrastdp.plan.places import check_places, named_file, put_first
+from contrastdp.plan.yaml_files import read_configfile, read_yaml, typed
 from snakemake_logger_plugin_jobs import LogHandler, LogHandlerSettings
 
 put_first(f"{BASE}/scripts", os.environ)  # in every job, too
@@ -31,8 +31,7 @@ try:
     check_places(BASE, Path.cwd())
     # Snakemake has read them, but takes the last of two keys in silence.
     for path in workflow.overwrite_configfiles:
-        if path.suffix != ".json":
-            read_yaml(path)
+        read_configfile(path)
     PLAN = experiments.plan(
         read_yaml,
         partial(read_csv, delimiter="\t"),
@@ -43,7 +42,7 @@ try:
     config["mirror"], config["resume"] = PLAN.mirror, PLAN.resume
     THEORY_SETTINGS = experiments.theory(read_yaml, folder=BASE / "config")
     CLAIMS = read_claims(BASE / "config" / "claims.yaml")
-    REPORTED = read_csv(BASE / "config" / "reported" / "contrastive_dp.csv")
+    REPORTED = read_reported(BASE / "config" / "reported")
 except InputError as error:
     # The line alone: a traceback of this file says nothing to a user.
     sys.exit(f"error in settings: {error}")
@@ -109,6 +108,12 @@ def one_line(function):
             sys.exit(f"error: {error}")
 
     return value
+
+
+def external_images(wildcards):
+    """Input function: the file or folder of a generator's images from elsewhere."""
+    where = f"config/generators.tsv, {wildcards.generator}: images"
+    return named_file(in_repository(PLAN.generators[wildcards.generator]["images"]), where)
 
 
 def page(table):

@@ -3,12 +3,13 @@ localrules:
     download_data,
 
 
-# The only rule that uses the network. Its files are updated, not deleted, when it runs again: an
-# archive with the right checksum stays, so an edit of its code asks nothing of the network.
+# The only rule that uses the network. An archive is updated, not deleted, when this runs again: one
+# with the right checksum stays, so an edit of the code asks nothing of the network. Its origin is
+# deleted: after a download that failed it is missing, so that no archive of before is taken.
 rule download_data:
     output:
         file=update(f"{PATHS.archives}/{{file}}"),
-        origin=update(f"{PATHS.archives}/{{file}}.json"),
+        origin=f"{PATHS.archives}/{{file}}.json",
     log:
         PATHS.log("download_data", "{dataset}/{file}", root="results/archives"),
     benchmark:

@@ -4,6 +4,7 @@
 rule train_diffusion:
     input:
         train=PATHS.split_of("train"),
+        needs=one_line(NEEDS.pretrained),
     output:
         model=directory(f"{PATHS.diffusion}/model"),
         history=f"{PATHS.diffusion}/history.csv",

@@ -58,7 +58,7 @@ rule make_paper_table:
     params:
         code=code("make_paper_table"),
         arms=lambda w: PLAN.paper_rows(w.paper_table),
-        layout=lambda w: PLAN.layout(w.paper_table, REPORTED),
+        layout=lambda w: PLAN.layout(w.paper_table, REPORTED["contrastive_dp"]),
         comparable=PLAN.comparable,
         version=lambda w: PLAN.version(w.paper_table),
         mixed_attacks=lambda w: PLAN.mixed_attacks(w.paper_table),

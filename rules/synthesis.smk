@@ -37,7 +37,7 @@ rule sample_images:
 
 rule import_images:
     input:
-        source=lambda w: in_repository(PLAN.generators[w.generator]["images"]),
+        source=one_line(external_images),
     output:
         images=f"{PATHS.samples}/shard{{shard}}.npz",
         origin=f"{PATHS.samples}/shard{{shard}}.json",

@@ -13,7 +13,7 @@ from contrastdp.jobs.run import run
 from contrastdp.report import claims_page
 from contrastdp.report.paper_tables import RUN_COLUMNS, read_reported
 from contrastdp.theory import claims as theory_claims
-from contrastdp.theory.tables import PRINTED
+from contrastdp.theory.tables import read_printed
 
 
 def gather_claims(
@@ -43,7 +43,7 @@ def gather_claims(
     tests = image_claims.TESTS | theory_claims.TESTS
     verdicts = pd.concat([read_table(path, claims.COLUMNS) for path in judged])
     at_paper = [row for row in read_csv(arms, delimiter="\t") if row["scale"] == "paper"]
-    known, tables = read_reported(reported), read_table(gaussian, PRINTED)
+    known, tables = read_reported(reported), read_printed(gaussian)
     variants = {claim["parameters"].get("variant") for claim in listed} - {None}
     evidence = {name: claims_page.printed_runs(at_paper, known, name) for name in printed}
     evidence |= {"reported": tables, "cells": claims_page.printed_cells(tables, sorted(variants))}

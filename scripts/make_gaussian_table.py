@@ -7,7 +7,7 @@ from contrastdp.files import write_text
 from contrastdp.frames import read_table, write_table
 from contrastdp.jobs.run import run
 from contrastdp.theory import gaussian_table
-from contrastdp.theory.tables import CELLS, PRINTED
+from contrastdp.theory.tables import CELLS, read_printed
 
 
 def make_gaussian_table(
@@ -33,13 +33,13 @@ def make_gaussian_table(
     level: chance allowed of rejecting a table that fits; notable: |z| from which a cell is listed
     as a misfit; fitted: the variant whose misfits are listed.
     """
-    comparison = gaussian_table.Comparison(read_table(cells, CELLS), read_table(reported, PRINTED))
+    comparison = gaussian_table.Comparison(read_table(cells, CELLS), read_printed(reported))
     table = gaussian_table.gaussian_table(comparison, trials)
     verdicts = gaussian_table.verdict_table(comparison, trials=trials, level=level)
     odd = gaussian_table.misfit_table(
         comparison,
         geometry,
-        read_table(version1, PRINTED),
+        read_printed(version1),
         variant=fitted,
         notable=notable,
         level=level,

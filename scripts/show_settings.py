@@ -12,7 +12,7 @@ from pathlib import Path
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
 from contrastdp.plan import experiments, origins, settings_page
-from contrastdp.plan.yaml_files import read_yaml, value_of
+from contrastdp.plan.yaml_files import command_line, read_yaml
 
 BASE = Path(__file__).resolve().parents[1]
 
@@ -51,15 +51,11 @@ def main():
         definitions = read_yaml(BASE / "config" / "schema.yaml")["$defs"]
         Path(given.page).write_text(settings_page.page(definitions), encoding="utf-8")
         return
-    command_line = {"scale": given.scale}
-    for text in given.config:
-        key, _, value = text.partition("=")
-        command_line[key] = value_of(value)
     plan = experiments.plan(
         read_yaml,
         partial(read_csv, delimiter="\t"),
         folder=BASE / "config",
-        command_line=command_line,
+        command_line={"scale": given.scale} | command_line(given.config),
     )
     print("\n".join(shown(plan, given.arm, given.generator)))
 

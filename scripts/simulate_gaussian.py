@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrastdp.errors import InputError
-from contrastdp.frames import as_table, given, read_table, write_table
+from contrastdp.frames import as_table, given, write_table
 from contrastdp.jobs.run import run, track
 from contrastdp.theory.gaussian import proposition_rows, simulate_tables, theorem_rows
-from contrastdp.theory.tables import CELLS, PRINTED, PROPOSITION, THEOREM
+from contrastdp.theory.tables import CELLS, PROPOSITION, THEOREM, read_printed
 
 
 def simulate_gaussian(
@@ -30,9 +29,7 @@ def simulate_gaussian(
     cells holds a row per cell, variant and regeneration: 0 is the run as printed, 1 to
     `regenerations` repeat everything with fresh draws.
     """
-    wanted = read_table(reported, PRINTED)
-    if wanted.empty:
-        raise InputError(f"{reported}: has no cells; restore the printed tables")
+    wanted = read_printed(reported)
     rows = []
     for regeneration in track(range(regenerations + 1), "regenerations"):
         rows += simulate_tables(

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts" / "contrastdp"
 # For a person to run, by hand and elsewhere, of no rule; with what each needs beside Python.
 PROGRAMS = {
+    "check_command": {"contrastdp", "numpy", "yaml"},
     "plan_run": {
         *("contrastdp", "diffusers", "huggingface_hub", "jsonschema", "numpy", "pandas"),
         *("pyautoattack", "safetensors", "scipy", "statsmodels", "torch", "yaml"),

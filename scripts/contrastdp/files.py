@@ -20,7 +20,7 @@ import numpy as np
 from contrastdp.errors import InputError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# what to do about a damaged file that a job wrote, or that is the user's own
+# what to do about a damaged file that a job wrote, or that is the user's own and not to be deleted
 REMADE = "if a job wrote it, delete it and run again, else give a whole one"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from contrastdp.errors import InputError
-from contrastdp.files import read_csv, replacing
+from contrastdp.files import REMADE, read_csv, replacing
 
 Columns = Mapping[str, str]
 
@@ -70,21 +70,26 @@ def read_table(path: str | Path, columns: Columns) -> pd.DataFrame:
     cells = pd.DataFrame(read_csv(path), dtype=object)
     for found, known in zip_longest(cells, columns):
         if found is not None and known is None:
-            raise InputError(f"{path}: column '{found}' is unknown; make the table again")
+            raise InputError(f"{path}: column '{found}' is unknown; {REMADE}")
         if found is not None and found != known:
             raise InputError(
                 f"{path}: column '{found}' stands in the place of '{known}', one of them is "
-                "missing or unknown; make the table again"
+                f"missing or unknown; {REMADE}"
             )
 
-    def parsed(name: str, cell: str) -> float:
+    def parsed(name: str, line: int, cell: str) -> float:
         try:
             return float(cell)
         except ValueError:
-            raise InputError(f"{path}: {name} is '{cell}', expected a number") from None
+            raise InputError(
+                f"{path}, line {line}: {name} is '{cell}', expected a number; {REMADE}"
+            ) from None
 
     cells = cells.reindex(columns=list(columns)).replace("", None)
     for name, kind in columns.items():
         if kind in ("float64", "Int64"):
-            cells[name] = [None if pd.isna(cell) else parsed(name, cell) for cell in cells[name]]
+            cells[name] = [
+                None if pd.isna(cell) else parsed(name, line, cell)
+                for line, cell in enumerate(cells[name], 2)
+            ]
     return cells.astype(dict(columns))

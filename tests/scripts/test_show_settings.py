@@ -47,3 +47,5 @@ def test_what_does_not_exist_is_told_in_one_line(show):
     assert len(done.stderr.splitlines()) == 1
     done = show("--generator", "ddim", "--scale", "smokey")
     assert "did you mean smoke?" in done.stderr
+    done = show("--arm", "ddim", "--scale", "smoke", "--config", "training.steps=3")
+    assert done.stderr.startswith("show_settings: --config: 'training.steps' has a point")

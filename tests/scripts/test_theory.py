@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from one_line import told
 
 from contrastdp.evidence import claims
 from judge_claims import judge_claims
@@ -54,6 +55,22 @@ def folder(tmp_path_factory):
         **SETTINGS["make_gaussian_table"] | {"level": 0.1},
     )
     return folder
+
+
+def test_a_printed_cell_that_stands_twice_is_told_before_anything_is_simulated(tmp_path):
+    rows = (CONFIG / "reported/gaussian.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "twice.csv").write_text("\n".join([*rows, rows[3]]) + "\n", encoding="utf-8")
+    nowhere = dict.fromkeys(("cells", "proposition", "theorem"), str(tmp_path / "none.csv"))
+    line = told(
+        simulate_gaussian,
+        reported=str(tmp_path / "twice.csv"),
+        **nowhere,
+        **SETTINGS["simulate_gaussian"],
+    )
+    cell = " ".join(rows[3].split(",")[:5])
+    place = f"{tmp_path / 'twice.csv'}, line {len(rows) + 1}"
+    assert line.startswith(f"{place}: repeats the cell '{cell}' (table angle d source n)")
+    assert not (tmp_path / "none.csv").exists()
 
 
 def _rows(path):

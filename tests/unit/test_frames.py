@@ -28,7 +28,7 @@ def test_typed_cells_are_read_and_no_others(tmp_path):
     assert isinstance(first["count"], int)
     assert set(second.values()) == {None}
     path.write_text("name,count,share,setting\na,three,0.5,1\n")
-    with pytest.raises(InputError, match="count is 'three', expected a number"):
+    with pytest.raises(InputError, match=r"line 2: count is 'three', expected a number; if a job"):
         read_table(path, COLUMNS)
 
 
@@ -48,6 +48,7 @@ def test_other_columns_ragged_rows_and_no_file_are_told_in_one_line(tmp_path, co
     with pytest.raises(InputError, match=said) as error:
         read_table(path, COLUMNS)
     assert "\n" not in str(error.value)
+    assert "make the table again" not in str(error.value)  # which may be a sheet of the user's
 
 
 def test_an_older_table_lacks_the_last_columns(tmp_path):

@@ -1,10 +1,13 @@
-"""MNIST, GTSRB and CIFAR-10: a slice of each, run for real."""
+"""MNIST, GTSRB and CIFAR-10: a slice of each, run for real; archives whose checksum changes."""
 
+import gzip
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import pytest
+import yaml
 from sheets import read_rows
 
 from contrastdp.files import read_csv, read_json
@@ -84,3 +87,42 @@ def test_without_mirror_and_network_the_download_says_what_to_do(workflow_copy, 
     assert lines
     assert "mirror" in lines[0]
     assert not (workflow.folder / target).exists()
+
+
+def test_an_archive_is_never_taken_under_another_checksum_nor_lost(workflow_copy, tmp_path):
+    workflow, mirror = workflow_copy(tmp_path), tmp_path / "mirror"
+    mirror.mkdir()
+    name = "t10k-labels-idx1-ubyte.gz"
+    target = workflow.folder / "results" / "archives" / "mnist" / name
+    own, origin = workflow.folder / "config/datasets/mnist.yaml", target.with_name(f"{name}.json")
+    old, new = (gzip.compress(text, mtime=0) for text in (b"old labels", b"new labels"))
+
+    def download(wanted, on_mirror, *more):
+        """Ask for what prepare_data needs beside an archive, with the digests of `wanted`."""
+        (mirror / name).unlink(missing_ok=True)
+        if on_mirror:
+            (mirror / name).write_bytes(on_mirror)
+        settings = yaml.safe_load(own.read_text(encoding="utf-8"))
+        digests = {kind: hashlib.new(kind, wanted).hexdigest() for kind in ("md5", "sha256")}
+        settings["archives"]["test_labels"] |= {"bytes": len(wanted), **digests}
+        own.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        asked = str(origin.relative_to(workflow.folder))
+        given = ("--config", "scale=smoke", f'mirror={{"address": "{mirror}"}}')
+        done = workflow.run("--cores", "1", *more, *given, "--", asked)
+        return done.returncode, done.stdout
+
+    status, told = download(old, old)
+    assert status == 0, told
+    first = read_json(origin)
+    assert first["address"] == f"mirror:{name}"
+    status, told = download(new, old)
+    assert status == 1 and "error in download_data" in told
+    assert target.read_bytes() == old
+    assert "Nothing to be done" not in download(new, old, "-n")[1]
+    assert download(new, old)[0] == 1
+    status, told = download(old, None)  # as before: without the network, and as it was known
+    assert status == 0, told
+    assert read_json(origin) == first
+    status, told = download(new, new)
+    assert status == 0, told
+    assert target.read_bytes() == new

@@ -1,8 +1,11 @@
-"""What `make` does before it installs anything."""
+"""What `make` does before it installs anything, before Snakemake begins, and after a kill."""
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -29,6 +32,17 @@ def clone(tmp_path, root):
     for name in ("Makefile", "requirements.txt"):
         shutil.copy2(root / name, tmp_path / name)
     return tmp_path
+
+
+def prepare(folder, root):
+    """Make and an environment whose Python is this one."""
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy2(root / name, folder)
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (folder / ".venv" / ".installed").touch()
 
 
 @pytest.mark.parametrize("python", ["false", "no-such-python"])
@@ -71,6 +85,61 @@ def test_packages_go_into_the_environment_whatever_pip_is_told_elsewhere(clone, 
     assert found["PIP_USER"] == "0"
     assert found["PIP_EXTRA_INDEX_URL"] == "https://a"
     assert not found.keys() & {"PYTHONHOME", *(f"PIP_{name}" for name in elsewhere)}
+
+
+def test_settings_are_checked_before_snakemake_begins(clone, root):
+    shutil.copytree(root / "scripts", clone / "scripts")
+    prepare(clone, root)
+    done = make(clone, "ARGS=-n --config training.steps=3")
+    assert done.returncode != 0
+    line, _ = done.stderr.splitlines()
+    assert line.startswith("error in settings: --config: 'training.steps' has a point")
+
+
+def test_the_lock_of_a_killed_run_is_taken_away(workflow_copy, tmp_path, root):
+    workflow = workflow_copy(tmp_path)
+    prepare(workflow.folder, root)
+    command = (
+        "--cores",
+        "1",
+        "--config",
+        "scale=smoke",
+        "--",
+        "results/smoke/digits/data/train.npz",
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *command],
+        cwd=workflow.folder,
+        env=workflow.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    locks, limit = workflow.folder / ".snakemake" / "locks", time.monotonic() + 120
+    while not any(locks.glob("*.lock")) and time.monotonic() < limit:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert "cannot be locked" in workflow.run(*command).stdout
+    done = make(workflow.folder, "unlock", **workflow.environment)
+    assert done.returncode == 0, done.stderr
+    done = workflow.run(*command)
+    assert done.returncode == 0, done.stdout
+
+
+def test_without_a_home_folder_caches_stand_in_the_workflow(clone):
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$*" in *snakemake*) echo "in $XDG_CACHE_HOME";; esac\n')
+    python.chmod(0o755)
+    (clone / ".venv" / ".installed").touch()
+    (clone / "file").touch()
+
+    def told(**environment):
+        return make(clone, XDG_CACHE_HOME="", **environment).stdout
+
+    assert told(HOME=str(clone / "file")) == f"in {clone}/.snakemake/cache\n"
+    assert told(HOME=str(clone / "home")) == "in \n"
 
 
 def test_nothing_is_installed_twice(clone):

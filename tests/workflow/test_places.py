@@ -106,6 +106,11 @@ def in_utf16(name):
         (in_utf16("config/datasets/digits.yaml"), (), "digits.yaml, line 1"),
         (in_utf16("config/schema.yaml"), (), "schema.yaml, line 1"),
         (written("config/reported/contrastive_dp.csv", b"\xe9\n"), (), "contrastive_dp.csv, line"),
+        (
+            written("config/reported/gaussian.csv", b"1,0,100,Real,10,,,,\n"),
+            (),
+            "repeats the row '1",
+        ),
         (written("own.yaml", b"title: A\ntitle: B\n"), ("--configfile", "own.yaml"), "own.yaml"),
         (None, ("--config", 'training={"batch": '), "neither JSON nor YAML"),
         (None, ("--config", 'training={"batch": "*x"}'), "training.batch is '*x'"),
@@ -132,3 +137,40 @@ def test_a_path_that_snakemake_cannot_run_is_one_line(workflow, tmp_path, name):
     done = copy.run("-n", "--cores", "1", *SMOKE)
     assert done.returncode != 0
     assert "for a wildcard; move the folder" in done.stdout.strip().splitlines()[-1]
+
+
+# ---------------------------------------------------------------- what settings name
+def test_a_pretrained_model_is_read_where_snakemake_runs(workflow, elsewhere):
+    """A model of the repository's folder is none of the folder that --directory names."""
+    own = '{"unconditional": {"pretrained": "models/mine"}}'
+    target = "results/smoke/digits/diffusion/unconditional/n60/seed0/metrics.json"
+    given = (*SMOKE, f"denoisers={own}", "--", target)
+    (elsewhere.folder / "models" / "mine").mkdir(parents=True)
+    (workflow.folder / "models").mkdir()
+    done = workflow.run("-n", "--directory", str(elsewhere.folder), *given)
+    assert done.returncode == 0, done.stdout
+    assert "models/mine" in done.stdout
+    done = workflow.run("-n", *given)
+    assert done.returncode != 0
+    *_, last = done.stdout.strip().splitlines()
+    assert last == (
+        "error: data set digits, denoisers.unconditional.pretrained is 'models/mine': no such "
+        f"folder in {workflow.folder}; correct the setting, or save the model there"
+    )
+
+
+def test_missing_images_from_elsewhere_are_one_line(workflow):
+    edited = workflow.folder / "config" / "generators.tsv"
+    header = edited.read_text(encoding="utf-8").splitlines()[0].split("\t")
+    cells = {"generator": "theirs", "title": "theirs", "images": "no/theirs.npz"}
+    row = "\t".join(cells.get(name, "") for name in header)
+    with edited.open("a", encoding="utf-8") as file:
+        file.write(f"{row}\n")
+    target = "results/smoke/digits/samples/theirs/n60/seed0/shard0.npz"
+    done = workflow.run("-n", "--quiet", "host", *SMOKE, "--", target)
+    assert done.returncode != 0
+    *_, last = done.stdout.strip().splitlines()
+    assert last == (
+        "error: config/generators.tsv, theirs: images is 'no/theirs.npz': no such file or folder; "
+        "correct the setting"
+    )

@@ -229,6 +229,7 @@ def test_a_setting_of_the_command_line_is_taken_as_it_is_meant(workflow_copy, tm
     [
         ("training:\n  steps: 30\n  steps: 40\n", "line 3: key 'steps' stands in line 2 already"),
         ("training: {learning_rate: .nan}\n", "line 1: .nan is no finite number"),
+        ('{"scale":\t"smoke", "scale": "demo"}', "line 1: key 'scale' stands in line 1 already"),
     ],
 )
 def test_a_configfile_is_read_as_our_own_files_are(workflow_copy, tmp_path, text, words):

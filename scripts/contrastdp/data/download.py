@@ -93,12 +93,14 @@ def fetch_archive(
     seconds between them; timeout: seconds without an answer.
 
     A transfer that stops goes on where it was, from a hidden .part file beside `path`. A file at
-    `path` with the right checksum is kept, and the network is not asked.
+    `path` with the right checksum is kept, and the network is not asked. Where it came from says a
+    second, hidden copy of the origin beside `path`, as Snakemake deletes the origin beforehand.
 
     origin: file, address, sha256, and canonical: whether the digests are the canonical ones.
     Raises InputError in one line with every address and why it gave nothing.
     """
     path, file = Path(path), archive["file"]
+    second = path.with_name(f".{path.name}.origin")
     canonical = {kind: archive[kind] for kind in ("md5", "sha256") if archive.get(kind)}
     if not canonical:
         raise InputError(f"{file}: has no checksum; give md5 or sha256 in the data set's settings")
@@ -118,7 +120,7 @@ def fetch_archive(
 
     # The file, unless it is there
     if path.exists() and wanted.mismatch(path) is None:
-        address = _known_address(path, origin)
+        address = _known_address(path, second)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         key = "-".join(digest[:8] for digest in wanted.digests.values())
@@ -127,15 +129,14 @@ def fetch_archive(
         os.replace(part, path)
 
     found = _digests(path)
-    write_json(
-        origin,
-        {
-            "file": file,
-            "address": address,
-            "sha256": found["sha256"],
-            "canonical": all(found[kind] == digest for kind, digest in canonical.items()),
-        },
-    )
+    said = {
+        "file": file,
+        "address": address,
+        "sha256": found["sha256"],
+        "canonical": all(found[kind] == digest for kind, digest in canonical.items()),
+    }
+    write_json(second, said)
+    write_json(origin, said)
 
 
 def read_origin(path: str | Path, origin: str | Path) -> dict[str, Any]:
@@ -146,7 +147,8 @@ def read_origin(path: str | Path, origin: str | Path) -> dict[str, Any]:
     said, found = read_json(origin), _digests(Path(path))["sha256"]
     if not isinstance(said, dict) or said.get("sha256") != found:
         raise InputError(
-            f"{path}: sha256 is {found}, which {origin} does not say; delete both and run again"
+            f"{path}: sha256 is {found}, which {origin} does not say; delete {origin} alone and "
+            "run again, which checks the archive and fetches it where it is another one"
         )
     return said
 

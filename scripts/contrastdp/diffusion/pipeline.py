@@ -438,8 +438,24 @@ class _Predictor(nn.Module):
         self.unet, self.channels = unet, channels
 
     def forward(self, sample: Tensor, timestep: int, **condition: Tensor) -> Any:
-        output = self.unet(sample.to(self.unet.dtype), timestep, **condition)
+        with _labels_in_type(self.unet):
+            output = self.unet(sample.to(self.unet.dtype), timestep, **condition)
         return type(output)(sample=output.sample[:, : self.channels].to(sample.dtype))
+
+
+@contextmanager
+def _labels_in_type(unet: Any) -> Iterator[None]:
+    """Within, labels that the model embeds as it does timesteps are of its type, not of float32."""
+    if unet.config.get("class_embed_type") != "timestep":
+        yield
+        return
+    handle = unet.class_embedding.register_forward_pre_hook(
+        lambda _, given: (given[0].to(unet.dtype), *given[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _Streams:

@@ -34,7 +34,7 @@ def check_owners(paths: Sequence[str], content: Callable[[str | Path], str] = co
             wanted = receipt["files"].get(path.name)
             if wanted is None:
                 continue
-            advice = f"delete it and run again, or delete {kept} to have it taken as it is"
+            advice = f"move it away and run again, or delete {kept} to have it taken as it is"
             if (place := Path(receipt["folder"])) != path.parent:
                 raise InputError(f"{path}: is the file of {place / path.name}; {advice}")
             if (found := content(path)) != wanted:

@@ -71,4 +71,4 @@ def _check_state(path: str | Path, state: dict[str, torch.Tensor], network: nn.M
                 f"{tuple(expected[name].shape)}; {REMADE}"
             )
         if value.is_floating_point() and not value.isfinite().all():
-            raise InputError(f"{path}: weight '{name}' is not finite; train the network again")
+            raise InputError(f"{path}: weight '{name}' is not finite; {REMADE}")

@@ -10,6 +10,7 @@ from typing import Any
 from contrastdp.errors import InputError
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.paths import Paths, filled
+from contrastdp.plan.places import named_model
 
 Files = dict[str, Any]
 
@@ -34,6 +35,13 @@ class Needs:
     def archive_origins(self, wildcards: Any) -> list[str]:
         """prepare_data: the origin of each archive, in their order."""
         return [f"{path}.json" for path in self.archive_files(wildcards)]
+
+    # ---------------------------------------------------------------- diffusion models
+    def pretrained(self, wildcards: Any) -> list[str]:
+        """train_diffusion: the folder of the model that is taken over in the place of training."""
+        source = self.plan.denoiser(wildcards.dataset, wildcards.denoiser).get("pretrained")
+        where = f"data set {wildcards.dataset}, denoisers.{wildcards.denoiser}.pretrained"
+        return named_model(source, where) if source else []
 
     # ---------------------------------------------------------------- synthetic images
     def sampling(self, wildcards: Any) -> Files:

@@ -5,10 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from contrastdp.errors import InputError
+from contrastdp.files import read_csv
 from contrastdp.plan.captions import FIGURES, THEORY, THEORY_FIGURES, THEORY_TABLE
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.needs import Needs
+from contrastdp.plan.settings import parse_rows
 from contrastdp.plan.yaml_files import read_yaml
+
+CELL = ("table", "angle", "d", "source", "n")
+# What names a row of each file of config/reported
+REPORTED = {"contrastive_dp": ("id",), "gaussian": CELL, "gaussian_version1": CELL}
 
 
 def read_claims(path: str | Path) -> list[dict[str, Any]]:
@@ -21,6 +27,20 @@ def read_claims(path: str | Path) -> list[dict[str, Any]]:
         isinstance(claim, dict) and isinstance(claim.get("scope"), str) for claim in found
     ):
         raise InputError(f"{path}: holds no list 'claims', each with a scope; restore it")
+    return found
+
+
+def read_reported(folder: str | Path) -> dict[str, list[dict[str, str]]]:
+    """The paper's values by file, as rows of text; the jobs that read them check their numbers.
+
+    Raises InputError as read_csv does, and for a row that lacks its name or stands twice.
+    """
+    found = {}
+    for name, key in REPORTED.items():
+        path = Path(folder) / f"{name}.csv"
+        found[name] = read_csv(path)
+        columns = dict.fromkeys((*key, *(found[name][0] if found[name] else ())), str)
+        parse_rows(found[name], columns, key, str(path))
     return found
 
 

@@ -1,12 +1,14 @@
-"""Where the workflow can run: the repository's path, and the folder that gets the results."""
+"""Where the workflow can run, and whether what its settings name is there."""
 
 import os
+import re
 from collections.abc import MutableMapping
 from pathlib import Path
 
 from contrastdp.errors import InputError
 
 WRITTEN = (".snakemake", "results")
+ON_THE_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # a name or owner/name
 
 
 def check_places(repository: Path, folder: Path) -> None:
@@ -28,6 +30,30 @@ def check_places(repository: Path, folder: Path) -> None:
                 f"{place}: cannot be written; change the permissions, or name another folder by "
                 "--directory"
             )
+
+
+def named_file(path: str | Path, where: str) -> str:
+    """A file or folder that a setting names; InputError where there is none."""
+    if not Path(path).exists():
+        raise InputError(f"{where} is '{path}': no such file or folder; correct the setting")
+    return str(path)
+
+
+def named_model(source: str, where: str) -> list[str]:
+    """The folder of a pretrained model, none where `source` can be a name on the Hugging Face Hub.
+
+    A relative one starts where Snakemake runs. Raises InputError in one line for a folder that is
+    not there.
+    """
+    if Path(source).is_dir():
+        return [os.path.normpath(source)]
+    owner = source.partition("/")[0]
+    if ON_THE_HUB.fullmatch(source) and not Path(owner).exists():
+        return []
+    raise InputError(
+        f"{where} is '{source}': no such folder in {Path.cwd()}; correct the setting, or save the "
+        "model there"
+    )
 
 
 def put_first(folder: str, environment: MutableMapping[str, str]) -> None:

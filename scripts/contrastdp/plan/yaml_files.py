@@ -1,7 +1,10 @@
 """YAML as the settings are written in: a file as a mapping, and values of the command line."""
 
+import json
 import math
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +68,65 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises InputError in one line where it cannot be read, holds no mapping, has a key twice, or a
     number that is not finite.
     """
+    return _mapping(path, read_text(path)) or {}
+
+
+def read_configfile(path: str | Path) -> dict[str, Any]:
+    """The settings of a --configfile, which Snakemake takes as JSON or, else, as YAML.
+
+    Raises InputError as read_yaml does, and for a missing or an empty file.
+    """
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file; correct --configfile")
     text = read_text(path)
+    with suppress(ValueError):
+        json.loads(text)
+        text = text.replace("\t", " ")  # JSON has them between its tokens alone, YAML nowhere
+    found = _mapping(path, text)
+    if found is None:
+        raise InputError(f"{path}: is empty; write 'key: value' lines")
+    return found
+
+
+def _mapping(path: str | Path, text: str) -> dict[str, Any] | None:
+    """The mapping that a file's text holds, or None where it holds nothing."""
     try:
         found = _parsed(text)
     except InputError as error:
         raise InputError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
+    if found is not None and not isinstance(found, dict):
         raise InputError(f"{path}: holds a {type(found).__name__}; write 'key: value' lines")
+    return found
+
+
+def command_line(entries: Iterable[str]) -> dict[str, Any]:
+    """The settings of --config, from its entries as a shell gives them.
+
+    Raises InputError in one line for an entry that is no NAME=VALUE, and as typed does.
+    """
+    found = {}
+    for entry in entries:
+        key, mark, text = entry.partition("=")
+        if not mark:
+            raise InputError(
+                f"--config: '{entry}' has no '='; write name=value, such as scale=smoke"
+            )
+        value = typed({key: _typed(_typed(text))})[key]
+        first, *rest = key.split(".")
+        if not all(map(str.isidentifier, (first, *rest))):
+            raise InputError(
+                f"--config: '{key}' is no name of a setting; docs/settings.md has them"
+            )
+        if rest:
+            for name in reversed(rest):
+                value = {name: value}
+            raise InputError(
+                f"--config: '{key}' has a point, which Snakemake takes in no name; write "
+                f"'{first}={json.dumps(value)}'"
+            )
+        found[key] = value
     return found
 
 
@@ -92,11 +143,6 @@ def typed(settings: dict[str, Any]) -> dict[str, Any]:
                 f"""'{key}={{"name": value}}', with a mark of quotation at both ends"""
             )
     return _typed(settings)
-
-
-def value_of(text: str) -> Any:
-    """The value of KEY=VALUE on a command line, as typed makes it of what Snakemake has read."""
-    return _typed(_typed(text))
 
 
 def _typed(value: Any) -> Any:

@@ -22,11 +22,10 @@ from contrastdp.theory.gaussian import (
     robust_error,
     soft_threshold,
 )
-from contrastdp.theory.tables import VERDICTS
+from contrastdp.theory.tables import KEY, VERDICTS
 
 MEASURES = ("clean", "robust")
 ROUNDING = 1e-4 / np.sqrt(12)  # of the four printed decimals, as a standard deviation
-KEY = ("table", "angle", "source", "n")
 COLUMNS = text(
     *("table", "angle", "d", "source", "n", "variant"),
     *("clean", "clean_std", "robust", "robust_std"),

@@ -1,6 +1,13 @@
-"""The columns of the Gaussian tables of section 3."""
+"""The Gaussian tables of section 3: their columns, and the printed ones read."""
 
-from contrastdp.frames import number, text, whole
+from pathlib import Path
+
+import pandas as pd
+
+from contrastdp.errors import InputError
+from contrastdp.frames import number, read_table, text, whole
+
+KEY = ("table", "angle", "d", "source", "n")  # one cell of the printed tables
 
 PRINTED = (
     text("table", "angle")
@@ -35,3 +42,18 @@ VERDICTS = (
     | whole("outlying")
     | text("verdict")
 )
+
+
+def read_printed(path: str | Path) -> pd.DataFrame:
+    """The printed tables of a file, in PRINTED; InputError where it has none, or a cell twice."""
+    found = read_table(path, PRINTED)
+    if found.empty:
+        raise InputError(f"{path}: has no cells; restore the printed tables")
+    twice = found.index[found.duplicated([*KEY])]
+    if len(twice):
+        cell = found.loc[twice[0], [*KEY]].fillna("").astype(str)
+        raise InputError(
+            f"{path}, line {twice[0] + 2}: repeats the cell '{' '.join(cell)}' "
+            f"({' '.join(KEY)}); remove one row"
+        )
+    return found

@@ -213,6 +213,23 @@ def test_timestep_class_embeddings():
     told(lambda: ours(model, class_labels=[-1, 2]), "from 0")
 
 
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-6), (torch.bfloat16, 0.1)])
+def test_timestep_class_embeddings_in_other_types(dtype, atol):
+    """diffusers hands float32 to the embedding; a table of its values is what it should give."""
+    model, label = make_unet(class_embed_type="timestep"), [3, 7]
+    same = make_unet(num_class_embeds=8)
+    known = {name: value for name, value in model.state_dict().items() if "class_emb" not in name}
+    with torch.no_grad():
+        known["class_embedding.weight"] = model.class_embedding(
+            model.time_proj(torch.arange(8)).double()
+        )
+    same.load_state_dict(known)
+    expected = ours(same.to(dtype), DDIMScheduler(), class_labels=label)
+    found = ours(model.to(dtype), DDIMScheduler(), class_labels=label)
+    np.testing.assert_allclose(found, expected, atol=atol)
+    assert not model.class_embedding._forward_pre_hooks
+
+
 # ---------------------------------------------------------------- chains
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize(("total", "offset"), [(1, 0), (20, 1), (100, 0), (1000, 1), (1000, 0)])

@@ -127,6 +127,7 @@ def test_the_file_of_other_work_is_refused_in_a_line_that_names_both(folder, pla
     (shutil.copytree if theirs.is_dir() else shutil.copy)(theirs, mine)
     line = told(check_owners, [str(mine)])
     assert line.startswith(f"{mine}: is the file of {theirs}, not what make wrote there (sha256 ")
+    assert "; move it away and run again, or delete" in line  # it may be the user's own
     assert line.endswith(f"delete {mine.parent}/.{mine.stem}.kept to have it taken as it is")
 
 

@@ -92,7 +92,7 @@ def test_wrong_keys_shapes_and_values(saved):
     save_file(state | {"logits.bias": torch.zeros(5)}, path, metadata())
     refused(path, "'logits.bias' is \\(5,\\)")
     save_file(state | {"logits.bias": torch.full((4,), torch.nan)}, path, metadata())
-    refused(path, "not finite")
+    refused(path, "not finite; if a job wrote it, delete it")
 
 
 def test_no_or_bad_settings(saved):

@@ -1,11 +1,15 @@
 """What pages show, at the project's scales, and the files behind them."""
 
+import shutil
+
 import pytest
+from code_graph import ROOT
+from one_line import told
 from resolved_plans import claims, resolved, wildcards
 
 from contrastdp.errors import InputError
 from contrastdp.plan.needs import Needs
-from contrastdp.plan.pages import Pages, read_claims
+from contrastdp.plan.pages import REPORTED, Pages, read_claims, read_reported
 from contrastdp.plan.paths import Paths
 
 
@@ -116,3 +120,20 @@ def test_claims_that_are_no_list_with_scopes_are_told(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"claims\.yaml: holds no list 'claims'"):
         read_claims(path)
+
+
+# ---------------------------------------------------------------- what the paper prints
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_reported_row_that_stands_twice_is_told(tmp_path, name):
+    folder = ROOT / "config" / "reported"
+    assert {path.stem for path in folder.iterdir()} == {*REPORTED}
+    shutil.copytree(folder, tmp_path / "reported")
+    assert len(read_reported(folder)[name]) > 10
+    path = tmp_path / "reported" / f"{name}.csv"
+    header, first, *rest = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([header, first, *rest, first]) + "\n", encoding="utf-8")
+    place = f"{path}, line {len(rest) + 3}: repeats the row '"
+    assert told(read_reported, path.parent).startswith(place)
+    key = REPORTED[name][0]
+    path.write_text("\n".join([header.replace(key, "x", 1), first, *rest]), encoding="utf-8")
+    assert f"column '{key}' is missing" in told(read_reported, path.parent)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from one_line import told
 
-from contrastdp.plan.places import check_places, put_first
+from contrastdp.plan.places import check_places, named_file, named_model, put_first
 
 
 def test_an_empty_folder_will_do(tmp_path):
@@ -41,3 +41,33 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, name,
 def test_the_checkouts_modules_come_before_all_others(before, after):
     put_first("/a", before)
     assert before == {"PYTHONPATH": after}
+
+
+@pytest.mark.parametrize("source", ["models/a", "./models/a/", "models/b/../a", "models"])
+def test_a_folder_of_a_model_starts_where_snakemake_runs(tmp_path, monkeypatch, source):
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    (tmp_path / "models" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    (found,) = named_model(source, "pretrained")
+    assert found == str((tmp_path / source).resolve().relative_to(tmp_path))
+
+
+@pytest.mark.parametrize("source", ["google/ddpm-cifar10-32", "model", "some_one/model.v1"])
+def test_a_name_on_the_hub_is_no_folder(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    assert named_model(source, "pretrained") == []
+
+
+@pytest.mark.parametrize(
+    "source", ["models/b", "/no/a", "./a", "../a", "a/b/c", "~/a", "a b", "a/"]
+)
+def test_a_missing_folder_of_a_model_is_told(tmp_path, monkeypatch, source):
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    line = told(named_model, source, "denoisers.ddpm.pretrained")
+    assert line.startswith(f"denoisers.ddpm.pretrained is '{source}': no such folder in {tmp_path}")
+
+
+def test_a_missing_file_that_a_setting_names_is_told(tmp_path):
+    assert named_file(tmp_path, "images") == str(tmp_path)
+    assert told(named_file, tmp_path / "a.npz", "images").startswith("images is '")

@@ -1,9 +1,10 @@
 """YAML files and values of the command line: what they give, and what is refused."""
 
 import pytest
+from one_line import told as line_of
 
 from contrastdp.errors import InputError
-from contrastdp.plan.yaml_files import read_yaml, typed
+from contrastdp.plan.yaml_files import command_line, read_configfile, read_yaml, typed
 
 
 def written(tmp_path, text, encoding="utf-8"):
@@ -113,3 +114,52 @@ def test_a_missing_file_is_told(tmp_path):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_ends_of_lines_are_all_one(tmp_path, end):
     assert read_yaml(written(tmp_path, f"a:{end}  b: 1{end}")) == {"a": {"b": 1}}
+
+
+# ---------------------------------------------------------------- --configfile
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{\n\t"scale": "smoke",\n\t"scale": "demo"\n}', "line 3: key 'scale' stands in line 2"),
+        ('{"training": {"batch": 1, "batch": 2}}', "line 1: key 'batch' stands in line 1"),
+        ('{"training": {"steps": 1e999}}', "line 1: 1e999 is no finite number"),
+        ("title: A\ntitle: B\n", "line 2: key 'title' stands in line 1"),
+        ('{"scale": ', "cannot be read"),
+        ("[1, 2]", "holds a list"),
+    ],
+)
+def test_a_configfile_of_either_form_is_checked(tmp_path, text, words):
+    path = tmp_path / "mine.json"
+    path.write_text(text, encoding="utf-8")
+    assert words in line_of(read_configfile, path)
+
+
+def test_a_configfile_is_json_with_tabs_or_yaml(tmp_path):
+    path = tmp_path / "mine.json"
+    for text in ('{\n\t"a":\t{"b":[1, "x\\ty", "\\/"]}\n}', 'a: {b: [1, "x\\ty", /]}'):
+        path.write_text(text, encoding="utf-8")
+        assert read_configfile(path) == {"a": {"b": [1, "x\ty", "/"]}}
+
+
+# ---------------------------------------------------------------- --config
+def test_entries_of_the_command_line_are_settings():
+    given = ["scale=smoke", 'training={"steps": 30, "rate": 1e-2}', "mirror=", "seeds=3"]
+    found = {"scale": "smoke", "training": {"steps": 30, "rate": 0.01}, "mirror": None, "seeds": 3}
+    assert command_line(given) == found
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("key", "--config: 'key' has no '='; write name=value, such as scale=smoke"),
+        ("training.steps=30", """write 'training={"steps": 30}'"""),
+        ("a.b.c=x=1", """write 'a={"b": {"c": "x=1"}}'"""),
+        ("a..b=1", "'a..b' is no name of a setting; docs/settings.md has them"),
+        ("=1", "'' is no name"),
+        ("2x=1", "'2x' is no name"),
+        ('training={"steps": ', "neither JSON nor YAML"),
+        ('training={"steps": 1, "steps": 2}', "key 'steps' stands in line 1 already"),
+    ],
+)
+def test_an_entry_that_is_none_is_told(entry, words):
+    assert words in line_of(command_line, ["scale=smoke", entry])
