@@ -243,6 +243,16 @@ def test_a_samplers_chain_is_set_from_its_settings():
     assert chosen.timesteps.tolist() == [900, 3]
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_sampler_clips_as_it_says_else_as_the_noise_schedule_does(own):
+    for given, expected in ((None, own), (False, False), (True, True)):
+        chosen = SubsequenceScheduler(clip_sample=own)
+        set_chain(chosen, steps=7, spacing="respaced", clip_sample=given)
+        x = torch.full((1, 1), 50.0)
+        clean = chosen.step(torch.zeros_like(x), 0, x).pred_original_sample
+        assert bool(clean.abs().max() <= 1) == expected
+
+
 def test_saves_and_loads_as_diffusers_does(tmp_path):
     scheduler(beta_end=0.01).save_pretrained(tmp_path)
     again = SubsequenceScheduler.from_pretrained(tmp_path)
