@@ -144,11 +144,17 @@ def test_the_noise_moves_as_in_ddim(scheduler):
 @pytest.mark.parametrize(("moves", "eta"), [("noise", 0.0), ("noise", 1.0), ("mean", 1.0)])
 @pytest.mark.parametrize("clip_sample", [False, True])
 def test_scale_0_is_plain_sampling_bit_for_bit(moves, eta, clip_sample):
+    """Of a model of v as well where the mean moves, since its output is left as it is."""
     chain = on_chain(clip_sample=clip_sample)
     for variance in VARIANCES if eta else VARIANCES[:2]:
         plain = sampled(None, chain, variance=variance, eta=eta)
         guidance = make(moves=moves, **{"lambda": 0.0})
         assert torch.equal(sampled(guidance, chain, variance=variance, eta=eta), plain)
+    if moves == "mean":
+        chain = on_chain(clip_sample=clip_sample, prediction_type="v_prediction")
+        assert torch.equal(
+            sampled(guidance, chain, variance=variance), sampled(None, chain, variance=variance)
+        )
 
 
 @pytest.mark.parametrize("at", ["state", "clean"])
