@@ -5,8 +5,7 @@ from typing import Any
 
 from contrastdp.data.images import read_images
 from contrastdp.data.tensors import draw_subset
-from contrastdp.files import digests, write_json
-from contrastdp.guidance.reads import listed
+from contrastdp.files import write_json
 from contrastdp.jobs.device import device as resolve
 from contrastdp.jobs.provenance import provenance
 from contrastdp.jobs.run import run
@@ -51,8 +50,6 @@ def trace_image(
     own |= {"selection_encoder": selection_encoder, "selection_labeler": selection_labeler}
     part = {"start": record["index"], "stop": record["index"] + 1, "seed": seed, "device": device}
     again = shard_images(denoiser=denoiser, **dict.fromkeys(networks) | read, **part, **settings)
-    files: dict[str, str | list[str]] = {"denoiser": denoiser}
-    files |= {name: path for name, path in (networks | own).items() if path}
     precision = (settings.get("execution") or {}).get("precision", "float32")
     how = {"settings": settings, "device": str(resolve(device)), "precision": precision}
     found = {
@@ -62,10 +59,7 @@ def trace_image(
         "labeler": trace.label_again(labeler, image, record["label"], device),
         "rank": trace.rank(images, place, identity["selection"]),
         **trace.neighbours(image, real, used),
-        "files": {
-            name: {file: sha256 for one in listed(path) for file, sha256 in digests(one).items()}
-            for name, path in files.items()
-        },
+        "files": trace.digests_of(denoiser=denoiser, **networks, **own),
         "regenerated": trace.compared(image, again["image"][0]),
         "provenance": provenance(seed=seed, **how),
     }
