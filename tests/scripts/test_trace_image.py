@@ -135,6 +135,18 @@ def test_a_guidance_may_have_networks_of_its_own(files, tmp_path):
     assert found["labeler"] != before["labeler"]
 
 
+def test_an_image_of_a_sum_of_guidances_comes_again(files, tmp_path):
+    """Of a sum the guidance's networks are lists; of one part it is that part, bit for bit."""
+    made = Made(files, tmp_path, "by_labeler")
+    part = made.settings["guidance"]
+    made.settings["guidance"] = {"loss": "sum", "parts": {"part": part}}
+    encoder, labeler = made.paths["encoder"], made.paths["labeler"]
+    found = made.trace(5, encoder=[encoder], guidance_labeler=[labeler])
+    assert found["regenerated"]["identical"]
+    assert list(found["files"]["encoder"]) == [encoder]
+    assert list(found["files"]["guidance_labeler"]) == [labeler]
+
+
 def test_a_selected_image_comes_again_wherever_it_was_among_the_candidates(hnm):
     index = hnm.images["index"].tolist()
     assert index != list(range(len(index)))

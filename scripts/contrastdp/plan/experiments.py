@@ -90,15 +90,20 @@ class Plan:
         return self.datasets[dataset]["samplers"][row["sampler"]] | self.given(row, "sampler")
 
     def guidance(self, dataset: str, generator: str) -> dict[str, Any] | None:
-        """Settings of a generator's guidance: its cells over the defaults; None where unguided."""
-        row = self.generators[generator]
+        """Settings of a generator's guidance: its cells over the defaults; None where unguided.
+
+        The `parts` of a sum are the settings of each, by name.
+        """
+        row, every = self.generators[generator], self.datasets[dataset]["guidances"]
         if row["guidance"] is None:
             return None
-        defaults = self.datasets[dataset]["guidances"][row["guidance"]]
-        return {"loss": row["guidance"], **defaults} | self.given(row, "guidance")
+        found = {"loss": row["guidance"], **every[row["guidance"]]} | self.given(row, "guidance")
+        if "parts" in found:
+            found["parts"] = {name: {"loss": name, **every[name]} for name in found["parts"]}
+        return found
 
-    def guidance_networks(self, dataset: str, generator: str) -> dict[str, str]:
-        """Classifiers that the generator's guidance reads: its input ('encoder', ...) -> name."""
+    def guidance_networks(self, dataset: str, generator: str) -> dict[str, Any]:
+        """Classifiers that the generator's guidance reads, as reads.networks has them."""
         guidance = self.guidance(dataset, generator)
         if guidance is None:
             return {}
@@ -612,6 +617,7 @@ def _check_generators(found: Plan, definitions: Mapping[str, Any]) -> None:
             combinations.check_sampler(sampler, settings, place)
             denoiser = settings["denoisers"][row["denoiser"]]
             combinations.check_scale_of_labels(sampler, denoiser, place)
+            combinations.check_variance(sampler, denoiser, place)
             if row["guidance"] is None:
                 if cells := found.given(row, "guidance"):
                     raise InputError(
@@ -620,8 +626,11 @@ def _check_generators(found: Plan, definitions: Mapping[str, Any]) -> None:
                 continue
             choose(row["guidance"], settings["guidances"], "guidance", place)
             guidance = found.guidance(dataset, name) or {}
+            if "parts" in guidance:
+                guidance["parts"] = [*guidance["parts"]]  # as a layer names them
             _validate(guidance, definitions, definitions["guidance"], place)
             combinations.check_guidance(guidance, settings, place)
+            combinations.check_moves(guidance, sampler, settings, place)
 
 
 def _check_arms(found: Plan) -> None:

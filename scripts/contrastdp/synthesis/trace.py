@@ -13,7 +13,8 @@ from PIL import Image
 
 from contrastdp.data.tensors import batches, to_tensor
 from contrastdp.errors import InputError
-from contrastdp.files import replacing
+from contrastdp.files import digests, replacing
+from contrastdp.guidance.reads import listed
 from contrastdp.jobs.device import device as resolve
 from contrastdp.networks.checkpoint import load_network
 from contrastdp.synthesis.labelling import label_with
@@ -141,6 +142,15 @@ def draw(path: str | Path, left: np.ndarray, right: np.ndarray) -> None:
 
 def _pixel(scale: int) -> np.ndarray:
     return np.ones((scale, scale, 1), np.uint8)
+
+
+def digests_of(**files: str | list[str] | None) -> dict[str, dict[str, str]]:
+    """sha256 of the files that are given, each use by name: path -> digest."""
+    given = {name: listed(path) for name, path in files.items() if path}
+    return {
+        name: {file: sha256 for path in paths for file, sha256 in digests(path).items()}
+        for name, paths in given.items()
+    }
 
 
 def told(trace: Mapping[str, Any]) -> str:
