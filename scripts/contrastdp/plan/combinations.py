@@ -19,6 +19,9 @@ from contrastdp.registry import declared
 Settings = Mapping[str, Any]
 # what TimeUNet takes where the settings leave it out
 TIME_UNET = {"head_size": 64, "groups": 32}
+# architectures of h(x_t, t), and settings that belong to the training of one alone
+TIME_DEPENDENT = {"time_unet"}
+OF_TIME = ("anneal_steps", "attack", "validation_attack", "micro_batch")
 # what UNet2DModel takes where the settings leave it out
 UNET: Settings = {
     "down_block_types": ["DownBlock2D", *["AttnDownBlock2D"] * 3],
@@ -61,8 +64,14 @@ def check_dataset(dataset: str, settings: Settings, definitions: Settings, where
         place = f"{where}, classifiers.{name}.network"
         _check_network(own["network"], settings, definitions["networks"], definitions, place)
         _check_batches(own, images, side, f"{where}, classifiers.{name}")
+        _check_classifier(own, f"{where}, classifiers.{name}")
     place = f"{where}, training.network"
     network = settings["training"]["network"]
+    if takes_t(settings["training"]):
+        raise InputError(
+            f"{place}: {network['architecture']} takes noisy images and t; a robust training has "
+            "images, so name another architecture"
+        )
     _check_network(network, settings, definitions["networks"], definitions, place)
     for name, own in settings["denoisers"].items():
         _check_batches(own["training"], images, side, f"{where}, denoisers.{name}.training")
@@ -89,7 +98,9 @@ def check_dataset(dataset: str, settings: Settings, definitions: Settings, where
     for section, names in (("selection", ("labeler", "encoder")), ("labelling", ("classifier",))):
         for name in names:
             place = f"{where}, {section}.{name}"
-            choose(settings[section][name], settings["classifiers"], "classifier", place)
+            choose_classifier(settings[section][name], settings, place)
+    for name in ("labeler", "encoder"):
+        choose_classifier(name, settings, f"{where}, quality")
     quality, test = settings["quality"], settings["sizes"]["test"]
     check_measured(min(quality["images"], test), quality, f"{where}, quality.images")
 
@@ -135,6 +146,53 @@ def _check_batches(training: Settings, images: int, side: int, where: str) -> No
     if training["shift"] >= side:
         raise InputError(
             f"{where}: shift is {training['shift']}; it must be below the image's side, {side}"
+        )
+
+
+# ---------------------------------------------------------------- classifiers of x_t and t
+def takes_t(own: Settings) -> bool:
+    """Whether a classifier, or a training's network, is time-dependent."""
+    return own["network"]["architecture"] in TIME_DEPENDENT
+
+
+def choose_classifier(name: str, settings: Settings, where: str, *, with_t: bool = False) -> str:
+    """`name`, one of the data set's classifiers, or an InputError; with_t: it may be one of x_t, t."""
+    known = settings["classifiers"]
+    choose(name, known, "classifier", where)
+    if takes_t(known[name]) and not with_t:
+        raise InputError(
+            f"{where}: classifier '{name}' is time-dependent, and here it would see images without "
+            "t; name another"
+        )
+    return name
+
+
+def check_same_kind(settings: Settings, other: Settings, where: str) -> None:
+    """Raise InputError where a classifier of two data sets is time-dependent in one of them alone.
+
+    Its name says which rule trains it.
+    """
+    for name in settings["classifiers"].keys() & other["classifiers"].keys():
+        if takes_t(settings["classifiers"][name]) != takes_t(other["classifiers"][name]):
+            raise InputError(
+                f"{where}: classifier '{name}' is time-dependent in one of them alone; give it "
+                "another name there"
+            )
+
+
+def _check_classifier(own: Settings, where: str) -> None:
+    """Settings of a time-dependent classifier's training against its network and one another."""
+    if not takes_t(own):
+        for name in OF_TIME:
+            if name in own:
+                raise InputError(
+                    f"{where}: {name} is a setting of time-dependent classifiers, and "
+                    f"{own['network']['architecture']} is none; remove it"
+                )
+    elif own.get("anneal_steps", own["steps"]) < own["steps"]:
+        raise InputError(
+            f"{where}: anneal_steps is {own['anneal_steps']}, of {own['steps']} steps; it must not "
+            "be below them"
         )
 
 
@@ -273,7 +331,7 @@ def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
     if "pairs" in guidance:
         choose(guidance["pairs"], declared("guidance", "PAIRS"), "pairs", where)
     for name in sorted(reads.NAMED.keys() & guidance.keys()):
-        choose(guidance[name], settings["classifiers"], "classifier", where)
+        choose_classifier(guidance[name], settings, where, with_t=name == "classifier")
     if guidance["window_low"] > guidance["window_high"]:
         raise InputError(f"{where}: window_low is above window_high; exchange them")
     total = settings["noise_schedule"]["num_train_timesteps"]
