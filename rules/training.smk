@@ -12,6 +12,8 @@ rule train_classifier:
         PATHS.log("train_classifier", "{dataset}/{classifier}/n{real}/seed{seed}"),
     benchmark:
         PATHS.benchmark("train_classifier", "{dataset}/{classifier}/n{real}/seed{seed}")
+    wildcard_constraints:
+        classifier=one_of(PLAN.classifiers(time_dependent=False)),
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -27,6 +29,38 @@ rule train_classifier:
         "Trains the {wildcards.classifier} of {wildcards.dataset} on {wildcards.real} images, seed {wildcards.seed}"
     script:
         "../scripts/train_classifier.py"
+
+
+rule train_time_classifier:
+    input:
+        train=PATHS.split_of("train"),
+        validation=PATHS.split_of("validation"),
+    output:
+        model=f"{PATHS.classifier}/model.safetensors",
+        metrics=f"{PATHS.classifier}/metrics.json",
+        history=f"{PATHS.classifier}/history.csv",
+    log:
+        PATHS.log("train_time_classifier", "{dataset}/{classifier}/n{real}/seed{seed}"),
+    benchmark:
+        PATHS.benchmark("train_time_classifier", "{dataset}/{classifier}/n{real}/seed{seed}")
+    wildcard_constraints:
+        classifier=one_of(PLAN.classifiers(time_dependent=True)),
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=2000, minutes=120, gpu=1),
+    params:
+        code=code("train_time_classifier"),
+        classes=setting("classes"),
+        real=lambda w: int(w.real),
+        seed=seed_of,
+        settings=lambda w: PLAN.datasets[w.dataset]["classifiers"][w.classifier],
+        schedule=setting("noise_schedule"),
+    message:
+        "Trains the {wildcards.classifier} of {wildcards.dataset} on {wildcards.real} noisy images, seed {wildcards.seed}"
+    script:
+        "../scripts/train_time_classifier.py"
 
 
 rule train_robust:

@@ -12,10 +12,15 @@ from typing import Any
 from contrastdp.attack.versions import VERSIONS
 from contrastdp.errors import InputError
 from contrastdp.guidance import reads
+from contrastdp.networks.levels import check_levels
 from contrastdp.plan.settings import choose, validate
 from contrastdp.registry import declared
 
 Settings = Mapping[str, Any]
+# what TimeUNet takes where the settings leave it out
+TIME_UNET = {"head_size": 64, "groups": 32}
+# settings that belong to the training of an h(x_t, t) alone
+OF_TIME = ("anneal_steps", "attack", "validation_attack", "micro_batch")
 # what UNet2DModel takes where the settings leave it out
 UNET: Settings = {
     "down_block_types": ["DownBlock2D", *["AttnDownBlock2D"] * 3],
@@ -58,8 +63,14 @@ def check_dataset(dataset: str, settings: Settings, definitions: Settings, where
         place = f"{where}, classifiers.{name}.network"
         _check_network(own["network"], settings, definitions["networks"], definitions, place)
         _check_batches(own, images, side, f"{where}, classifiers.{name}")
+        _check_classifier(own, f"{where}, classifiers.{name}")
     place = f"{where}, training.network"
     network = settings["training"]["network"]
+    if takes_t(settings["training"]):
+        raise InputError(
+            f"{place}: {network['architecture']} takes noisy images and t; a robust training has "
+            "images, so name another architecture"
+        )
     _check_network(network, settings, definitions["networks"], definitions, place)
     for name, own in settings["denoisers"].items():
         _check_batches(own["training"], images, side, f"{where}, denoisers.{name}.training")
@@ -139,6 +150,41 @@ def _check_batches(training: Settings, images: int, side: int, where: str) -> No
         )
 
 
+# ---------------------------------------------------------------- classifiers of x_t and t
+def takes_t(own: Settings) -> bool:
+    """Whether a classifier, or a training's network, is time-dependent."""
+    return own["network"]["architecture"] in reads.TIME_DEPENDENT
+
+
+def check_same_kind(settings: Settings, other: Settings, where: str) -> None:
+    """Raise InputError where a classifier of two data sets is time-dependent in one of them alone.
+
+    Its name says which rule trains it.
+    """
+    for name in settings["classifiers"].keys() & other["classifiers"].keys():
+        if takes_t(settings["classifiers"][name]) != takes_t(other["classifiers"][name]):
+            raise InputError(
+                f"{where}: classifier '{name}' is time-dependent in one of them alone; give it "
+                "another name there"
+            )
+
+
+def _check_classifier(own: Settings, where: str) -> None:
+    """Settings of a time-dependent classifier's training against its network and one another."""
+    if not takes_t(own):
+        for name in OF_TIME:
+            if name in own:
+                raise InputError(
+                    f"{where}: {name} is a setting of time-dependent classifiers, and "
+                    f"{own['network']['architecture']} is none; remove it"
+                )
+    elif own.get("anneal_steps", own["steps"]) < own["steps"]:
+        raise InputError(
+            f"{where}: anneal_steps is {own['anneal_steps']}, of {own['steps']} steps; it must not "
+            "be below them"
+        )
+
+
 def _check_trainer(trainer: Settings, where: str) -> None:
     if trainer["beta"] and "beta" not in declared("training", "LOSSES")[trainer["loss"]].takes:
         raise InputError(
@@ -191,6 +237,9 @@ def _check_network(
         raise InputError(f"{where}.depth is {network['depth']}; make it 10, 16, 22, 28 and so on")
     if network["architecture"] == "mnist_cnn" and side < 16:
         raise InputError(f"{where}: mnist_cnn needs images of 16 pixels a side, these have {side}")
+    if network["architecture"] == "time_unet":
+        sizes = {name: network[name] for name in network if name not in ("architecture", "depth")}
+        check_levels(where, image_size=side, **{**TIME_UNET, **sizes})
 
 
 def _check_denoiser(
@@ -295,16 +344,11 @@ def check_moves(guidance: Settings, sampler: Settings, settings: Settings, where
 
 def _check_timeless(classifier: str, settings: Settings, where: str) -> None:
     """Raise InputError where a classifier that reads images is a time-dependent one."""
-    if _is_time_dependent(classifier, settings):
+    if takes_t(settings["classifiers"][classifier]):
         raise InputError(
             f"{where}: classifier '{classifier}' is a time-dependent one, which reads x_t and t; "
             "name a classifier of images"
         )
-
-
-def _is_time_dependent(classifier: str, settings: Settings) -> bool:
-    network = settings["classifiers"][classifier]["network"]
-    return network["architecture"] in reads.TIME_DEPENDENT
 
 
 def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
@@ -352,7 +396,7 @@ def _check_networks(guidance: Settings, settings: Settings, where: str) -> None:
         seen = (guidance["encoder_input"], guidance["at"])
         if role == "labeler" or "classifier" not in reads.takes(guidance["loss"])[0]:
             _check_timeless(name, settings, f"{where}, {role}")
-        elif _is_time_dependent(name, settings) and seen != ("raw", "state"):
+        elif takes_t(settings["classifiers"][name]) and seen != ("raw", "state"):
             raise InputError(
                 f"{where}: encoder_input is {seen[0]} and at is {seen[1]}; the time-dependent "
                 f"classifier '{name}' sees x_t as it is, so choose raw and state"

@@ -125,10 +125,16 @@ class Plan:
         """Name of the classifier that labels synthetic images."""
         return self.datasets[dataset]["labelling"]["classifier"]
 
-    def classifiers(self) -> list[str]:
-        """Names of the classifiers of all data sets."""
-        every = (name for settings in self.datasets.values() for name in settings["classifiers"])
-        return list(dict.fromkeys(every))
+    def classifiers(self, *, time_dependent: bool | None = None) -> list[str]:
+        """Names of the classifiers of all data sets; only those that take t, or take none."""
+        every = (settings["classifiers"] for settings in self.datasets.values())
+        named = (
+            name
+            for classifiers in every
+            for name, own in classifiers.items()
+            if time_dependent in (None, combinations.takes_t(own))
+        )
+        return list(dict.fromkeys(named))
 
     def external(self) -> list[str]:
         """Generators whose images come from elsewhere."""
@@ -419,7 +425,8 @@ def plan(
     twins, place = (own["twins"] or [], where) if asked is None else (asked, of_run)
     for table in twins:
         choose(table, tables, "table", f"{place}, twins")
-    datasets, layers, mirror, resume = {}, {}, None, {}
+    datasets: dict[str, dict[str, Any]] = {}
+    layers, mirror, resume = {}, None, {}
     files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
     for stem in files:
         check_name(stem, "config/datasets, name of a file")
@@ -440,6 +447,8 @@ def plan(
         validate(settings, _layer_schema(schema, ("dataset", "run"), complete=True), own_place)
         mirror, resume = settings.pop("mirror"), settings.pop("resume")
         combinations.check_dataset(dataset, settings, definitions, own_place)
+        for other, checked in datasets.items():
+            combinations.check_same_kind(settings, checked, f"{own_place} and {other}.yaml")
         datasets[dataset], layers[dataset] = settings, parts
     sheets = {sheet: cells_over(definitions, sheet) for sheet in ("generator", "arm")}
     places: dict[str, dict[str, str]] = {}

@@ -9,7 +9,7 @@ import torch
 from diffusers import UNet2DModel
 from resolved_plans import resolved
 
-from contrastdp.attack import autoattack, versions
+from contrastdp.attack import autoattack, early_stopped, versions
 from contrastdp.diffusion import denoisers, initialisation, schedulers, terms
 from contrastdp.diffusion import training as diffusion_training
 from contrastdp.guidance import protocol, reads
@@ -21,6 +21,7 @@ from contrastdp.plan.settings import described
 from contrastdp.plan.yaml_files import read_yaml
 from contrastdp.training import losses, optimisation, recipe
 from contrastdp.training.classifier import train_classifier_network
+from contrastdp.training.time_classifier import train_time_classifier_network
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,8 @@ ENUMERATIONS = {
     "sections.attack.ablations": tuple(versions.VERSIONS),
     "trainer.loss": tuple(losses.LOSSES),
     "sampler.initialisation": tuple(initialisation.INITIALISATIONS),
+    "early_stopped.norm": early_stopped.NORMS,
+    "early_stopped.step_size": tuple(early_stopped.STEP_SIZES),
     "networks.preact_resnet.activation": tuple(ACTIVATIONS),
     "networks.wide_resnet.activation": tuple(ACTIVATIONS),
 }
@@ -99,6 +102,21 @@ def test_a_unet_has_diffusers_own_defaults():
     assert listed == combinations.UNET
 
 
+def test_a_time_unet_has_its_own_defaults():
+    own = inspect.signature(ARCHITECTURES["time_unet"].__init__).parameters
+    assert {name: own[name].default for name in combinations.TIME_UNET} == combinations.TIME_UNET
+
+
+def test_the_plan_knows_which_architectures_take_t():
+    found = {name for name, network in ARCHITECTURES.items() if network.time_dependent}
+    assert found == {*reads.TIME_DEPENDENT}
+
+
+def test_an_attack_on_noisy_images_has_its_settings(definitions):
+    wanted = {field.name for field in fields(early_stopped.EarlyStopped)}
+    assert entry(definitions, "early_stopped")["properties"].keys() == wanted
+
+
 def test_terms_take_the_settings_that_the_schema_describes(definitions):
     known = entry(definitions, "denoiser.training.terms")["properties"]
     assert known.keys() == terms.TERMS.keys()
@@ -124,7 +142,8 @@ OF_THE_JOB = ("seed", "progress", "resume", "group")
 def test_the_sizes_of_networks_are_their_arguments(definitions):
     assert definitions["networks"].keys() == ARCHITECTURES.keys()
     for name, network in ARCHITECTURES.items():
-        wanted = arguments(network.__init__, without=OF_THE_DATA)
+        # T is the noise schedule's
+        wanted = arguments(network.__init__, without=(*OF_THE_DATA, "num_train_timesteps"))
         own = definitions["networks"][name]
         assert own["properties"].keys() == wanted.keys(), name
         assert set(own.get("required", ())) == {k for k, needed in wanted.items() if needed}, name
@@ -147,7 +166,10 @@ def test_trainings_take_every_setting_of_theirs(definitions):
     of_data = ("x", "y", "image", "label", "abar", "generator", "classes", *OF_THE_JOB)
     own = entry(definitions, "classifier")
     wanted = arguments(train_classifier_network, without=of_data)
-    assert own["properties"].keys() == wanted.keys()
+    of_time = arguments(train_time_classifier_network, without=of_data).keys() - wanted.keys()
+    of_time |= {"validation_attack"}  # of the script
+    assert own["properties"].keys() == wanted.keys() | of_time
+    assert {*combinations.OF_TIME} == of_time
     assert set(own["required"]) == {name for name, needed in wanted.items() if needed}
     own = entry(definitions, "denoiser.training")
     of_model = ("denoiser", "conditioning")
