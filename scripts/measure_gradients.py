@@ -61,7 +61,8 @@ def measure_gradients(
     )
     how = {"device": str(place), "precision": precision_of(networks["robust"])}
     made = provenance(seed=seed, settings=settings, **how)
-    write_json(measures, {**identity, "images": len(chosen), "bands": found, "provenance": made})
+    head = {**identity, "images": len(chosen), "low_frequency": settings["low_frequency"]}
+    write_json(measures, head | {"bands": found, "provenance": made})
 
 
 if "snakemake" in globals():

@@ -181,6 +181,14 @@ class Plan:
             "execution": settings["sampling"]["execution"],
         }
 
+    def pictured(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """'vanilla' and 'robust' -> settings of the images whose making picture_gradients shows."""
+        pair = self.measured.pair(self.showing(GRADIENTS), dataset)
+        return {
+            role: self.sampling(dataset, row["generator"], row["real"])
+            for role, row in pair.items()
+        }
+
     def trace_identity(self, arm: str, seed: int, image: int) -> dict[str, Any]:
         """Which image is traced, and how its arm came to it."""
         row = self.arms[arm]
