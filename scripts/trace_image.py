@@ -6,6 +6,7 @@ from typing import Any
 from contrastdp.data.images import read_images
 from contrastdp.data.tensors import draw_subset
 from contrastdp.files import digests, write_json
+from contrastdp.guidance.reads import listed
 from contrastdp.jobs.device import device as resolve
 from contrastdp.jobs.provenance import provenance
 from contrastdp.jobs.run import run
@@ -25,9 +26,9 @@ def trace_image(
     reads: Sequence[str],
     json: str,
     png: str,
-    encoder: str | None = None,
-    guidance_encoder: str | None = None,
-    guidance_labeler: str | None = None,
+    encoder: str | list[str] | None = None,
+    guidance_encoder: str | list[str] | None = None,
+    guidance_labeler: str | list[str] | None = None,
     selection_encoder: str | None = None,
     selection_labeler: str | None = None,
     device: str = "auto",
@@ -50,7 +51,8 @@ def trace_image(
     own |= {"selection_encoder": selection_encoder, "selection_labeler": selection_labeler}
     part = {"start": record["index"], "stop": record["index"] + 1, "seed": seed, "device": device}
     again = shard_images(denoiser=denoiser, **dict.fromkeys(networks) | read, **part, **settings)
-    files = {"denoiser": denoiser} | {name: path for name, path in (networks | own).items() if path}
+    files: dict[str, str | list[str]] = {"denoiser": denoiser}
+    files |= {name: path for name, path in (networks | own).items() if path}
     precision = (settings.get("execution") or {}).get("precision", "float32")
     how = {"settings": settings, "device": str(resolve(device)), "precision": precision}
     found = {
@@ -60,7 +62,10 @@ def trace_image(
         "labeler": trace.label_again(labeler, image, record["label"], device),
         "rank": trace.rank(images, place, identity["selection"]),
         **trace.neighbours(image, real, used),
-        "files": {name: digests(path) for name, path in files.items()},
+        "files": {
+            name: {file: sha256 for one in listed(path) for file, sha256 in digests(one).items()}
+            for name, path in files.items()
+        },
         "regenerated": trace.compared(image, again["image"][0]),
         "provenance": provenance(seed=seed, **how),
     }

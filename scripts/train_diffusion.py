@@ -49,6 +49,7 @@ def train_diffusion(
     origin, rows = None, []
     with resuming(model, resume_minutes, writes=group.first, **kept) as resume:
         if pretrained:
+            sizes["learned_variance"] = (network or {}).get("learned_variance", False)
             denoiser, scheduler, origin = load_pretrained(pretrained, **sizes)
         else:
             denoiser, scheduler = untrained_denoiser(network, seed=seed, **sizes)

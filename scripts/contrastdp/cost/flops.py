@@ -56,20 +56,24 @@ def build(model: str) -> nn.Module:
 
 
 def arguments(model: str, images: int, device: torch.device) -> tuple[Any, ...]:
-    """What `network(...)` takes for `images` zero images: x, or x_t, t and labels of a denoiser."""
+    """What `network(...)` takes for `images` zero images.
+
+    x, or x_t and t of a time-dependent classifier, or x_t, t and labels of a denoiser.
+    """
     settings = json.loads(model)
     size = settings["image_size"]
     x = torch.zeros(images, settings["channels"], size, size, device=device)
-    if is_classifier(model):
-        return (x,)
     when = torch.zeros(images, dtype=torch.int64, device=device)
+    if is_classifier(model):
+        timed = getattr(ARCHITECTURES[settings["architecture"]], "time_dependent", False)
+        return (x, when) if timed else (x,)
     return (x, when, when if settings["classes"] else None)
 
 
 def output(network: nn.Module, given: tuple[Any, ...]) -> torch.Tensor:
     """Logits (N, classes) of a classifier, predicted noise (N, C, H, W) of a denoiser."""
     found = (
-        network(given[0], given[1], class_labels=given[2]) if len(given) > 1 else network(*given)
+        network(given[0], given[1], class_labels=given[2]) if len(given) > 2 else network(*given)
     )
     return found if isinstance(found, torch.Tensor) else found.sample
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contrastdp.attack.versions import VERSIONS
-from contrastdp.guidance.reads import compared
+from contrastdp.guidance import reads
 from contrastdp.plan.experiments import Plan
 from contrastdp.registry import declared
 
@@ -137,12 +137,12 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     model, options = _denoiser(plan, dataset, denoiser), canonical(executed)
     passes = 1 if sampler.get("guidance_scale", 1.0) == 1.0 else 2
     found = [Work("denoise", model, batch, options, shard * len(timesteps) * passes)]
-    if guidance:
+    for part in guidance.get("parts", {"": guidance}).values() if guidance else ():
         # the first state has no previous one, so there are no pairs
-        seen = timesteps[1:] if "now" in compared(guidance) else timesteps
-        guided = sum(guidance["window_low"] <= t <= guidance["window_high"] for t in seen)
-        options = _options(guidance, "loss", "head", **executed)
-        networks = plan.guidance_networks(dataset, generator)
+        seen = timesteps[1:] if "now" in reads.compared(part) else timesteps
+        guided = sum(part["window_low"] <= t <= part["window_high"] for t in seen)
+        options = _options(part, "loss", "head", **executed)
+        networks = reads.networks(part, conditional=plan.conditional(dataset, generator))
         read = {role: _classifier(plan, dataset, name) for role, name in networks.items()}
         if "encoder" in read:
             found.append(Work("guide", read["encoder"], batch, options, shard * guided))

@@ -35,7 +35,7 @@ AGAIN = "train it again, or name a whole model"
 
 @dataclass
 class DenoiserOutput(BaseOutput):
-    """sample: the predicted noise, (N, C, H, W)."""
+    """sample: the predicted noise (N, C, H, W); with a learned variance, 2C channels."""
 
     sample: Tensor
 
@@ -71,6 +71,8 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
     prediction train like v-prediction. patch: side of the squares of pixels that become channels,
     so that 'full resolution' is image_size / patch, which must be even; num_class_embeds > 0 makes
     it class-conditional. num_train_timesteps and the betas fix abar_t as the scheduler does.
+    learned_variance: as many channels again, of net alone, say where the variance lies between
+    beta~ and beta (SubsequenceScheduler.variance).
     """
 
     @register_to_config
@@ -89,6 +91,7 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
         beta_end: float = 0.02,
         beta_schedule: str = "linear",
         patch: int = 1,
+        learned_variance: bool = False,
     ):
         super().__init__()
         if image_size % (2 * patch) or width % groups or inner % groups:
@@ -119,7 +122,7 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
         self.up = nn.Conv2d(inner, 4 * width, 1)
         self.after = FilmBlock(width, embedding, groups)
         self.norm = nn.GroupNorm(groups, width)
-        self.leave = nn.Conv2d(width, channels, 3, padding=1)
+        self.leave = nn.Conv2d(width, channels * (1 + learned_variance), 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
@@ -152,7 +155,10 @@ class SmallDenoiser(ModelMixin, ConfigMixin):
         entered = self.after(entered, embedding)
         net = F.pixel_shuffle(self.leave(F.silu(self.norm(entered))), patch)
         abar = self.abar[timestep].view(-1, 1, 1, 1)
+        net, *learned = net.split(sample.shape[1], dim=1)
         predicted = (1 - abar).sqrt() * sample + abar.sqrt() * net
+        if learned:
+            predicted = torch.cat([predicted, *learned], dim=1)
         return DenoiserOutput(sample=predicted) if return_dict else (predicted,)
 
 
@@ -164,13 +170,15 @@ def build_denoiser(
     channels: int,
     classes: int | None,
     schedule: Mapping[str, Any] | None = None,
+    learned_variance: bool = False,
     **sizes: Any,
 ) -> ModelMixin:
     """A denoiser by name: `small_denoiser`, or `unet2d` (diffusers' UNet2DModel).
 
     classes: number of labels of a class-conditional model, None for an unconditional one; schedule:
-    settings of the scheduler that it is trained with, whose betas small_denoiser takes over; sizes:
-    further arguments of the class. Raises InputError for an unknown name or argument, and for betas
+    settings of the scheduler that it is trained with, whose betas small_denoiser takes over;
+    learned_variance: it predicts as many channels again, which say its variance; sizes: further
+    arguments of the class. Raises InputError for an unknown name or argument, and for betas
     that differ from the schedule's.
     """
     try:
@@ -184,7 +192,11 @@ def build_denoiser(
                         f"is {betas[key]}; leave it out of the denoiser's settings"
                     )
             return SmallDenoiser(
-                image_size=image_size, channels=channels, num_class_embeds=classes, **sizes | betas
+                image_size=image_size,
+                channels=channels,
+                num_class_embeds=classes,
+                learned_variance=learned_variance,
+                **sizes | betas,
             )
         if architecture == "unet2d":
             from diffusers import UNet2DModel
@@ -192,7 +204,7 @@ def build_denoiser(
             unet = UNet2DModel(
                 sample_size=image_size,
                 in_channels=channels,
-                out_channels=channels,
+                out_channels=channels * (1 + learned_variance),
                 num_class_embeds=classes,
                 **sizes,
             )
@@ -297,6 +309,7 @@ def load_pretrained(
     channels: int,
     classes: int | None,
     schedule: Mapping[str, Any],
+    learned_variance: bool = False,
 ) -> tuple[ModelMixin, SubsequenceScheduler, dict[str, str]]:
     """A denoiser that others trained, a scheduler for it, and its origin {source, weights, sha256}.
 
@@ -304,7 +317,8 @@ def load_pretrained(
     scheduler/) or of diffusers' older flat layout; weights as safetensors only. classes: labels to
     sample, None for an unconditional model; one label more than them is 'no class'. schedule:
     settings of the scheduler, whose betas must be the checkpoint's; what is predicted (noise, v or
-    x_0) is the checkpoint's. Raises InputError in one line for what is missing or does not fit.
+    x_0) is the checkpoint's. learned_variance: whether it predicts its variance, too. Raises
+    InputError in one line for what is missing or does not fit.
     """
     folder = _local_folder(source)
     nested = (folder / "unet").is_dir()
@@ -327,7 +341,7 @@ def load_pretrained(
     for what, got, wanted in (
         ("image size", side, (image_size,)),
         ("input channels", inside, (channels,)),
-        ("output channels", config.get("out_channels", inside), (channels,)),
+        ("output channels", _channels_out(config, inside), (channels * (1 + learned_variance),)),
         (
             "number of classes",
             config.num_class_embeds,
@@ -360,6 +374,11 @@ def load_pretrained(
         raise InputError(f"{source}: was trained with {told}; {advice} name another model")
     origin = {"source": source, "weights": WEIGHTS, "sha256": digest(unet / WEIGHTS)}
     return denoiser, scheduler, origin
+
+
+def _channels_out(config: Any, inside: int) -> int:
+    """Channels that a denoiser predicts, by its config."""
+    return config.get("out_channels", inside * (1 + config.get("learned_variance", False)))
 
 
 def _local_folder(source: str) -> Path:

@@ -24,6 +24,7 @@ from contrastdp.diffusion.conditioning import UNCONDITIONAL, ClassLabel, Conditi
 from contrastdp.diffusion.denoisers import fit_odd_sides, with_index
 from contrastdp.diffusion.sampling import sample_batch
 from contrastdp.diffusion.schedulers import (
+    LEARNED,
     PREDICTIONS,
     SPACINGS,
     VARIANCES,
@@ -140,7 +141,8 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
         DDPMPipeline. spacing: 'uniform', 'quadratic', 'even' (schedulers.subsequence), 'leading',
         'trailing' or 'linspace' (diffusers'), None for the scheduler's own; timesteps: the
         chain itself, descending. variance: of the noise that eta adds, 'small' or 'large', None for
-        the scheduler's own. class_labels: one class for all images, or one an image.
+        the scheduler's own, which may be 'learned_range'. class_labels: one class for all images,
+        or one an image.
 
         lambda_: factor of the guidance, 0 for plain sampling; it needs an encoder, the call's or
         the pipeline's. loss, tau and settings: as build_guidance takes them. real_images:
@@ -202,7 +204,8 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
             drawn: dict[str, Any] = (
                 {"variance_type": _variance(variance, self.scheduler)} if eta > 0 else {}
             )
-            predictor = _Predictor(unet, shape[0])
+            learns = drawn.get("variance_type") == LEARNED
+            predictor = _Predictor(unet, shape[0] * (1 + learns))
 
             # one guidance batch after the other
             noise = randn_tensor(
@@ -429,7 +432,10 @@ def _conditioning(
 
 
 class _Predictor(nn.Module):
-    """The model as sample_batch calls it: the chain's type in and out, no learned variance."""
+    """The model as sample_batch calls it: the chain's type in and out, the first channels alone.
+
+    channels: of what is predicted, and as many again where a learned variance is drawn with.
+    """
 
     unet: Any
 
@@ -506,7 +512,7 @@ class _Chain(SubsequenceScheduler):
 
 
 def _variance(given: str | None, scheduler: SchedulerMixin) -> str:
-    """'fixed_small' or 'fixed_large': the caller's choice, else the scheduler's own."""
+    """One of VARIANCES: the caller's choice, else the scheduler's own."""
     if given is not None:
         _check_choice(given, ("small", "large"), "variance")
         return f"fixed_{given}"

@@ -16,9 +16,9 @@ from contrastdp.diffusion.conditioning import (
     part_of,
 )
 from contrastdp.diffusion.initialisation import GAUSSIAN, Initialisation
-from contrastdp.diffusion.schedulers import SubsequenceScheduler
+from contrastdp.diffusion.schedulers import LEARNED, SubsequenceScheduler
 from contrastdp.errors import InputError
-from contrastdp.guidance.protocol import Guidance, guided_noise
+from contrastdp.guidance.protocol import Guidance, StepMean, Sum, check_moves, guided_noise
 from contrastdp.jobs.resume import Finished, Resume
 from contrastdp.networks.execution import autocast, check_precision, faster
 from contrastdp.streams import ImageNoise, Noise
@@ -33,7 +33,7 @@ def sample_batch(
     seed: int,
     shape: Sequence[int],
     eta: float = 0.0,
-    guidance: Guidance | None = None,
+    guidance: Guidance | Sum | None = None,
     conditioning: Conditioning = UNCONDITIONAL,
     initialisation: Initialisation = GAUSSIAN,
     micro_batch: int | None = None,
@@ -45,15 +45,18 @@ def sample_batch(
 ) -> Tensor:
     """Sample the images `indices`, coupled by the guidance: (m, C, H, W) in [-1, 1] roughly.
 
-    denoiser(x_t, t, ...) gives the predicted noise as `.sample` (diffusers' form); scheduler: its
-    timesteps set; seed: image i starts from, and draws, the stream (seed, i); shape: (C, H, W);
-    conditioning: what the denoiser is told beside x_t and t; initialisation: where the chains
-    start; micro_batch: how many images pass the denoiser at once, with the same result within
-    rounding. streams: draws all noise in the place of (seed, i). e += guidance(x_t, t).
+    denoiser(x_t, t, ...) gives the predicted noise as `.sample` (diffusers' form), and as many
+    channels again where it learned its variance; scheduler: its timesteps set; seed: image i starts
+    from, and draws, the stream (seed, i); shape: (C, H, W); conditioning: what the denoiser is told
+    beside x_t and t; initialisation: where the chains start; micro_batch: how many images pass the
+    denoiser at once, with the same result within rounding. streams: draws all noise in the place of
+    (seed, i). guidance: e += guidance(x_t, t), or, where it moves the mean, x_t' += d mean / d e
+    guidance(x_t, t), after x_0 is clipped.
 
     guidance_scale: w of classifier-free guidance, e = e_null + w (e_label - e_null), where e_null
     is predicted under the null condition; 1 is none. variance_type: of the noise drawn where
-    eta > 0, as SubsequenceScheduler.step says. precision: 'bfloat16' runs the denoiser under
+    eta > 0, as SubsequenceScheduler.step says; 'learned_range' and a denoiser that learned its
+    variance need each other there, else InputError. precision: 'bfloat16' runs the denoiser under
     autocast. sizes: a list that receives how large the guidance was, (m,) float32 on the CPU: the
     mean over guided steps of its norm over that of the predicted noise, 0 where none was guided.
     Nothing but the present state is kept, whatever the number of steps.
@@ -65,6 +68,7 @@ def sample_batch(
     condition = _on(device, conditioning.drawn(indices))
     null = _on(device, conditioning.null(indices)) if guidance_scale != 1.0 else None
     if guidance is not None:
+        check_moves(guidance, eta)
         label = conditioning.label(indices)
         guidance.start(list(indices), timesteps, None if label is None else label.to(device))
     total, guided_steps = torch.zeros(len(indices), device=device), 0
@@ -75,7 +79,13 @@ def sample_batch(
             )
         if precision != "float32":
             output = output.to(state.dtype)
+        output, learned = _parted(output, state.shape[1], variance_type if eta > 0 else None)
+        slope, mean = 0.0, None
         if guidance is not None:
+            if eta > 0:
+                slope = scheduler.slope(timestep, eta)
+                variance = scheduler.variance(timestep, eta, variance_type, learned)
+                mean = StepMean(variance / slope if slope else 0.0)
             noise, size = guided_noise(
                 guidance,
                 scheduler.noise_of(output, timestep, state),
@@ -83,20 +93,46 @@ def sample_batch(
                 timestep,
                 scheduler.abar(timestep),
                 partial(scheduler.clean_of, output, timestep, state),
+                mean,
             )
             if size is not None:
                 output = scheduler.output_of(noise, timestep, state)
                 total, guided_steps = total + size, guided_steps + 1
         fresh = streams.draw(device) if eta > 0 else None
-        state = scheduler.step(
-            output, timestep, state, eta, variance_noise=fresh, variance_type=variance_type
-        ).prev_sample
+        drawn: dict[str, Any] = {"variance_noise": fresh, "variance_type": variance_type}
+        drawn["learned"] = learned
+        state = scheduler.step(output, timestep, state, eta, **drawn).prev_sample
+        if mean is not None and mean.moved is not None:
+            state = state + slope * mean.moved
     if not bool(state.isfinite().all()):
         cure = "check the denoiser" if guidance is None else "lower lambda, or check the denoiser"
         raise InputError(f"samples {indices[0]} to {indices[-1]} are not finite; {cure}")
     if sizes is not None:
         sizes.append((total / max(guided_steps, 1)).float().cpu())
     return state
+
+
+def _parted(
+    output: Tensor, channels: int, variance_type: str | None
+) -> tuple[Tensor, Tensor | None]:
+    """A denoiser's output (m, C or 2C, ...): what it predicts, and what it says of its variance.
+
+    variance_type: of the noise that is drawn, None where none is. Raises InputError where that asks
+    for a learned variance and there is none, or the other way round.
+    """
+    learns = output.shape[1] == 2 * channels
+    if variance_type is not None and learns != (variance_type == LEARNED):
+        raise InputError(
+            f"the denoiser predicts {output.shape[1]} channels of {channels} and variance_type is "
+            f"'{variance_type}'; {LEARNED} goes with a learned variance, twice the channels, and "
+            "only with one"
+        )
+    if not learns and output.shape[1] != channels:
+        raise InputError(
+            f"the denoiser predicts {output.shape[1]} channels of {channels}; give one that "
+            "predicts as many, or twice as many with a learned variance"
+        )
+    return output[:, :channels], output[:, channels:] if learns else None
 
 
 def _on(device: torch.device, condition: Condition | None) -> Condition | None:
@@ -126,7 +162,10 @@ def predict_noise(
             )
         untold = predict_noise(denoiser, state, timestep, null, micro_batch)
         told = predict_noise(denoiser, state, timestep, condition, micro_batch)
-        return untold + guidance_scale * (told - untold)
+        # a learned variance, further channels, is that of the condition, as in GLIDE's code
+        noise, *learned = told.split(state.shape[1], dim=1)
+        untold = untold[:, : state.shape[1]]
+        return torch.cat([untold + guidance_scale * (noise - untold), *learned], dim=1)
     pieces = batches(len(state), micro_batch or len(state))
     return torch.cat(
         [denoiser(state[p], timestep, **part_of(condition or {}, p)).sample for p in pieces]

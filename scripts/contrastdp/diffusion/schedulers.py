@@ -1,6 +1,8 @@
 """Subsequences of the diffusion's timesteps, and a diffusers scheduler that is exact on them."""
 
+import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from operator import index
 from typing import Any
@@ -12,8 +14,9 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from contrastdp.errors import InputError
 
-SPACINGS = ("uniform", "quadratic", "even")
-VARIANCES = ("fixed_small", "fixed_large")
+SPACINGS = ("uniform", "quadratic", "even", "respaced")
+LEARNED = "learned_range"
+VARIANCES = ("fixed_small", "fixed_large", LEARNED)
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 
@@ -22,9 +25,10 @@ def subsequence(train_timesteps: int, steps: int, spacing: str) -> list[int]:
 
     `uniform` is range(0, T, T // S); `quadratic` is int((k / (S - 1))^2 * 0.8 T), k = 0..S-1, as in
     the DDIM code that the paper uses; `even` is int(k / (S - 1) * (T - 1)), as in the DDPM code
-    of MNIST and GTSRB. Duplicates of the quadratic rule (13 of 200 steps at T = 1000) change
-    nothing at eta = 0 and are left out. Raises InputError for an unknown spacing or a count outside
-    [1, T].
+    of MNIST and GTSRB; `respaced` rounds that, halves to the even number, as improved-diffusion
+    does (Nichol & Dhariwal 2021). Duplicates of the quadratic rule (13 of 200 steps at T = 1000)
+    change nothing at eta = 0 and are left out. Raises InputError for an unknown spacing or a count
+    outside [1, T].
     """
     if not 1 <= steps <= train_timesteps:
         raise InputError(f"steps is {steps}; choose 1 to {train_timesteps}, the training timesteps")
@@ -36,6 +40,8 @@ def subsequence(train_timesteps: int, steps: int, spacing: str) -> list[int]:
         chosen = (k * k * train_timesteps * 4 // (5 * last * last) for k in range(steps))
     elif spacing == "even":
         chosen = (k * (train_timesteps - 1) // last for k in range(steps))
+    elif spacing == "respaced":
+        chosen = (round(Fraction(k * (train_timesteps - 1), last)) for k in range(steps))
     else:
         raise InputError(f"spacing is '{spacing}'; choose one of {', '.join(SPACINGS)}")
     return sorted(set(chosen), reverse=True)
@@ -180,6 +186,7 @@ class SubsequenceScheduler(DDIMScheduler):
         variance_noise: torch.Tensor | None = None,
         return_dict: bool = True,
         variance_type: str = "fixed_small",
+        learned: torch.Tensor | None = None,
     ) -> Any:
         """One reverse step (Eq. 4), all tensors (N, C, H, W), with noise e = `model_output`.
 
@@ -188,14 +195,12 @@ class SubsequenceScheduler(DDIMScheduler):
         x_t' = sqrt(abar_t') x0 + sqrt(1 - abar_t' - c1^2) e + c1 z,
         c1 = eta sqrt((1 - abar_t / abar_t') (1 - abar_t') / (1 - abar_t)); no noise after the last.
         variance_type: 'fixed_small' is that; 'fixed_large' draws the noise with
-        eta sqrt(1 - abar_t / abar_t') in the place of c1 and leaves the mean, DDPM's other choice.
-        Raises InputError for another.
+        eta sqrt(1 - abar_t / abar_t') in the place of c1 and leaves the mean, DDPM's other choice;
+        'learned_range' with the root of `variance`, of what the denoiser has `learned`. Raises
+        InputError for another.
         """
-        if variance_type not in VARIANCES:
-            raise InputError(
-                f"variance_type is '{variance_type}'; choose one of {', '.join(VARIANCES)}"
-            )
-        now, after = self.abar(int(timestep)), self.abar(self.previous_timestep(timestep))
+        _check_variance(variance_type)
+        now, after, c1 = self._abars_and_c1(timestep, eta)
         noise, clean = self._noise_and_clean(model_output, now, sample)
         limit = self.config.clip_sample_range
         if self.config.thresholding:
@@ -204,10 +209,13 @@ class SubsequenceScheduler(DDIMScheduler):
             clean = clean.clamp(-limit, limit)
         if use_clipped_model_output and (self.config.thresholding or self.config.clip_sample):
             noise = (sample - now**0.5 * clean) / (1 - now) ** 0.5
-        c1 = eta * ((1 - now / after) * (1 - after) / (1 - now)) ** 0.5
         previous = after**0.5 * clean + max(1 - after - c1 * c1, 0.0) ** 0.5 * noise
         if c1 > 0:
-            spread = c1 if variance_type == "fixed_small" else eta * (1 - now / after) ** 0.5
+            spread: Any = c1
+            if variance_type == "fixed_large":
+                spread = eta * (1 - now / after) ** 0.5
+            elif variance_type == LEARNED:
+                spread = self.variance(timestep, eta, variance_type, learned) ** 0.5
             if variance_noise is None:
                 variance_noise = randn_tensor(
                     sample.shape, generator=generator, device=sample.device, dtype=sample.dtype
@@ -216,6 +224,60 @@ class SubsequenceScheduler(DDIMScheduler):
         if not return_dict:
             return (previous, clean)
         return DDIMSchedulerOutput(prev_sample=previous, pred_original_sample=clean)
+
+    def variance(
+        self,
+        timestep: int,
+        eta: float = 1.0,
+        variance_type: str = "fixed_small",
+        learned: torch.Tensor | None = None,
+    ) -> float | torch.Tensor:
+        """Sigma of the step from `timestep`, a number or, where it is learned, (N, C, H, W).
+
+        With beta = 1 - abar_t / abar_t' and beta~ = beta (1 - abar_t') / (1 - abar_t), it is eta^2
+        times beta~ ('fixed_small'), beta ('fixed_large') or, of learned in [-1, 1] (N, C, H, W),
+        exp(v log beta + (1 - v) log beta~), v = (learned + 1) / 2 ('learned_range', Nichol &
+        Dhariwal 2021). The last step draws no noise, and its beta~ is 0; there, as in their code,
+        beta~ of the step before stands for beta in 'fixed_large' and for beta~ in 'learned_range'.
+        """
+        _check_variance(variance_type)
+        beta, small = self._betas(int(timestep))
+        if variance_type == "fixed_small":
+            return eta * eta * small
+        if small == 0 and len(self.timesteps) > 1:
+            small = self._betas(int(self.timesteps[-2]))[1]
+            beta = small if variance_type == "fixed_large" else beta
+        if variance_type == "fixed_large" or beta == 0:
+            return eta * eta * beta
+        if learned is None:
+            raise InputError(
+                "variance_type is 'learned_range', and the denoiser predicts no variance; choose "
+                "fixed_small or fixed_large"
+            )
+        v = (learned + 1) / 2
+        return eta * eta * (v * math.log(beta) + (1 - v) * math.log(small or beta)).exp()
+
+    def slope(self, timestep: int, eta: float) -> float:
+        """d mean / d e of the step from `timestep` where nothing is clipped: at most 0."""
+        now, after, c1 = self._abars_and_c1(timestep, eta)
+        return max(1 - after - c1 * c1, 0.0) ** 0.5 - (after * (1 - now) / now) ** 0.5
+
+    def _abars_and_c1(self, timestep: int, eta: float) -> tuple[float, float, float]:
+        now, after = self.abar(int(timestep)), self.abar(self.previous_timestep(timestep))
+        return now, after, eta * ((1 - now / after) * (1 - after) / (1 - now)) ** 0.5
+
+    def _betas(self, timestep: int) -> tuple[float, float]:
+        """beta and beta~ of the step from `timestep` to the next of the chain."""
+        now, after = self.abar(timestep), self.abar(self.previous_timestep(timestep))
+        beta = 1 - now / after
+        return beta, beta * (1 - after) / (1 - now)
+
+
+def _check_variance(variance_type: str) -> None:
+    if variance_type not in VARIANCES:
+        raise InputError(
+            f"variance_type is '{variance_type}'; choose one of {', '.join(VARIANCES)}"
+        )
 
 
 def set_chain(

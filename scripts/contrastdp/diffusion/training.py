@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from contrastdp.data import augmentation, tensors
 from contrastdp.diffusion.conditioning import UNCONDITIONAL, ClassLabel, Conditioning, part_of
-from contrastdp.diffusion.terms import batch_means, build_terms, predict
+from contrastdp.diffusion.terms import batch_means, build_terms, loss_of, predict
 from contrastdp.errors import InputError, finite
 from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.jobs.resume import Resume
@@ -122,9 +122,7 @@ def train_denoiser(
             means = batch_means(loss_terms, passes, batch=batch, device=device, group=group)
         for own, predicted in zip(owns, passes, strict=True):
             with autocast(device, precision):
-                part = predicted()
-                values = [f(part, m) for f, m in zip(loss_terms, means, strict=True)]
-                loss = torch.stack(values).sum()
+                loss = loss_of(loss_terms, predicted(), means)
             loss = loss * ((own.stop - own.start) / batch)
             loss.backward()
             losses.append(loss.detach())

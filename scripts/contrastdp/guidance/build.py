@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from contrastdp.errors import InputError
-from contrastdp.guidance import classifier, contrastive  # noqa: F401  both enter their guidance
+from contrastdp.guidance import classifier, contrastive, sum  # noqa: F401  enter their guidance
 from contrastdp.guidance.contrast import LOSSES
-from contrastdp.guidance.protocol import EVERY_STEP, GUIDANCES, Guidance, check_number
+from contrastdp.guidance.protocol import EVERY_STEP, GUIDANCES, check_number
 from contrastdp.guidance.reads import CONTRASTIVE
 
 # of the settings of losses
@@ -43,8 +43,8 @@ def build_guidance(
     window_low: int = EVERY_STEP[0],
     window_high: int = EVERY_STEP[1],
     **settings: Any,
-) -> Guidance:
-    """Guidance from a row's settings.
+) -> Any:
+    """Guidance from a row's settings: a protocol.Guidance, or of loss 'sum' a protocol.Sum.
 
     loss: of contrast.LOSSES, contrastive, of `features`; or a guidance of another kind. settings:
     arguments of the loss and of the guidance; `lambda` may stand for lambda_, and `pairs` are the

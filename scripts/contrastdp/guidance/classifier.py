@@ -10,7 +10,9 @@ from contrastdp.errors import InputError
 from contrastdp.guidance.protocol import (
     EVERY_STEP,
     GUIDANCES,
+    MOVES,
     Directions,
+    check_choice,
     check_finite,
     check_number,
     check_settings,
@@ -25,18 +27,21 @@ from contrastdp.networks.execution import autocast
 class ClassifierGuidance:
     """-s sqrt(1 - abar_t) grad_{x_t} log p(y | x_t): the probability of y rises.
 
-    e - sqrt(1 - abar_t) s grad log p is the guided noise of DDIM in Dhariwal & Nichol (2021,
-    Algorithm 2). With eta = 1 it moves the mean by s beta / sqrt(alpha) times the gradient, alpha =
-    abar_t / abar_s of the step from t to s and beta = 1 - alpha, whatever the variance. Their
-    Algorithm 1 has s times the step's variance: about as much with fixed_large, which is beta, and
-    less with fixed_small, which is beta (1 - abar_s) / (1 - abar_t). Images are not coupled.
+    moves 'noise': e - sqrt(1 - abar_t) s grad log p is the guided noise of DDIM in Dhariwal &
+    Nichol (2021, Algorithm 2). With eta = 1 it moves the mean by s beta / sqrt(alpha) times the
+    gradient, alpha = abar_t / abar_s of the step from t to s and beta = 1 - alpha, whatever the
+    variance. moves 'mean' is their Algorithm 1, mu + s Sigma_t grad log p with the step's variance
+    Sigma_t: about as much with fixed_large, which is beta, and less with fixed_small, which is beta
+    (1 - abar_s) / (1 - abar_t). Images are not coupled.
 
-    classifier: (m, C, H, W) -> logits (m, classes), or of (x, t) with t (m,) int64 where
-    time_dependent; lambda_: the scale s; abar: timestep -> abar_t, as scheduler.abar. y is the
-    batch's label, or `target` for all, or, where there is neither, index mod classes. noise_factor:
-    without it the factor sqrt(1 - abar_t) is left out, as the official code does. seed: of random
-    directions. window, encoder_input, direction, micro_batch, at, clip, precision: as for
-    ContrastiveGuidance; a first step is guided, too.
+    classifier: (m, C, H, W) -> logits (m, classes); one whose attribute time_dependent is true is
+    called with (x_t, t), x_t as it is and t (m,) int64, the timestep of the whole chain. lambda_:
+    the scale s; abar: timestep -> abar_t, as scheduler.abar. y is the batch's label, or `target`
+    for all, or, where there is neither, index mod classes. encoder_input: by default 'unit', 'raw'
+    where the classifier is time-dependent. noise_factor: without it the factor sqrt(1 - abar_t) of
+    moves 'noise' is left out, as the official code does. seed: of random directions. window,
+    direction, micro_batch, at, clip, precision: as for ContrastiveGuidance; a first step is
+    guided, too.
     """
 
     classifier: Callable[..., Tensor]
@@ -44,9 +49,9 @@ class ClassifierGuidance:
     abar: Callable[[int], float]
     seed: int = 0
     window: tuple[int, int] = EVERY_STEP
-    encoder_input: str = "unit"
+    encoder_input: str | None = None
     direction: str = "gradient"
-    time_dependent: bool = False
+    moves: str = "noise"
     target: int | None = None
     noise_factor: bool = True
     micro_batch: int | None = None
@@ -55,7 +60,18 @@ class ClassifierGuidance:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        self._time_dependent = getattr(self.classifier, "time_dependent", False)
+        self._view: str = self.encoder_input or ("raw" if self._time_dependent else "unit")
+        self.encoder_input = self._view
         check_settings(self)
+        check_choice("moves", self.moves, MOVES)
+        if self.moves == "mean" and not self.noise_factor:
+            raise InputError("noise_factor is of moves 'noise'; leave it out where the mean moves")
+        if self._time_dependent and (self._view, self.at) != ("raw", "state"):
+            raise InputError(
+                f"encoder_input is '{self._view}' and at is '{self.at}'; a time-dependent "
+                "classifier sees x_t as it is, so choose raw and state"
+            )
         check_number("target", self.target, whole=True, least=0, optional=True)
 
     def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
@@ -67,7 +83,9 @@ class ClassifierGuidance:
         self._largest = max(known, default=0)
         self._directions = Directions(self.direction, self.seed, indices)
 
-    def __call__(self, state: Tensor, timestep: int) -> Tensor | None:
+    def __call__(
+        self, state: Tensor, timestep: int, unit: Tensor | float | None = None
+    ) -> Tensor | None:
         if timestep not in self._guided:
             return None
         pieces = state.split(self.micro_batch or len(state))
@@ -75,6 +93,9 @@ class ClassifierGuidance:
         slopes = [self._slope(*part, timestep) for part in zip(pieces, firsts, strict=True)]
         gradient = torch.cat(slopes)
         check_finite(gradient, state, timestep, self._timesteps, self._indices)
+        if self.moves == "mean":
+            assert unit is not None
+            return self.lambda_ * self._directions(unit * gradient)
         factor = (1 - self.abar(timestep)) ** 0.5 if self.noise_factor else 1.0
         return -self.lambda_ * factor * self._directions(gradient)
 
@@ -82,9 +103,10 @@ class ClassifierGuidance:
         """grad log p(y | x) of images first, first + 1, ... of the batch."""
         with torch.enable_grad(), autocast(piece.device, self.precision):
             source = piece.detach().requires_grad_()
-            seen = encoder_view(source, self.encoder_input)
-            when = torch.full((len(piece),), timestep, device=piece.device)
-            logits = self.classifier(seen, when) if self.time_dependent else self.classifier(seen)
+            given = [encoder_view(source, self._view)]
+            if self._time_dependent:
+                given.append(torch.full((len(piece),), timestep, device=piece.device))
+            logits = self.classifier(*given)
             label = self._targets(first, logits)
             log_p = logits.float().log_softmax(1).gather(1, label[:, None])
             return torch.autograd.grad(log_p.sum(), source)[0]

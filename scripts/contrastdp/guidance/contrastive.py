@@ -17,6 +17,7 @@ from contrastdp.guidance.protocol import (
     check_finite,
     check_number,
     check_settings,
+    check_timeless,
     encoder_view,
     guided_timesteps,
 )
@@ -84,6 +85,8 @@ class ContrastiveGuidance:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_timeless(self.features, "encoder of contrastive guidance")
+        check_timeless(self.labeler, "labeler")
         check_number("head", self.head, whole=True, least=0)
         check_number("head_learning_rate", self.head_learning_rate, least=0)
         self._compared = contrast.PAIRS.takes(self.pairs)

@@ -1,16 +1,20 @@
 """Guidance: the gradient that is added to the predicted noise at every step (Algorithm 1).
 
 A guidance is called with a coupled batch of states and returns one gradient per image; the sampler
-knows nothing else about it. Contrastive guidance is one such; a classifier's gradient is another.
+knows nothing else about it. Contrastive guidance is one such; a classifier's gradient is another;
+several may be added up (Sum).
 To add one, enter a dataclass in GUIDANCES; its fields are its settings, and some are given to it
 (build.py says which).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from numbers import Integral, Real
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from contrastdp.errors import InputError
@@ -21,6 +25,7 @@ from contrastdp.streams import ImageNoise, derive_seed
 ENCODER_INPUTS = ("unit", "raw")
 SEEN = ("state", "clean")
 DIRECTIONS = ("gradient", "random")
+MOVES = ("noise", "mean")
 EVERY_STEP = (0, 1_000_000)
 
 GUIDANCES = Registry("guidance loss")
@@ -29,10 +34,11 @@ GUIDANCES = Registry("guidance loss")
 class Guidance(Protocol):
     """What the sampler asks of a guidance.
 
-    Three attributes are heeded by guided_noise where a guidance has them. `at`: 'state', to be
+    Four attributes are heeded by guided_noise where a guidance has them. `at`: 'state', to be
     called with x_t, or 'clean', with the predicted x_0. `clip`: the largest norm that may be added
     to an image's noise, in norms of that noise. `observe(clean)`, unless None: told the predicted
-    x_0 (m, C, H, W) before each call.
+    x_0 (m, C, H, W) before each call. `moves`: 'noise', or 'mean', to be called with StepMean's
+    unit, too: what it returns is not added to the noise, but moves the step's mean as far.
     """
 
     def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
@@ -48,19 +54,56 @@ class Guidance(Protocol):
         """
 
 
+class Sum(Protocol):
+    """Guidances that are added up: guided_noise calls each of the parts as if it stood alone."""
+
+    parts: Sequence[Guidance]
+
+    def start(self, indices: list[int], timesteps: list[int], label: Tensor | None = None) -> None:
+        """Begin a batch in all parts, as Guidance says."""
+
+    def directed(self, added: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What all parts add, by what it moves, as they do or in another direction."""
+
+
+@dataclass
+class StepMean:
+    """The mean of the step that is taken, for guidances that move it.
+
+    unit: the step's variance over d mean / d e where nothing is clipped, a number or (m, C, H, W).
+    Times a gradient it is what would move the mean by the variance times the gradient, were it
+    added to e: so a guidance has one size, whatever it moves. moved: what the mean is to move by,
+    in this measure, (m, C, H, W); None where nothing moves it.
+    """
+
+    unit: Tensor | float
+    moved: Tensor | None = None
+
+
+def check_moves(guidance: Guidance | Sum, eta: float) -> None:
+    """Raise InputError where a guidance moves the mean by the variance of steps that have none."""
+    if not eta and any(_moves(part) == "mean" for part in _parts(guidance)):
+        raise InputError(
+            "the guidance moves the mean by the step's variance, which is 0 with eta 0; use eta "
+            "above 0, or moves 'noise'"
+        )
+
+
 def guided_noise(
-    guidance: Guidance,
+    guidance: Guidance | Sum,
     noise: Tensor,
     state: Tensor,
     timestep: int,
     abar: float,
     clean_of: Callable[[], Tensor] | None = None,
+    mean: StepMean | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """e = eps_theta(x_t, t) + what the guidance adds (Algorithm 1), and how much that is.
 
     noise: eps_theta(x_t, t), and state: x_t, both (m, C, H, W); abar: of `timestep`; clean_of: the
-    predicted x_0, by default that of the noise. The size is the norm of what is added over that of
-    the noise, (m,), None at a step without guidance.
+    predicted x_0, by default that of the noise; mean: of the step, which receives what moves it.
+    The size is the norm of all that is added, to noise or mean, over that of the noise, (m,), None
+    at a step without guidance.
 
     The DDIM step with e takes x_0 = (x_t - sqrt(1 - abar_t) e) / sqrt(abar_t), so adding g moves
     the predicted x_0 by -sqrt((1 - abar_t) / abar_t) g: it descends a loss whose gradient is added.
@@ -68,21 +111,60 @@ def guided_noise(
     d x_0 / d x_t = 1 / sqrt(abar_t): no gradient goes through the denoiser. Where abar_t = 0 (zero
     terminal SNR) nothing is added: any g would move x_0 without bound.
     """
+    found: dict[str, list[Tensor]] = {}
+    for part in _parts(guidance):
+        added = _added(part, noise, state, timestep, abar, clean_of, mean)
+        if added is not None:
+            found.setdefault(_moves(part), []).append(added)
+    if not found:
+        return noise, None
+    sums = {moves: reduce(torch.add, added) for moves, added in found.items()}
+    if directed := getattr(guidance, "directed", None):
+        sums = directed(sums)
+    size = (norms(reduce(torch.add, sums.values())) / norms(noise)).flatten()
+    if mean is not None:
+        mean.moved = sums.get("mean")
+    return noise + sums["noise"] if "noise" in sums else noise, size
+
+
+def _added(
+    guidance: Any,
+    noise: Tensor,
+    state: Tensor,
+    timestep: int,
+    abar: float,
+    clean_of: Callable[[], Tensor] | None,
+    mean: StepMean | None,
+) -> Tensor | None:
+    """What one guidance adds, clipped; None at a step that it does not guide."""
     at, observe = getattr(guidance, "at", "state"), getattr(guidance, "observe", None)
     clean = None
     if at == "clean" or observe is not None:
         clean = clean_of() if clean_of else (state - (1 - abar) ** 0.5 * noise) / abar**0.5
     if observe is not None:
         observe(clean)
-    added = guidance(state if clean is None or at != "clean" else clean, timestep)
+    given = [state if clean is None or at != "clean" else clean, timestep]
+    if _moves(guidance) == "mean":
+        if mean is None:
+            raise InputError("the guidance moves the step's mean, and none is given; give mean")
+        given.append(mean.unit)
+    added = guidance(*given)
     if added is None or abar == 0:
-        return noise, None
+        return None
     if at == "clean":
         added = added / abar**0.5
-    length = _norms(noise)
     if (clip := getattr(guidance, "clip", None)) is not None:
-        added = added * (clip * length / _norms(added)).nan_to_num(1.0, posinf=1.0).clamp_max(1.0)
-    return noise + added, (_norms(added) / length).flatten()
+        most = clip * norms(noise) / norms(added)
+        added = added * most.nan_to_num(1.0, posinf=1.0).clamp_max(1.0)
+    return added
+
+
+def _parts(guidance: Any) -> Sequence[Any]:
+    return getattr(guidance, "parts", (guidance,))
+
+
+def _moves(guidance: Any) -> str:
+    return getattr(guidance, "moves", "noise")
 
 
 # ---------------------------------------------------------------- what every guidance shares
@@ -99,8 +181,7 @@ def check_settings(guidance: Any) -> None:
         ("at", SEEN),
         ("direction", DIRECTIONS),
     ):
-        if (value := getattr(guidance, name)) not in known:
-            raise InputError(f"{name} is '{value}'; choose {' or '.join(known)}")
+        check_choice(name, getattr(guidance, name), known)
     check_precision(guidance.precision)
     check_number("lambda", guidance.lambda_)
     check_number("clip", guidance.clip, above=0, optional=True)
@@ -108,6 +189,21 @@ def check_settings(guidance: Any) -> None:
     low, high = guidance.window
     check_number("window_low", low, whole=True)
     check_number("window_high", high, whole=True, least=low)
+
+
+def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raise InputError where a setting is none of the known words."""
+    if value not in known:
+        raise InputError(f"{name} is '{value}'; choose {' or '.join(known)}")
+
+
+def check_timeless(network: Any, what: str) -> None:
+    """Raise InputError where a network, or the one whose method is given, must be told t."""
+    if getattr(getattr(network, "__self__", network), "time_dependent", False):
+        raise InputError(
+            f"the {what} is a time-dependent classifier, which reads x_t and t; name a classifier "
+            "of images"
+        )
 
 
 def check_number(
@@ -155,8 +251,8 @@ class Directions:
         if self._random is None:
             drawn = ImageNoise(self._seed, self._indices, gradient.shape[1:])
             self._random = drawn.draw(gradient.device)
-            self._random = self._random / _norms(self._random)
-        return self._random * _norms(gradient)
+            self._random = self._random / norms(self._random)
+        return self._random * norms(gradient)
 
 
 def check_finite(
@@ -195,6 +291,6 @@ def guided_timesteps(timesteps: list[int], window: tuple[int, int], *, first: bo
     return guided
 
 
-def _norms(states: Tensor) -> Tensor:
+def norms(states: Tensor) -> Tensor:
     """Norm of each state (m, ...), shaped to multiply states."""
     return states.flatten(1).norm(dim=1).view(-1, *[1] * (states.ndim - 1))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,10 @@ def made_with(code: str, settings: Any, files: Mapping[str, str]) -> dict[str, s
     return found | {"code": code} | dict(files)
 
 
-def content_of(path: str | Path) -> str:
-    """The digest of a file or model folder; InputError where there is none."""
-    return ",".join(digests(path).values())
+def content_of(path: str | Path | Sequence[str]) -> str:
+    """The digest of a file or model folder, or of several; InputError where there is none."""
+    paths = [path] if isinstance(path, str | Path) else path
+    return ",".join(digest for one in paths for digest in digests(one).values())
 
 
 def others(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:

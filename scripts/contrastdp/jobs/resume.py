@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -274,7 +274,7 @@ def resuming(
     script: str | Path,
     settings: Any,
     writes: bool = True,
-    **files: str | Path | None,
+    **files: str | Path | Sequence[str] | None,
 ) -> Iterator[Resume | None]:
     """The Resume of the work that writes `output`, beside it; None where minutes is None.
 

@@ -71,6 +71,7 @@ def check_dataset(dataset: str, settings: Settings, definitions: Settings, where
         if "pretrained" not in own:
             place = f"{where}, denoisers.{name}.network"
             _check_denoiser(own["network"], settings, definitions, place)
+            _check_learned(own, f"{where}, denoisers.{name}")
     for name, own in settings["samplers"].items():
         check_sampler(own, settings, f"{where}, samplers.{name}")
     for name, own in settings["guidances"].items():
@@ -87,6 +88,9 @@ def check_dataset(dataset: str, settings: Settings, definitions: Settings, where
         for name in names:
             place = f"{where}, {section}.{name}"
             choose(settings[section][name], settings["classifiers"], "classifier", place)
+            _check_timeless(settings[section][name], settings, place)
+    for name in ("labeler", "encoder"):
+        _check_timeless(name, settings, f"{where}, classifiers.{name}")
     quality, test = settings["quality"], settings["sizes"]["test"]
     check_measured(min(quality["images"], test), quality, f"{where}, quality.images")
     check_measured(test, settings["measured"], f"{where}, measured")
@@ -250,6 +254,16 @@ def _check_blocks(network: Settings, where: str) -> None:
             )
 
 
+def _check_learned(denoiser: Settings, where: str) -> None:
+    """A learned variance and the term of the loss that trains it need each other."""
+    learns = denoiser["network"].get("learned_variance", False)
+    if learns != ("variational_bound" in denoiser["training"].get("terms", {})):
+        raise InputError(
+            f"{where}: network.learned_variance is {str(learns).lower()}; a learned variance is "
+            "trained by the term variational_bound of training.terms, and nothing else is; set both"
+        )
+
+
 # ---------------------------------------------------------------- a generator
 def check_sampler(sampler: Settings, settings: Settings, where: str) -> None:
     """Raise InputError where a sampler's chain does not fit the data set's noise schedule."""
@@ -271,6 +285,44 @@ def check_scale_of_labels(sampler: Settings, denoiser: Settings, where: str) -> 
         )
 
 
+def check_variance(sampler: Settings, denoiser: Settings, where: str) -> None:
+    """Raise InputError where a sampler draws with a learned variance and the denoiser has none.
+
+    Or the other way round, where it draws noise.
+    """
+    learns = denoiser["network"].get("learned_variance", False)
+    kind = sampler.get("variance_type", "fixed_small")
+    if sampler["eta"] > 0 and learns != (kind == "learned_range"):
+        raise InputError(
+            f"{where}: variance_type is {kind}, and the denoiser's network.learned_variance is "
+            f"{str(learns).lower()}; learned_range goes with a learned variance, and only with one"
+        )
+
+
+def check_moves(guidance: Settings, sampler: Settings, settings: Settings, where: str) -> None:
+    """Raise InputError where a guidance moves the mean by the variance of steps that have none."""
+    every = [settings["guidances"][name] for name in guidance.get("parts", ())]
+    if not sampler["eta"] and any(g.get("moves") == "mean" for g in [guidance, *every]):
+        raise InputError(
+            f"{where}: moves is mean, by the step's variance, and eta is 0, where there is none; "
+            "choose a sampler with eta above 0, or moves noise"
+        )
+
+
+def _check_timeless(classifier: str, settings: Settings, where: str) -> None:
+    """Raise InputError where a classifier that reads images is a time-dependent one."""
+    if _is_time_dependent(classifier, settings):
+        raise InputError(
+            f"{where}: classifier '{classifier}' is a time-dependent one, which reads x_t and t; "
+            "name a classifier of images"
+        )
+
+
+def _is_time_dependent(classifier: str, settings: Settings) -> bool:
+    network = settings["classifiers"][classifier]["network"]
+    return network["architecture"] in reads.TIME_DEPENDENT
+
+
 def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
     """Raise InputError where a guidance's settings are of another loss, missing or out of range."""
     loss = choose(guidance["loss"], reads.kinds(), "loss of a guidance", where)
@@ -280,10 +332,14 @@ def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
             raise InputError(f"{where}: {name} is no setting of guidance '{loss}'; clear the cell")
     if missing := sorted(required - guidance.keys()):
         raise InputError(f"{where}: guidance has no {missing[0]}; add it to its defaults")
+    if "parts" in guidance:
+        _check_parts(guidance["parts"], settings["guidances"], where)
+        return
     if "pairs" in guidance:
         choose(guidance["pairs"], declared("guidance", "PAIRS"), "pairs", where)
     for name in sorted(reads.NAMED.keys() & guidance.keys()):
         choose(guidance[name], settings["classifiers"], "classifier", where)
+    _check_networks(guidance, settings, where)
     if guidance["window_low"] > guidance["window_high"]:
         raise InputError(f"{where}: window_low is above window_high; exchange them")
     total = settings["noise_schedule"]["num_train_timesteps"]
@@ -294,6 +350,29 @@ def check_guidance(guidance: Settings, settings: Settings, where: str) -> None:
         raise InputError(
             f"{where}: target is {guidance['target']}; classes are 0 to {settings['classes'] - 1}"
         )
+
+
+def _check_parts(parts: list[str], guidances: Settings, where: str) -> None:
+    """The parts of a sum: other guidances of the settings, none of them a sum."""
+    for name in parts:
+        choose(name, guidances, "guidance", f"{where}, parts")
+        if "parts" in guidances[name]:
+            raise InputError(f"{where}, parts: '{name}' is a sum itself; name its parts instead")
+
+
+def _check_networks(guidance: Settings, settings: Settings, where: str) -> None:
+    """What the networks of a guidance can be asked for, and what of it moves the mean."""
+    if guidance.get("moves") == "mean" and "noise_factor" in guidance:
+        raise InputError(f"{where}: noise_factor is of moves noise; leave it out")
+    for role, name in reads.networks(guidance, conditional=False).items():
+        seen = (guidance["encoder_input"], guidance["at"])
+        if role == "labeler" or "classifier" not in reads.takes(guidance["loss"])[0]:
+            _check_timeless(name, settings, f"{where}, {role}")
+        elif _is_time_dependent(name, settings) and seen != ("raw", "state"):
+            raise InputError(
+                f"{where}: encoder_input is {seen[0]} and at is {seen[1]}; the time-dependent "
+                f"classifier '{name}' sees x_t as it is, so choose raw and state"
+            )
 
 
 # ---------------------------------------------------------------- an arm

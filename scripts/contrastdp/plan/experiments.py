@@ -96,15 +96,20 @@ class Plan:
         return self.datasets[dataset]["samplers"][row["sampler"]] | self.given(row, "sampler")
 
     def guidance(self, dataset: str, generator: str) -> dict[str, Any] | None:
-        """Settings of a generator's guidance: its cells over the defaults; None where unguided."""
-        row = self.generators[generator]
+        """Settings of a generator's guidance: its cells over the defaults; None where unguided.
+
+        The `parts` of a sum are the settings of each, by name.
+        """
+        row, every = self.generators[generator], self.datasets[dataset]["guidances"]
         if row["guidance"] is None:
             return None
-        defaults = self.datasets[dataset]["guidances"][row["guidance"]]
-        return {"loss": row["guidance"], **defaults} | self.given(row, "guidance")
+        found = {"loss": row["guidance"], **every[row["guidance"]]} | self.given(row, "guidance")
+        if "parts" in found:
+            found["parts"] = {name: {"loss": name, **every[name]} for name in found["parts"]}
+        return found
 
-    def guidance_networks(self, dataset: str, generator: str) -> dict[str, str]:
-        """Classifiers that the generator's guidance reads: its input ('encoder', ...) -> name."""
+    def guidance_networks(self, dataset: str, generator: str) -> dict[str, Any]:
+        """Classifiers that the generator's guidance reads, as reads.networks has them."""
         guidance = self.guidance(dataset, generator)
         if guidance is None:
             return {}
@@ -501,9 +506,7 @@ def plan(
     )
     arms, generators = with_twins(arms, generators, tables=twins, guidance=found.guidance)
     whole = made(generators=generators, arms=arms, measured=measured)
-    for table in tables:
-        if GRADIENTS in (tables[table]["figures"] or "").split():
-            check_pairs(measured, table, whole.of_dataset(table), "config/measured.tsv")
+    _check_gradients(whole)
     asked_for = {arm: _asked(whole, arm) for arm in arms}
     check_jobs(asked_for | _asked_measured(whole), places["arm"])
     for dataset in datasets:
@@ -584,6 +587,38 @@ def _asked_measured(found: Plan) -> dict[str, Asked]:
             networks=0,
         )
     return asked
+
+
+def _check_gradients(found: Plan) -> None:
+    """The two guided generators whose classifiers' gradients a table compares."""
+    where = "config/measured.tsv"
+    for table, row in found.tables.items():
+        if GRADIENTS not in (row["figures"] or "").split():
+            continue
+        names = found.of_dataset(table)
+        check_pairs(found.measured, table, names, where)
+        for dataset in names:
+            denoisers = set()
+            for role, pair in found.measured.pair(table, dataset).items():
+                generator = found.generators[pair["generator"]]
+                denoisers.add(generator["denoiser"])
+                read = found.guidance_networks(dataset, pair["generator"])
+                classifiers = found.datasets[dataset]["classifiers"]
+                known = [
+                    name
+                    for name, own in classifiers.items()
+                    if own["network"]["architecture"] in reads.TIME_DEPENDENT
+                ]
+                if read.keys() != {"encoder"} or read["encoder"] not in known:
+                    raise InputError(
+                        f"{where}: generator '{pair['generator']}' of the {role} classifier is not "
+                        "guided by one time-dependent classifier alone; name another"
+                    )
+            if len(denoisers) > 1:
+                raise InputError(
+                    f"{where}: the two guided generators of table '{table}' on {dataset} have "
+                    "different denoisers; name one"
+                )
 
 
 def _check_report(found: Plan, dataset: str, where: str) -> None:
@@ -670,6 +705,7 @@ def _check_generators(found: Plan, definitions: Mapping[str, Any]) -> None:
             combinations.check_sampler(sampler, settings, place)
             denoiser = settings["denoisers"][row["denoiser"]]
             combinations.check_scale_of_labels(sampler, denoiser, place)
+            combinations.check_variance(sampler, denoiser, place)
             if row["guidance"] is None:
                 if cells := found.given(row, "guidance"):
                     raise InputError(
@@ -678,8 +714,11 @@ def _check_generators(found: Plan, definitions: Mapping[str, Any]) -> None:
                 continue
             choose(row["guidance"], settings["guidances"], "guidance", place)
             guidance = found.guidance(dataset, name) or {}
+            if "parts" in guidance:
+                guidance["parts"] = [*guidance["parts"]]  # as a layer names them
             _validate(guidance, definitions, definitions["guidance"], place)
             combinations.check_guidance(guidance, settings, place)
+            combinations.check_moves(guidance, sampler, settings, place)
 
 
 def _check_arms(found: Plan) -> None:

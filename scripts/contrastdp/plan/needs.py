@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contrastdp.errors import InputError
+from contrastdp.guidance.reads import listed
 from contrastdp.plan.captions import GRADIENTS
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.paths import Paths, filled
@@ -46,11 +47,17 @@ class Needs:
         row = self.plan.generators[generator]
         model = self.paths.diffusion.replace("{denoiser}", row["denoiser"])
         inputs = {"denoiser": f"{model}/model"}
-        for role, name in self.plan.guidance_networks(dataset, generator).items():
-            inputs[role] = self.paths.network(name)
         if "train" in self.plan.guidance_files(dataset, generator):
             inputs["train"] = self.paths.split_of("train")
-        return {name: path.format(dataset=dataset, **names) for name, path in inputs.items()}
+        found: Files = {
+            name: path.format(dataset=dataset, **names) for name, path in inputs.items()
+        }
+        for role, read in self.plan.guidance_networks(dataset, generator).items():
+            files = [
+                self.paths.network(name).format(dataset=dataset, **names) for name in listed(read)
+            ]
+            found[role] = files[0] if isinstance(read, str) else files
+        return found
 
     def of_arm(self, wildcards: Any, name: str) -> str:
         """A classifier trained on the arm's real images."""
@@ -276,7 +283,8 @@ class Needs:
             for seed in self.plan.seeds(arm, table):
                 names = {"dataset": row["dataset"], "real": row["real"], "seed": seed}
                 used = {self.plan.labeler(row["dataset"])}
-                used |= {*self.plan.guidance_networks(row["dataset"], row["generator"]).values()}
+                read = self.plan.guidance_networks(row["dataset"], row["generator"])
+                used |= {name for names in read.values() for name in listed(names)}
                 models = [self.paths.classifier.format(classifier=name, **names) for name in used]
                 if row["generator"] in self.plan.external():
                     found.add(f"{self.paths.samples}/shard0.json".format(**row | names))

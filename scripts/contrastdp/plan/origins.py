@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contrastdp.guidance.reads import listed as listed_names
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.settings import choose, merge
 
@@ -47,8 +48,12 @@ def of_generator(plan: Plan, dataset: str, generator: str) -> Tree:
         defaults = {"loss": Setting(row["guidance"], origin)}
         defaults |= whole["guidances"][row["guidance"]]
         found["guidance"] = defaults | sourced(plan.given(row, "guidance"), origin)
-        for role, name in plan.guidance_networks(dataset, generator).items():
-            found[role] = whole["classifiers"][name]
+        if "parts" in defaults:
+            names = defaults["parts"].value
+            found["guidance"]["parts"] = {name: whole["guidances"][name] for name in names}
+        for role, read in plan.guidance_networks(dataset, generator).items():
+            own = {name: whole["classifiers"][name] for name in listed_names(read)}
+            found[role] = own[read] if isinstance(read, str) else own
     names = {name: row[name] for name in ("title", "denoiser", "sampler", "guidance")}
     return {"row": sourced(names, origin), **found}
 

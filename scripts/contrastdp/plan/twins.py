@@ -59,7 +59,7 @@ def _is_guided(row: Row, guidance: Callable[[str, str], Mapping[str, Any] | None
     if row["generator"] is None:
         return False
     settings = guidance(row["dataset"], row["generator"])
-    return settings is not None and settings.get("direction") == "gradient"
+    return settings is not None and settings.get("direction", "gradient") == "gradient"
 
 
 def _twin_generator(row: Row, generators: Mapping[str, Row]) -> Row:

@@ -121,7 +121,8 @@ def score_difference(
 
     def predicted(model: nn.Module, scheduler: Any, x: Tensor, t: int, y: Tensor | None) -> Tensor:
         condition = conditioning_of(model).seen(x, y)
-        return scheduler.noise_of(predict_noise(model, x, t, condition, PIECE), t, x)
+        output = predict_noise(model, x, t, condition, PIECE)[:, : x.shape[1]]
+        return scheduler.noise_of(output, t, x)  # without a learned variance
 
     @torch.no_grad()
     def difference(state: Tensor, timestep: int, label: Tensor) -> Tensor:

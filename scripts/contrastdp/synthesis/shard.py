@@ -11,7 +11,7 @@ from contrastdp.diffusion.denoisers import load_denoiser
 from contrastdp.diffusion.initialisation import build_initialisation
 from contrastdp.diffusion.sampling import sample_shard
 from contrastdp.diffusion.schedulers import set_chain
-from contrastdp.guidance.from_files import load_guidance
+from contrastdp.guidance.from_files import Files, load_guidance
 from contrastdp.jobs.device import device as resolve
 from contrastdp.jobs.resume import Resume
 from contrastdp.streams import derive_seed
@@ -22,8 +22,8 @@ STEP = ("eta", "variance_type", "guidance_scale")  # settings of a sampler's ste
 def shard_images(
     *,
     denoiser: str,
-    encoder: str | None,
-    labeler: str | None,
+    encoder: Files,
+    labeler: Files,
     train: str | None,
     sampler: Mapping[str, Any],
     guidance: Mapping[str, Any] | None,
@@ -42,7 +42,8 @@ def shard_images(
 ) -> dict[str, np.ndarray]:
     """The images [start, stop) of a generator, as write_images takes them.
 
-    denoiser: folder of the diffusion model; encoder, labeler, train: files, as its guidance needs;
+    denoiser: folder of the diffusion model; encoder, labeler, train: files, as its guidance needs,
+    and as load_guidance says;
     sampler: of set_chain, sample_batch and build_initialisation (steps, spacing, eta, ...);
     guidance: of build_guidance, None for none; shape: (C, H, W); classes, real: of the data, as
     load_guidance says; batch: images coupled by the guidance, whose members their indices fix;
@@ -56,6 +57,7 @@ def shard_images(
     model, scheduler = load_denoiser(denoiser, place)
     both: dict[str, Any] = {"classes": classes, "batch": batch} | dict(execution or {})
     known: dict[str, Any] = {"real": real, "seed": seed, "abar": scheduler.abar, "device": place}
+    known["schedule"] = scheduler.alphas_cumprod
     files: dict[str, Any] = {"encoder": encoder, "labeler": labeler, "train": train}
     guide: Any = load_guidance(guidance, **files, **known, **both)
     if guide is not None and observe is not None:

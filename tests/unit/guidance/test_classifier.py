@@ -146,9 +146,10 @@ def test_a_time_dependent_classifier_is_told_t(state):
         assert t.shape == (len(x),)
         return linear(x) * (t[:, None] / 400)
 
+    warmer.time_dependent = True
     found = []
     for t in (400, 800):
-        guidance = make(classifier=warmer, time_dependent=True, noise_factor=False)
+        guidance = make(classifier=warmer, noise_factor=False)
         guidance.start([0, 1, 2, 3, 4], CHAIN, LABEL)
         found.append(guidance(state, t))
     torch.testing.assert_close(found[0], -2.0 * slope(state, LABEL))

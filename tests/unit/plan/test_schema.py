@@ -47,6 +47,7 @@ ENUMERATIONS = {
     "guidance.at": protocol.SEEN,
     "guidance.encoder_input": protocol.ENCODER_INPUTS,
     "guidance.direction": protocol.DIRECTIONS,
+    "guidance.moves": protocol.MOVES,
     "denoiser.training.optimiser": tuple(diffusion_training.OPTIMISERS),
     "denoiser.training.decay": diffusion_training.DECAYS,
     "denoiser.training.weighting": terms.WEIGHTINGS,
@@ -140,7 +141,9 @@ def test_the_sizes_of_denoisers_are_their_arguments(definitions):
     wanted = arguments(UNet2DModel.__init__, without=set_already)
     # labels are embedded as the schema's `conditional` says; timesteps are the noise schedule's
     wanted = wanted.keys() - {"class_embed_type", "num_train_timesteps"}
-    assert definitions["noise_predictors"]["unet2d"]["properties"].keys() == wanted
+    assert definitions["noise_predictors"]["unet2d"]["properties"].keys() == wanted | {
+        "learned_variance"
+    }
 
 
 def test_trainings_take_every_setting_of_theirs(definitions):
@@ -170,7 +173,7 @@ def test_robust_training_takes_every_setting_of_its(definitions):
 
 def test_guidances_take_the_settings_that_the_schema_describes_and_no_others(definitions):
     taken = set().union(*(reads.takes(loss)[0] for loss in reads.kinds()))
-    taken -= {"head_learning_rate", "time_dependent"}  # of the pipeline alone
+    taken -= {"head_learning_rate"}  # of the pipeline alone
     # classes of pairs come from a labeler, which is no argument of a loss
     assert taken | {"labeler"} == entry(definitions, "guidance")["properties"].keys()
 
