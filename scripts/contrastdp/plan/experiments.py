@@ -186,12 +186,15 @@ class Plan:
             "execution": settings["sampling"]["execution"],
         }
 
+    def gradient_pair(self, dataset: str) -> dict[str, Row]:
+        """'vanilla' and 'robust' -> rows of measured.tsv whose classifiers are compared."""
+        return self.measured.pair(self.showing(GRADIENTS), dataset)
+
     def pictured(self, dataset: str) -> dict[str, dict[str, Any]]:
         """'vanilla' and 'robust' -> settings of the images whose making picture_gradients shows."""
-        pair = self.measured.pair(self.showing(GRADIENTS), dataset)
         return {
             role: self.sampling(dataset, row["generator"], row["real"])
-            for role, row in pair.items()
+            for role, row in self.gradient_pair(dataset).items()
         }
 
     def trace_identity(self, arm: str, seed: int, image: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from contrastdp.errors import InputError
 from contrastdp.guidance.reads import listed
-from contrastdp.plan.captions import GRADIENTS
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.paths import Paths, filled
 
@@ -145,7 +144,7 @@ class Needs:
         """measure_gradients, picture_gradients: both classifiers, both denoisers, real images."""
         names = {**wildcards}
         model_of = {name: names[name] for name in ("real", "seed")}
-        pair = self.plan.measured.pair(self.plan.showing(GRADIENTS), wildcards.dataset)
+        pair = self.plan.gradient_pair(wildcards.dataset)
         inputs: Files = {}
         for role, row in pair.items():
             files = self.generator(row["dataset"], row["generator"], **model_of)
@@ -170,8 +169,7 @@ class Needs:
 
     def pictures(self, dataset: str) -> str:
         """plot_gradient_pictures: the pictures of seed 0."""
-        table = self.plan.showing(GRADIENTS)
-        row = self.plan.measured.pair(table, dataset)["robust"]
+        row = self.plan.gradient_pair(dataset)["robust"]
         return f"{self.paths.gradients}/pictures.npz".format(**row | {"seed": 0})
 
     def measured_table(self, table: str) -> list[str]:
