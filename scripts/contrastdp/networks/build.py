@@ -1,5 +1,7 @@
 """Classifiers: features, then logits. Inputs are float NCHW in [0, 1]; normalisation is inside.
 
+Those that are time-dependent take a diffusion's x_t, in [-1, 1], and t.
+
 To add one, write a Classifier, which has `features` and `logits`, and enter it in ARCHITECTURES.
 """
 
@@ -15,12 +17,14 @@ from contrastdp.networks.classifier import Classifier
 from contrastdp.networks.mnist_cnn import MnistCNN
 from contrastdp.networks.preact_resnet import ACTIVATIONS, PreActResNet18
 from contrastdp.networks.small_cnn import FrozenSmallCNN, SmallCNN
+from contrastdp.networks.time_dependent import TimeUNet
 from contrastdp.networks.wide_resnet import WideResNet
 
 ARCHITECTURES: dict[str, type[Classifier]] = {
     "mnist_cnn": MnistCNN,
     "preact_resnet": PreActResNet18,
     "small_cnn": SmallCNN,
+    "time_unet": TimeUNet,
     "wide_resnet": WideResNet,
 }
 
@@ -38,7 +42,8 @@ def build_network(
 
     sizes: what the architecture asks for (small_cnn: width, features; mnist_cnn: nothing;
     wide_resnet: depth, width, mean, std; preact_resnet: width, mean, std; both: activation,
-    momentum). The settings, with defaults filled in, stay with the network as `network.settings`,
+    momentum; time_unet: width, depth, multipliers, attention, head_size, groups,
+    num_train_timesteps). The settings, with defaults filled in, stay with the network as `network.settings`,
     which a checkpoint keeps. Raises InputError for an unknown architecture and for missing, unknown
     or impossible sizes.
     """
@@ -74,15 +79,22 @@ def _checked(architecture: str, name: str, value: Any, channels: int) -> Any:
         value = [float(v) for v in value] if fits else value
     elif name == "activation":
         fits, wanted = value in ACTIVATIONS, " or ".join(ACTIVATIONS)
+    elif name in ("multipliers", "attention"):
+        fits = isinstance(value, list | tuple) and all(map(_is_size, value))
+        wanted = "a list of whole numbers, 1 or more"
+        value = list(value) if fits else value
     elif name == "momentum":
         fits = isinstance(value, int | float) and 0 < value <= 1
         wanted = "above 0, at most 1"
     else:
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        wanted = "a whole number, 1 or more"
+        fits, wanted = _is_size(value), "a whole number, 1 or more"
     if not fits:
         raise InputError(f"architecture '{architecture}': {name} is {value!r}, must be {wanted}")
     return value
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 # ---------------------------------------------------------------- frozen weights

@@ -12,9 +12,11 @@ class Classifier(nn.Module, ABC):
 
     settings: the arguments of build_network that make this network, which a checkpoint keeps.
     by_layers: whether it is computed by torch's own layers alone, which torch.func can transform.
+    time_dependent: whether it takes noisy images x_t in [-1, 1] and their timesteps t instead.
     """
 
     by_layers = False
+    time_dependent = False
 
     settings: dict[str, Any]
     logits: nn.Linear

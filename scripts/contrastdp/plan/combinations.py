@@ -12,10 +12,13 @@ from typing import Any
 from contrastdp.attack.versions import VERSIONS
 from contrastdp.errors import InputError
 from contrastdp.guidance import reads
+from contrastdp.networks.levels import check_levels
 from contrastdp.plan.settings import choose, validate
 from contrastdp.registry import declared
 
 Settings = Mapping[str, Any]
+# what TimeUNet takes where the settings leave it out
+TIME_UNET = {"head_size": 64, "groups": 32}
 # what UNet2DModel takes where the settings leave it out
 UNET: Settings = {
     "down_block_types": ["DownBlock2D", *["AttnDownBlock2D"] * 3],
@@ -207,6 +210,9 @@ def _check_network(
         raise InputError(f"{where}.depth is {network['depth']}; make it 10, 16, 22, 28 and so on")
     if network["architecture"] == "mnist_cnn" and side < 16:
         raise InputError(f"{where}: mnist_cnn needs images of 16 pixels a side, these have {side}")
+    if network["architecture"] == "time_unet":
+        sizes = {name: network[name] for name in network if name not in ("architecture", "depth")}
+        check_levels(where, image_size=side, **{**TIME_UNET, **sizes})
 
 
 def _check_denoiser(

@@ -16,6 +16,10 @@ ALL = {
     "mnist_cnn": {"channels": 1, "classes": 10, "image_size": 28},
     "wide_resnet": {**COLOUR, "depth": 10, "width": 1},
     "preact_resnet": {**COLOUR, "width": 2},
+    "time_unet": {
+        **{"channels": 1, "classes": 10, "image_size": 8, "width": 8, "depth": 1},
+        **{"multipliers": [1, 2], "attention": [4], "head_size": 8, "groups": 4},
+    },
 }
 
 
@@ -23,9 +27,10 @@ ALL = {
 def test_forward_is_logits_of_features(name):
     network = build_network(name, **ALL[name]).eval()
     x = torch.rand(3, *(ALL[name][side] for side in ("channels", "image_size", "image_size")))
-    assert network.features(x).shape == (3, network.logits.in_features)
-    assert network(x).shape == (3, ALL[name]["classes"])
-    torch.testing.assert_close(network(x), network.logits(network.features(x)))
+    given = (x, torch.arange(3)) if network.time_dependent else (x,)
+    assert network.features(*given).shape == (3, network.logits.in_features)
+    assert network(*given).shape == (3, ALL[name]["classes"])
+    torch.testing.assert_close(network(*given), network.logits(network.features(*given)))
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -93,6 +98,13 @@ def test_seed_decides_the_weights_and_leaves_the_global_stream_alone():
         ("wide_resnet", {"momentum": 0.0}, "momentum is 0.0"),
         ("preact_resnet", {"momentum": 1.5}, "momentum is 1.5"),
         ("preact_resnet", {"depth": 18}, "depth"),
+        ("time_unet", {"multipliers": 2}, "multipliers is 2, must be a list of whole numbers"),
+        ("time_unet", {"attention": [4, 0]}, "attention is \\[4, 0\\]"),
+        ("time_unet", {"attention": [5]}, "attention is at 5 pixels a side, .* have 8, 4; choose"),
+        ("time_unet", {"groups": 3}, "groups is 3, which does not divide 8"),
+        ("time_unet", {"head_size": 5}, "head_size is 5, which does not divide 16"),
+        ("time_unet", {"multipliers": [1] * 5}, "images of 8 pixels a side can be halved 3 times"),
+        ("time_unet", {"num_train_timesteps": 0}, "num_train_timesteps is 0"),
     ],
 )
 def test_bad_settings_are_one_line(name, change, message):

@@ -127,7 +127,8 @@ OF_THE_JOB = ("seed", "progress", "resume", "group")
 def test_the_sizes_of_networks_are_their_arguments(definitions):
     assert definitions["networks"].keys() == ARCHITECTURES.keys()
     for name, network in ARCHITECTURES.items():
-        wanted = arguments(network.__init__, without=OF_THE_DATA)
+        # T is the noise schedule's
+        wanted = arguments(network.__init__, without=(*OF_THE_DATA, "num_train_timesteps"))
         own = definitions["networks"][name]
         assert own["properties"].keys() == wanted.keys(), name
         assert set(own.get("required", ())) == {k for k, needed in wanted.items() if needed}, name
