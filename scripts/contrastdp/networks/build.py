@@ -43,9 +43,9 @@ def build_network(
     sizes: what the architecture asks for (small_cnn: width, features; mnist_cnn: nothing;
     wide_resnet: depth, width, mean, std; preact_resnet: width, mean, std; both: activation,
     momentum; time_unet: width, depth, multipliers, attention, head_size, groups,
-    num_train_timesteps). The settings, with defaults filled in, stay with the network as `network.settings`,
-    which a checkpoint keeps. Raises InputError for an unknown architecture and for missing, unknown
-    or impossible sizes.
+    num_train_timesteps). The settings, with defaults filled in, stay with the network as
+    `network.settings`, which a checkpoint keeps. Raises InputError for an unknown architecture and
+    for missing, unknown or impossible sizes.
     """
     if architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))

@@ -34,9 +34,8 @@ def check_levels(
     sides = level_sides(image_size, len(multipliers))
     if not multipliers or len(set(sides)) < len(sides):
         raise InputError(
-            f"{where}: {len(multipliers)} multipliers, and images of {image_size} pixels a side can "
-            f"be halved {(image_size - 1).bit_length()} times; give one for each level, one more at "
-            "most"
+            f"{where}: multipliers are {len(multipliers)}, one a level; images of {image_size} "
+            f"pixels a side can be halved {(image_size - 1).bit_length()} times between levels"
         )
     for side in attention:
         if side not in sides:

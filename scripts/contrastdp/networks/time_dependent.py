@@ -1,7 +1,7 @@
 """The time-dependent classifier h(x_t, t): the encoder half of the ADM U-Net.
 
-Dhariwal & Nichol (2021, appendix H and their code) guide with it; Kawar, Ganz & Elad (2023) train it
-robustly. The blocks are diffusers', the pooling is CLIP's.
+Dhariwal & Nichol (2021) guide with it, Kawar, Ganz & Elad (2023) train it robustly. The blocks are
+diffusers', the pooling is CLIP's.
 """
 
 from collections.abc import Sequence

@@ -16,11 +16,9 @@ ALL = {
     "mnist_cnn": {"channels": 1, "classes": 10, "image_size": 28},
     "wide_resnet": {**COLOUR, "depth": 10, "width": 1},
     "preact_resnet": {**COLOUR, "width": 2},
-    "time_unet": {
-        **{"channels": 1, "classes": 10, "image_size": 8, "width": 8, "depth": 1},
-        **{"multipliers": [1, 2], "attention": [4], "head_size": 8, "groups": 4},
-    },
+    "time_unet": {"channels": 1, "classes": 10, "image_size": 8, "width": 8, "depth": 1},
 }
+ALL["time_unet"] |= {"multipliers": [1, 2], "attention": [4], "head_size": 8, "groups": 4}
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))

@@ -102,6 +102,11 @@ def test_a_unet_has_diffusers_own_defaults():
     assert listed == combinations.UNET
 
 
+def test_a_time_unet_has_its_own_defaults():
+    own = inspect.signature(ARCHITECTURES["time_unet"].__init__).parameters
+    assert {name: own[name].default for name in combinations.TIME_UNET} == combinations.TIME_UNET
+
+
 def test_terms_take_the_settings_that_the_schema_describes(definitions):
     known = entry(definitions, "denoiser.training.terms")["properties"]
     assert known.keys() == terms.TERMS.keys()
