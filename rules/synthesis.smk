@@ -25,7 +25,7 @@ rule sample_images:
         classes=setting("classes"),
         real=lambda w: int(w.real),
         start=edge(setting("sampling", "shard"), 0),
-        stop=edge(setting("sampling", "shard"), 1),
+        stop=lambda w: PLAN.sampled_until(w.dataset, w.generator, int(w.real), int(w.shard)),
         batch=setting("sampling", "batch"),
         execution=setting("sampling", "execution"),
         seed=seed_of,

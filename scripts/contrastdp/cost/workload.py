@@ -130,7 +130,7 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     sampling, guidance = settings["sampling"], plan.guidance(dataset, generator)
     chain = settings["noise_schedule"]["num_train_timesteps"]
     timesteps = sampler.get("timesteps") or subsequence(chain, sampler["steps"], sampler["spacing"])
-    batch, execution, shard = sampling["batch"], sampling["execution"], sampling["shard"]
+    batch, execution, shard = sampling["batch"], sampling["execution"], _in_shard(plan, w)
     executed = {name: execution[name] for name in ("precision",) if name in execution}
     executed |= _parts(execution, batch)
     denoiser = plan.generators[generator]["denoiser"]
@@ -151,8 +151,15 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     return found
 
 
+def _in_shard(plan: Plan, w: Mapping[str, str]) -> int:
+    """Images of a shard that sample_images makes."""
+    start = int(w["shard"]) * plan.datasets[w["dataset"]]["sampling"]["shard"]
+    own = w["dataset"], w["generator"], int(w["real"])
+    return plan.sampled_until(*own, int(w["shard"])) - start
+
+
 def _label_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
-    images = plan.datasets[w["dataset"]]["sampling"]["shard"]
+    images = _in_shard(plan, w)
     labeler = _classifier(plan, w["dataset"], plan.labeler(w["dataset"]))
     return [Work("forward", labeler, 1000, "{}", images)]
 
@@ -205,12 +212,14 @@ def _picture_gradients(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     dataset, found = w["dataset"], []
     settings, sampling = (plan.datasets[dataset][name] for name in ("gradients", "sampling"))
     count = settings["pictures"]
-    batches = -(-count // sampling["batch"]) * sampling["batch"] / sampling["shard"]
+    batches = -(-count // sampling["batch"]) * sampling["batch"]  # images of whole ones
     for row in plan.gradient_pair(dataset).values():
         passes = count * (settings["bands"] + settings["attack_steps"])
         found.append(_guided(plan, dataset, row["generator"], count, passes))
-        sampled = _sample_images(plan, {"dataset": dataset, "generator": row["generator"]})
-        found += [replace(work, images=work.images * batches) for work in sampled]
+        own = {"dataset": dataset, "generator": row["generator"], "real": w["real"], "shard": "0"}
+        share = batches / _in_shard(plan, own)
+        sampled = _sample_images(plan, own)
+        found += [replace(work, images=work.images * share) for work in sampled]
     return found
 
 
@@ -310,7 +319,7 @@ def stored(rule: str, wildcards: Mapping[str, str], plan: Plan) -> Stored:
         size = plan.attack(w["arm"])["shard"]
         images = min(size, settings["sizes"]["test"] - int(w["shard"]) * size)
         return Stored(images * 4 * pixels)  # float32
-    return Stored(settings["sampling"]["shard"] * (pixels + RECORD_BYTES))
+    return Stored(_in_shard(plan, w) * (pixels + RECORD_BYTES))
 
 
 RULES: dict[str, Callable[[Plan, Mapping[str, str]], list[Work]]] = {

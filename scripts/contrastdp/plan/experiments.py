@@ -414,6 +414,15 @@ class Plan:
         size = self.datasets[dataset]["sampling"]["shard"]
         return range(-(-self.measured.images(dataset, generator, real) // size))
 
+    def sampled_until(self, dataset: str, generator: str, real: int, shard: int) -> int:
+        """Where a generator's shard ends: of images that are measured alone, with their batch."""
+        sampling = self.datasets[dataset]["sampling"]
+        end, own = (shard + 1) * sampling["shard"], (dataset, generator, real)
+        if any((r["dataset"], r["generator"], r["real"]) == own for r in self.arms.values()):
+            return end
+        batches = -(-self.measured.images(*own) // sampling["batch"])
+        return min(end, batches * sampling["batch"]) if batches else end
+
     def attack_shards(self, dataset: str) -> range:
         """Fixed shards of the data set's test split."""
         settings = self.datasets[dataset]
