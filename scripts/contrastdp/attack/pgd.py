@@ -57,8 +57,8 @@ def margin_gradient(y: torch.Tensor) -> LogitGradient:
 
 # ---------------------------------------------------------------- the attack
 @contextmanager
-def attacking(network: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-    """Yield the network as a function of images, its weights and statistics out of reach.
+def attacking(network: nn.Module) -> Iterator[Callable[..., torch.Tensor]]:
+    """Yield the network as a function of images (and t), its weights and statistics out of reach.
 
     Parameters need no gradient and BatchNorm tracks no running statistics inside the block; the
     training or evaluation mode is left as it is, and everything is restored after it.
