@@ -28,16 +28,15 @@ def files(tmp_path_factory):
 
 def sample(files, images, guidance=None, *, denoiser="unconditional", sampler=SAMPLER, **changed):
     known = {"start": 0, "stop": 12, "batch": 6, "shape": [1, 8, 8], "classes": 3, "real": 20}
+    networks = {name: str(files / f"{name}.safetensors") for name in ("encoder", "labeler")}
     sample_images(
         denoiser=str(files / denoiser),
-        encoder=str(files / "encoder.safetensors"),
-        labeler=str(files / "labeler.safetensors"),
         train=str(files / "train.npz"),
         sampler=sampler,
         guidance=guidance,
         images=str(images),
         device="cpu",
-        **(known | {"seed": 0} | changed),
+        **(known | networks | {"seed": 0} | changed),
     )
     return read_images(images, labelled=False)
 
@@ -51,6 +50,27 @@ def test_every_guidance_gives_finite_images_and_their_record(files, tmp_path, na
     assert bool(found["guidance_size"].all()) == (GUIDANCES[name] is not None)
     if name == "clipped":
         assert found["guidance_size"].max() <= 0.01 + 1e-6
+
+
+def test_a_sum_of_guidances_and_its_record(files, tmp_path):
+    """Two networks; of one part alone a sum is that part, bit for bit."""
+    parts = {"classes": GUIDANCES["class_conditional"] | {"encoder": "labeler"}}
+    alone = {"encoder": [str(files / "labeler.safetensors")]}
+    alone["labeler"] = [str(files / "labeler.safetensors")]
+    images = {}
+    for name, given, more in (
+        ("part", parts["classes"], {"encoder": alone["encoder"][0]}),
+        ("one", {"loss": "sum", "parts": parts}, alone),
+        (
+            "two",
+            {"loss": "sum", "parts": parts | {"logits": GUIDANCES["classifier"]}},
+            alone | {"encoder": [*alone["encoder"], str(files / "encoder.safetensors")]},
+        ),
+    ):
+        images[name] = sample(files, tmp_path / f"{name}.npz", given, resume_minutes=5, **more)
+    assert np.array_equal(images["one"]["image"], images["part"]["image"])
+    assert np.array_equal(images["one"]["guidance_size"], images["part"]["guidance_size"])
+    assert not np.array_equal(images["two"]["image"], images["one"]["image"])
 
 
 def test_a_shard_alone_is_its_part_of_the_whole_and_every_guidance_its_own(files, tmp_path):

@@ -33,7 +33,7 @@ from contrastdp.diffusion.schedulers import (
 )
 from contrastdp.errors import InputError
 from contrastdp.guidance.build import build_guidance
-from contrastdp.guidance.protocol import Guidance, check_number
+from contrastdp.guidance.protocol import Guidance, Sum, check_number, check_timeless
 from contrastdp.networks.checkpoint import load_network, save_network
 from contrastdp.networks.classifier import Classifier
 
@@ -129,7 +129,7 @@ class ContrastiveGuidancePipeline(DiffusionPipeline):
         tau: float | None = None,
         real_images: Tensor | None = None,
         guidance_batch: int | None = None,
-        guidance: Guidance | None = None,
+        guidance: Guidance | Sum | None = None,
         micro_batch: int | None = None,
         seed: int = 0,
         **settings: Any,
@@ -286,6 +286,7 @@ def features_of(
     its features come in that of the images. Raises InputError where it gives no tensor of one row
     an image.
     """
+    check_timeless(encoder, "encoder of contrastive guidance")
     seen_in = None
     if isinstance(encoder, nn.Module):
         encoder.to(device)

@@ -86,17 +86,19 @@ def sample_batch(
                 slope = scheduler.slope(timestep, eta)
                 variance = scheduler.variance(timestep, eta, variance_type, learned)
                 mean = StepMean(variance / slope if slope else 0.0)
+            predicted = scheduler.noise_of(output, timestep, state)
             noise, size = guided_noise(
                 guidance,
-                scheduler.noise_of(output, timestep, state),
+                predicted,
                 state,
                 timestep,
                 scheduler.abar(timestep),
                 partial(scheduler.clean_of, output, timestep, state),
                 mean,
             )
-            if size is not None:
+            if noise is not predicted:
                 output = scheduler.output_of(noise, timestep, state)
+            if size is not None:
                 total, guided_steps = total + size, guided_steps + 1
         fresh = streams.draw(device) if eta > 0 else None
         drawn: dict[str, Any] = {"variance_noise": fresh, "variance_type": variance_type}

@@ -286,12 +286,17 @@ def set_chain(
     steps: int,
     spacing: str,
     timesteps: Sequence[int] | None = None,
+    clip_sample: bool | None = None,
     **rest: Any,
 ) -> dict[str, Any]:
     """Set a sampler's timesteps, `subsequence(T, steps, spacing)` or those given; returns the rest.
 
+    clip_sample: whether the predicted x_0 is clipped, where it is to be otherwise than in the
+    scheduler's config.
     The rest are settings of the steps themselves: eta, variance_type, guidance_scale.
     """
     chosen = timesteps or subsequence(scheduler.config.num_train_timesteps, steps, spacing)
     scheduler.set_timesteps(timesteps=chosen)
+    if clip_sample is not None:
+        scheduler.register_to_config(clip_sample=clip_sample)
     return rest

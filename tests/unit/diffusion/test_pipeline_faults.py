@@ -60,6 +60,10 @@ def test_nothing_is_given_beside_a_guidance(beside):
 NAN = float("nan")
 
 
+class TimeDependent(torch.nn.Module):
+    time_dependent = True
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
@@ -91,6 +95,7 @@ NAN = float("nan")
         ({"num_inference_steps": 1}, "no earlier state"),
         ({"encoder_input": "both"}, "encoder_input"),
         ({"encoder": "resnet"}, "the encoder is a str"),
+        ({"encoder": TimeDependent()}, "the encoder of contrastive guidance is a time-dependent"),
         ({"pairs": "real_positive"}, "give real"),
         ({"real_images": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}, "torch.uint8"),
         ({"real_images": torch.full((3, 1, 8, 8), 2.0)}, "[0, 1]"),

@@ -1,6 +1,7 @@
 """Subsequences and reverse steps against written-out formulas and diffusers' own DDPM."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -46,6 +47,46 @@ def test_quadratic_at_200_steps_has_13_duplicates_and_58_or_59_late_steps():
 def test_even_is_the_line_from_0_to_the_last_timestep(steps):
     line = {int(k / max(steps - 1, 1) * 999 + 1e-9) for k in range(steps)}
     assert subsequence(1000, steps, "even") == sorted(line, reverse=True)
+
+
+@pytest.mark.parametrize("total", [10, 97, 1000])
+def test_respaced_is_improved_diffusions_line_rounded(total):
+    """space_timesteps of one section, in exact numbers: round to the nearest, halves to even."""
+    for steps in range(1, total + 1):
+        stride = Fraction(total - 1, steps - 1) if steps > 1 else Fraction(1)
+        taken, place = [], Fraction(0)
+        for _ in range(steps):
+            below = place.numerator // place.denominator
+            over = place - below
+            up = over > Fraction(1, 2) or (over == Fraction(1, 2) and below % 2 == 1)
+            taken.append(below + up)
+            place += stride
+        assert subsequence(total, steps, "respaced") == taken[::-1]
+        assert len(set(taken)) == steps
+
+
+def test_respaced_at_250_of_1000():
+    """The chain of the robust-classifier paper, and the floats of improved-diffusion's code."""
+    taken, place = [], 0.0
+    for _ in range(250):
+        taken.append(round(place))
+        place += 999 / 249
+    chain = subsequence(1000, 250, "respaced")
+    assert chain == taken[::-1]
+    assert (len(chain), chain[0], chain[-1], chain[-2], chain[1]) == (250, 999, 0, 4, 995)
+    assert chain != subsequence(1000, 250, "even")
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_the_slope_is_that_of_the_mean_in_the_noise(eta):
+    scheduler = SubsequenceScheduler(clip_sample=False)
+    scheduler.set_timesteps(timesteps=[800, 300, 20, 0])
+    x, e = torch.randn(2, 3, 4, dtype=torch.float64)
+    for t in (800, 300, 20, 0):
+        options = {"eta": eta, "variance_noise": torch.zeros_like(x)}
+        moved = scheduler.step(e + 1e-3, t, x, **options).prev_sample
+        slope = (moved - scheduler.step(e, t, x, **options).prev_sample) / 1e-3
+        torch.testing.assert_close(slope, torch.full_like(x, scheduler.slope(t, eta)))
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "quadratic", "even"])
@@ -200,6 +241,16 @@ def test_a_samplers_chain_is_set_from_its_settings():
     assert chosen.timesteps.tolist() == subsequence(1000, 7, "quadratic")
     assert set_chain(chosen, steps=7, spacing="quadratic", timesteps=[900, 3]) == {}
     assert chosen.timesteps.tolist() == [900, 3]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_sampler_clips_as_it_says_else_as_the_noise_schedule_does(own):
+    for given, expected in ((None, own), (False, False), (True, True)):
+        chosen = SubsequenceScheduler(clip_sample=own)
+        set_chain(chosen, steps=7, spacing="respaced", clip_sample=given)
+        x = torch.full((1, 1), 50.0)
+        clean = chosen.step(torch.zeros_like(x), 0, x).pred_original_sample
+        assert bool(clean.abs().max() <= 1) == expected
 
 
 def test_saves_and_loads_as_diffusers_does(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from contrastdp.data.images import write_images
 from contrastdp.data.tensors import draw_subset, read_tensors
 from contrastdp.errors import InputError
+from contrastdp.guidance import from_files
 from contrastdp.guidance.classifier import ClassifierGuidance
 from contrastdp.guidance.contrastive import ContrastiveGuidance
 from contrastdp.guidance.from_files import load_guidance, real_features
@@ -98,3 +99,116 @@ def test_a_classifier_guides_by_its_logits(files):
 def test_a_file_that_is_not_given_is_named(files, settings, missing):
     with pytest.raises(InputError, match=f"needs the file '{missing}'"):
         load(settings, files | {missing: None})
+
+
+# ---------------------------------------------------------------- sums
+def test_a_sum_has_each_parts_own_networks(files):
+    """encoder: a file for each different name, in the order of the parts; labeler likewise."""
+    by_classes = HNM | {"pairs": "class_conditional", "encoder": "second"}
+    parts = {
+        "logits": {"loss": "classifier", "lambda": 3.0, "classifier": "first"},
+        "classes": by_classes,
+        "again": by_classes | {"encoder": "first", "pairs": "previous"},
+    }
+    given = {
+        "encoder": [files["labeler"], files["encoder"]],
+        "labeler": [files["labeler"]],
+        "train": None,
+    }
+    whole = load({"loss": "sum", "parts": parts, "direction": "random"}, given)
+    assert whole.direction == "random"
+    logits, classes, again = whole.parts
+    state = torch.rand(3, 1, 8, 8)
+    first, second = (load_network(path) for path in given["encoder"])
+    with torch.no_grad():
+        torch.testing.assert_close(logits.classifier(state), first(state))
+        torch.testing.assert_close(classes.features(state), second.features(state))
+        torch.testing.assert_close(again.features(state), first.features(state))
+        torch.testing.assert_close(classes.labeler(state), first(state))
+    assert again.labeler is None
+    # the same seeds as alone
+    alone = load(by_classes, {"encoder": files["encoder"], "labeler": None, "train": None})
+    assert classes.seed == alone.seed
+
+
+def test_a_sum_with_a_file_too_few(files):
+    parts = {"one": HNM | {"encoder": "first"}, "two": HNM | {"encoder": "second"}}
+    given = {"encoder": [files["encoder"]], "labeler": None, "train": None}
+    with pytest.raises(InputError, match="needs the file 'encoder'"):
+        load({"loss": "sum", "parts": parts}, given)
+    with pytest.raises(InputError, match="of a guidance that is no sum"):
+        load(HNM, given)
+
+
+# ---------------------------------------------------------------- time-dependent classifiers
+class OfTime(torch.nn.Module):
+    """What a file of a time-dependent classifier holds, as far as guidance knows it."""
+
+    time_dependent = True
+
+    def __init__(self, abar, classes=3):
+        super().__init__()
+        self.register_buffer("abar", abar)
+        self.settings = {"classes": classes}
+
+    def forward(self, x, t):
+        return x.flatten(1)[:, : self.settings["classes"]] * (1 + t[:, None])
+
+    def features(self, x, t):
+        return x.flatten(1)
+
+
+ABAR = torch.linspace(0.99, 0.01, 10, dtype=torch.float64)
+
+
+@pytest.fixture
+def timed(files, monkeypatch):
+    """Loading, where the encoder's file holds a time-dependent classifier."""
+
+    def loading(network):
+        read = from_files.load_network
+        wanted = lambda path, device: network if path == "timed" else read(path, device)  # noqa: E731
+        monkeypatch.setattr(from_files, "load_network", wanted)
+        return files | {"encoder": "timed"}
+
+    return loading
+
+
+LOGITS = {"loss": "classifier", "lambda": 2.0, "encoder_input": "raw", "moves": "mean"}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_a_time_dependent_classifier_is_told_t(timed, kind):
+    network = OfTime(ABAR.to(kind))
+    guidance = load(LOGITS, timed(network), schedule=ABAR.float())
+    state = torch.randn(3, 1, 2, 2)
+    guidance.start([0, 1, 2], [7, 3])
+    for t in (7, 3):
+        p = (state.flatten(1)[:, :3] * (1 + t)).softmax(1)
+        slope = torch.zeros(3, 4)
+        slope[:, :3] = (1 + t) * (torch.eye(3) - p)
+        torch.testing.assert_close(guidance(state, t, 0.25), 0.5 * slope.view(3, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "words"),
+    [
+        (OfTime(ABAR[:9]), LOGITS, "timed: was trained for 9 timesteps, the denoiser for 10"),
+        (OfTime(ABAR**2), LOGITS, "timed: was trained under another noise schedule"),
+        (OfTime(torch.ones(10)), LOGITS, "timed: was trained under another noise schedule"),
+        (OfTime(ABAR, classes=2), LOGITS, "timed: has 2 classes, the images 3"),
+        (OfTime(ABAR), LOGITS | {"encoder_input": "unit"}, "sees x_t as it is"),
+        (OfTime(ABAR), HNM, "encoder timed is a time-dependent classifier"),
+        (OfTime(ABAR), HNM | {"pairs": "real_negative"}, "is a time-dependent classifier"),
+    ],
+)
+def test_a_time_dependent_classifier_that_does_not_fit(timed, network, settings, words):
+    with pytest.raises(InputError, match=words) as caught:
+        load(settings, timed(network), schedule=ABAR)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_time_dependent_labeler_is_refused(timed, files):
+    given = timed(OfTime(ABAR)) | {"encoder": files["encoder"], "labeler": "timed"}
+    with pytest.raises(InputError, match="the labeler is a time-dependent classifier"):
+        load(HNM | {"pairs": "class_conditional"}, given)
