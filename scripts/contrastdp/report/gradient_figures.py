@@ -11,9 +11,9 @@ from contrastdp.errors import InputError
 from contrastdp.report.figures import COLOURS, DOUBLE, MARKERS, SINGLE, style, thumbnail
 
 PANELS = {
-    "class_mean": "cosine with\nthe class means' difference",
-    "score": "cosine with\nthe scores' difference",
-    "low_frequency": "energy in\nlow frequencies",
+    "class_mean": "cosine with the difference of class means",
+    "score": "cosine with the difference of scores",
+    "low_frequency": "share of energy in low frequencies",
 }
 # colour and marker of each classifier; told apart also in grey
 LOOKS = {"robust": (COLOURS[0], MARKERS[0], "-"), "vanilla": (COLOURS[3], MARKERS[1], "--")}
@@ -51,7 +51,7 @@ def alignment_figure(measures: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
                     capsize=2,
                     label=TITLES[name],
                 )
-            axes.set_ylabel(title)
+            axes.set_title(title, loc="left")
             axes.set_xlim(0, wide)
             axes.grid(axis="y", color="0.92", lw=0.6)
             axes.set_axisbelow(True)
