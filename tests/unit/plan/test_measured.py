@@ -16,8 +16,12 @@ PLAIN = ROW | {"generator": "ddim", "method": "unguided", "setting": ""}
 
 
 def write(folder, *rows):
-    lines = ["\t".join(ROW), *("\t".join(row.values()) for row in rows)]
-    (folder / "measured.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """The rows before those of the sheet as it stands."""
+    path = folder / "measured.tsv"
+    header, *rest = path.read_text(encoding="utf-8").splitlines()
+    assert header.split("\t") == list(ROW)
+    lines = [header, *("\t".join(row.values()) for row in rows), *rest]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def only(plan):
