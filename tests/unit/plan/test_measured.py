@@ -63,7 +63,11 @@ def test_an_impossible_row_is_refused_in_one_line(folder, cells, words):
 def test_rows_of_one_generator_measure_as_many_images(folder):
     write(folder, ROW, ROW | {"panel": "threats", "images": "500"})
     assert "images is 500, and 2100 in another row of this generator" in told(folder)
-    write(folder, ROW, PLAIN | {"panel": "scales", "method": "robust classifier", "setting": "s=1"})
+
+
+def test_a_setting_stands_once_in_its_panel(folder):
+    same = PLAIN | {"panel": "scales", "method": "robust classifier", "setting": "s=1"}
+    write(folder, ROW, same)
     assert "another row has this panel, method and setting" in told(folder)
 
 
