@@ -92,6 +92,56 @@ rule make_quality_table:
         "../scripts/make_quality_table.py"
 
 
+rule make_measured_table:
+    input:
+        measures=lambda w: NEEDS.measured_table(w.table),
+        reported=in_repository("config/reported/robust_guidance.csv"),
+    output:
+        csv=f"{PATHS.tables}/{{table}}_measured.csv",
+        markdown=f"{PATHS.tables}/{{table}}_measured.md",
+        runs=f"{PATHS.tables}/{{table}}_measured_runs.csv",
+    log:
+        PATHS.log("make_measured_table", "{table}"),
+    benchmark:
+        PATHS.benchmark("make_measured_table", "{table}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("make_measured_table"),
+        rows=lambda w: PLAN.measured_rows(w.table),
+    message:
+        "Makes the table of measured images of {wildcards.table}"
+    script:
+        "../scripts/make_measured_table.py"
+
+
+rule make_gradients_table:
+    input:
+        measures=lambda w: NEEDS.all_gradients(w.table),
+    output:
+        csv=f"{PATHS.tables}/{{table}}_gradients.csv",
+        markdown=f"{PATHS.tables}/{{table}}_gradients.md",
+        runs=f"{PATHS.tables}/{{table}}_gradients_runs.csv",
+    log:
+        PATHS.log("make_gradients_table", "{table}"),
+    benchmark:
+        PATHS.benchmark("make_gradients_table", "{table}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("make_gradients_table"),
+    message:
+        "Makes the table of gradients of {wildcards.table}"
+    script:
+        "../scripts/make_gradients_table.py"
+
+
 rule make_audit_table:
     input:
         audits=lambda w: NEEDS.of_arms(f"{PATHS.audit}.json", w.table),
@@ -192,6 +242,76 @@ rule plot_samples:
         "../scripts/plot_samples.py"
 
 
+# The same of the guided generators of measured.tsv, by seed and class.
+use rule plot_samples as plot_guided_samples with:
+    input:
+        needs=lambda w: sum(NEEDS.guided_grid(w.dataset).values(), []),
+    output:
+        png=f"{PATHS.figures}/guided_samples_{{dataset}}.png",
+        pdf=f"{PATHS.figures}/guided_samples_{{dataset}}.pdf",
+    log:
+        PATHS.log("plot_guided_samples", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("plot_guided_samples", "{dataset}")
+    params:
+        code=code("plot_samples"),
+        shards=lambda w: NEEDS.guided_grid(w.dataset),
+        images=setting("report", "samples"),
+    message:
+        "Plots the same seed and class, guided by either classifier, on {wildcards.dataset}"
+
+
+rule plot_gradients:
+    input:
+        table=lambda w: f"{PATHS.tables}/{PLAN.showing('gradients')}_gradients.csv",
+    output:
+        png=f"{PATHS.figures}/gradients_{{dataset}}.png",
+        pdf=f"{PATHS.figures}/gradients_{{dataset}}.pdf",
+    log:
+        PATHS.log("plot_gradients", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("plot_gradients", "{dataset}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("plot_gradients"),
+        dataset="{dataset}",
+    message:
+        "Plots what gradients point at on {wildcards.dataset}"
+    script:
+        "../scripts/plot_gradients.py"
+
+
+rule plot_gradient_pictures:
+    input:
+        pictures=lambda w: NEEDS.pictures(w.dataset),
+    output:
+        maps_png=f"{PATHS.figures}/gradient_maps_{{dataset}}.png",
+        maps_pdf=f"{PATHS.figures}/gradient_maps_{{dataset}}.pdf",
+        targeted_png=f"{PATHS.figures}/targeted_{{dataset}}.png",
+        targeted_pdf=f"{PATHS.figures}/targeted_{{dataset}}.pdf",
+        predicted_png=f"{PATHS.figures}/predicted_{{dataset}}.png",
+        predicted_pdf=f"{PATHS.figures}/predicted_{{dataset}}.pdf",
+    log:
+        PATHS.log("plot_gradient_pictures", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("plot_gradient_pictures", "{dataset}")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=500, minutes=10),
+    params:
+        code=code("plot_gradient_pictures"),
+    message:
+        "Plots pictures of gradients on {wildcards.dataset}"
+    script:
+        "../scripts/plot_gradient_pictures.py"
+
+
 rule plot_sizes:
     input:
         tables=lambda w: [f"{PATHS.tables}/{name}.csv" for name in PAGES.sizes_from(w.table)],
@@ -275,7 +395,7 @@ rule plot_tsne:
 use rule judge_claims as judge_table_claims with:
     input:
         claims=in_repository("config/claims.yaml"),
-        evidence=lambda w: [PAGES.runs(w.table)],
+        evidence=lambda w: list(PAGES.evidence(w.table).values()),
     output:
         csv=f"{PATHS.tables}/{{table}}_claims.csv",
         md=f"{PATHS.tables}/{{table}}_claims.md",
@@ -285,7 +405,7 @@ use rule judge_claims as judge_table_claims with:
         PATHS.benchmark("judge_claims", "{table}")
     params:
         code=code("judge_claims"),
-        names=lambda w: [w.table],
+        names=lambda w: list(PAGES.evidence(w.table)),
         scopes=lambda w: [w.table],
     message:
         "Judges the claims on table {wildcards.table}"
@@ -298,6 +418,7 @@ rule gather_claims:
         arms=in_repository("config/arms.tsv"),
         reported=in_repository("config/reported/contrastive_dp.csv"),
         gaussian=in_repository("config/reported/gaussian.csv"),
+        measured=in_repository("config/reported/robust_guidance.csv"),
     output:
         csv=f"{PATHS.results}/claims.csv",
         md=f"{PATHS.results}/claims.md",

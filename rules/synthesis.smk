@@ -25,7 +25,7 @@ rule sample_images:
         classes=setting("classes"),
         real=lambda w: int(w.real),
         start=edge(setting("sampling", "shard"), 0),
-        stop=edge(setting("sampling", "shard"), 1),
+        stop=lambda w: PLAN.sampled_until(w.dataset, w.generator, int(w.real), int(w.shard)),
         batch=setting("sampling", "batch"),
         execution=setting("sampling", "execution"),
         seed=seed_of,
@@ -142,6 +142,75 @@ rule measure_samples:
         "Measures images of {wildcards.generator} for {wildcards.dataset}, seed {wildcards.seed}"
     script:
         "../scripts/measure_samples.py"
+
+
+# Generators of measured.tsv, whose images are measured and not trained on.
+use rule measure_samples as measure_generator with:
+    input:
+        unpack(NEEDS.measuring_row),
+    output:
+        measures=f"{PATHS.measured}.json",
+    log:
+        PATHS.log("measure_generator", "{dataset}/{generator}/n{real}/seed{seed}"),
+    benchmark:
+        PATHS.benchmark("measure_generator", "{dataset}/{generator}/n{real}/seed{seed}")
+    params:
+        code=code("measure_samples"),
+        identity=lambda w: identity(w, "dataset", "generator", real=int(w.real)),
+        settings=lambda w: PLAN.measuring(w.dataset, w.generator, int(w.real)),
+    message:
+        "Measures images of generator {wildcards.generator} for {wildcards.dataset}, seed {wildcards.seed}"
+
+
+rule measure_gradients:
+    input:
+        unpack(NEEDS.gradients),
+    output:
+        measures=f"{PATHS.gradients}/measures.json",
+    log:
+        PATHS.log("measure_gradients", "{dataset}/n{real}/seed{seed}"),
+    benchmark:
+        PATHS.benchmark("measure_gradients", "{dataset}/n{real}/seed{seed}")
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=4000, minutes=60, gpu=1),
+    params:
+        code=code("measure_gradients"),
+        identity=lambda w: identity(w, "dataset", real=int(w.real)),
+        settings=setting("gradients"),
+        classes=setting("classes"),
+    message:
+        "Measures gradients of two classifiers for {wildcards.dataset}, seed {wildcards.seed}"
+    script:
+        "../scripts/measure_gradients.py"
+
+
+rule picture_gradients:
+    input:
+        unpack(NEEDS.picturing),
+    output:
+        pictures=f"{PATHS.gradients}/pictures.npz",
+    log:
+        PATHS.log("picture_gradients", "{dataset}/n{real}/seed{seed}"),
+    benchmark:
+        PATHS.benchmark("picture_gradients", "{dataset}/n{real}/seed{seed}")
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        **asking(mem_mb=2000, minutes=60, gpu=1),
+    params:
+        code=code("picture_gradients"),
+        sampling=lambda w: PLAN.pictured(w.dataset),
+        settings=setting("gradients"),
+        classes=setting("classes"),
+        seed=seed_of,
+    message:
+        "Makes pictures of gradients for {wildcards.dataset}, seed {wildcards.seed}"
+    script:
+        "../scripts/picture_gradients.py"
 
 
 rule trace_image:

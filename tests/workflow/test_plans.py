@@ -15,8 +15,8 @@ PAPER_TABLES = tuple(row["table"] for row in read_rows("tables.tsv") if row["kin
 SMALL = ("claims", "theory", "all", "ablations", "guidance", "evidence", "search")
 # Of each scale, the targets that one dry run plans.
 TARGETS = {
-    "smoke": (*SMALL, *PAPER_TABLES),
-    "demo": SMALL,
+    "smoke": (*SMALL, "robust_guidance", *PAPER_TABLES),
+    "demo": (*SMALL, "robust_guidance"),
     "reduced": ("all",),
     "workstation": ("all",),
     "paper": ("all", *PAPER_TABLES),
@@ -190,6 +190,27 @@ def test_the_paper_scale_has_every_shard(plan):
             }
     assert found["attack_shard"] == found["attack_last"] == attacked
     assert found["sample_images"] == found["label_images"] == len(sampled)
+
+
+@pytest.mark.parametrize("scale", ["reduced", "paper"])
+def test_robust_guidance_plans_the_jobs_that_its_rows_ask_for(workflow_copy, tmp_path, scale):
+    jobs = jobs_of(workflow_copy(tmp_path), "robust_guidance", "--config", f"scale={scale}")
+    found = counts(jobs)
+    rows = [row for row in read_rows("measured.tsv") if row["scale"] == scale]
+    measured = {
+        (row["dataset"], row["generator"], seed)
+        for row in rows
+        for seed in range(int(row["seeds"]))
+    }
+    assert found["measure_generator"] == len(measured)
+    pairs = [row for row in rows if (row["panel"], row["method"]) == ("quality", "unguided")]
+    assert found["measure_gradients"] == sum(int(row["seeds"]) for row in pairs)
+    assert found["picture_gradients"] == len(pairs)
+    assert found["make_measured_table"] == found["make_gradients_table"] == 1
+    arms = [row for row in read_rows("arms.tsv") if row["scale"] == scale]
+    own = [row for row in arms if row["tables"] == "robust_guidance"]
+    guided = [row for row in own if row["generator"] != "improved"]  # each has a twin
+    assert found["train_robust"] == sum(int(row["seeds"]) for row in [*own, *guided])
 
 
 # ---------------------------------------------------------------- settings

@@ -5,7 +5,7 @@ A job is a rule and its wildcards; the plan has every setting. Imports torch onl
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contrastdp.attack.versions import VERSIONS
@@ -130,7 +130,7 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     sampling, guidance = settings["sampling"], plan.guidance(dataset, generator)
     chain = settings["noise_schedule"]["num_train_timesteps"]
     timesteps = sampler.get("timesteps") or subsequence(chain, sampler["steps"], sampler["spacing"])
-    batch, execution, shard = sampling["batch"], sampling["execution"], sampling["shard"]
+    batch, execution, shard = sampling["batch"], sampling["execution"], _in_shard(plan, w)
     executed = {name: execution[name] for name in ("precision",) if name in execution}
     executed |= _parts(execution, batch)
     denoiser = plan.generators[generator]["denoiser"]
@@ -151,8 +151,15 @@ def _sample_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     return found
 
 
+def _in_shard(plan: Plan, w: Mapping[str, str]) -> int:
+    """Images of a shard that sample_images makes."""
+    start = int(w["shard"]) * plan.datasets[w["dataset"]]["sampling"]["shard"]
+    own = w["dataset"], w["generator"], int(w["real"])
+    return plan.sampled_until(*own, int(w["shard"])) - start
+
+
 def _label_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
-    images = plan.datasets[w["dataset"]]["sampling"]["shard"]
+    images = _in_shard(plan, w)
     labeler = _classifier(plan, w["dataset"], plan.labeler(w["dataset"]))
     return [Work("forward", labeler, 1000, "{}", images)]
 
@@ -175,11 +182,52 @@ def _select_images(plan: Plan, w: Mapping[str, str]) -> list[Work]:
 
 
 def _measure_samples(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    return _measure(plan, w, plan.datasets[w["dataset"]]["quality"]["images"])
+
+
+def _measure_generator(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    return _measure(plan, w, plan.measured.images(w["dataset"], w["generator"], int(w["real"])))
+
+
+def _measure(plan: Plan, w: Mapping[str, str], limit: int) -> list[Work]:
     settings = plan.datasets[w["dataset"]]
-    limit, real = settings["quality"]["images"], int(w["real"])
-    images = limit + min(limit, settings["sizes"]["test"]) + min(limit, real)
+    images = limit + min(limit, settings["sizes"]["test"]) + min(limit, int(w["real"]))
     networks = (_classifier(plan, w["dataset"], c) for c in ("labeler", "encoder"))
     return [Work("forward", model, 1000, "{}", images) for model in networks]
+
+
+def _measure_gradients(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    dataset = w["dataset"]
+    settings = plan.datasets[dataset]["gradients"]
+    images = min(settings["images"], plan.datasets[dataset]["sizes"]["test"])
+    states = images * settings["bands"] * settings["timesteps"]
+    pair = plan.gradient_pair(dataset)
+    found = [_guided(plan, dataset, row["generator"], images, states) for row in pair.values()]
+    names = (plan.generators[pair["robust"]["generator"]]["denoiser"], settings["unconditional"])
+    models = (_denoiser(plan, dataset, name) for name in names)
+    return found + [Work("denoise", model, images, "{}", states) for model in models]
+
+
+def _picture_gradients(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    dataset, found = w["dataset"], []
+    settings, sampling = (plan.datasets[dataset][name] for name in ("gradients", "sampling"))
+    count = settings["pictures"]
+    batches = -(-count // sampling["batch"]) * sampling["batch"]  # images of whole ones
+    for row in plan.gradient_pair(dataset).values():
+        passes = count * (settings["bands"] + settings["attack_steps"])
+        found.append(_guided(plan, dataset, row["generator"], count, passes))
+        own = {"dataset": dataset, "generator": row["generator"], "real": w["real"], "shard": "0"}
+        share = batches / _in_shard(plan, own)
+        sampled = _sample_images(plan, own)
+        found += [replace(work, images=work.images * share) for work in sampled]
+    return found
+
+
+def _guided(plan: Plan, dataset: str, generator: str, batch: int, images: int) -> Work:
+    """Gradients of the classifier that guides a generator."""
+    name = plan.guidance_networks(dataset, generator)["encoder"]
+    options = canonical({"loss": "classifier"})
+    return Work("guide", _classifier(plan, dataset, name), batch, options, images)
 
 
 # ---------------------------------------------------------------- attacks
@@ -271,7 +319,7 @@ def stored(rule: str, wildcards: Mapping[str, str], plan: Plan) -> Stored:
         size = plan.attack(w["arm"])["shard"]
         images = min(size, settings["sizes"]["test"] - int(w["shard"]) * size)
         return Stored(images * 4 * pixels)  # float32
-    return Stored(settings["sampling"]["shard"] * (pixels + RECORD_BYTES))
+    return Stored(_in_shard(plan, w) * (pixels + RECORD_BYTES))
 
 
 RULES: dict[str, Callable[[Plan, Mapping[str, str]], list[Work]]] = {
@@ -282,6 +330,9 @@ RULES: dict[str, Callable[[Plan, Mapping[str, str]], list[Work]]] = {
     "label_images": _label_images,
     "select_images": _select_images,
     "measure_samples": _measure_samples,
+    "measure_generator": _measure_generator,
+    "measure_gradients": _measure_gradients,
+    "picture_gradients": _picture_gradients,
     "attack_shard": _attack,
     "attack_last": _attack,
     "audit_network": _audit_network,

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from contrastdp.errors import InputError
+from contrastdp.evidence.statistics import Estimate, mean_interval
 from contrastdp.frames import as_table, given, number, text
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
@@ -70,6 +71,59 @@ def decide(low: float, high: float, threshold: float, *, above: bool) -> str:
     if low > threshold or high < threshold:
         return REPRODUCED if (low > threshold) == above else NOT_REPRODUCED
     return INCONCLUSIVE
+
+
+# ---------------------------------------------------------------- several contrasts at once
+@dataclass(frozen=True)
+class Contrast:
+    """Paired differences, one a seed, that a claim says are above its threshold; name: of what."""
+
+    name: str
+    differences: Sequence[float]
+
+    def gain(self, level: float) -> Estimate:
+        """Their mean with its t interval."""
+        return mean_interval(self.differences, level)
+
+
+def bounds(gain: Estimate, inside: float) -> tuple[float, float]:
+    """The interval; where one pair, or pairs that are all alike, give none, it holds `inside`."""
+    if gain.low is None or gain.high is None or gain.high - gain.low < 1e-9:
+        return min(gain.mean, inside), max(gain.mean, inside)
+    return gain.low, gain.high
+
+
+def weakest(
+    contrasts: Sequence[Contrast], *, unit: str, threshold: float, level: float, more: str = ""
+) -> Verdict:
+    """The verdict on a claim that every one of `contrasts` is above `threshold`.
+
+    The effect is the smallest mean, with its t interval at `level`. Reproduced where every such
+    interval lies above the threshold; not reproduced where one of k lies below it even at the level
+    1 - (1 - level) / k, so that many contrasts do not make a loss by chance; else inconclusive.
+    more: what the evidence says beside it.
+    """
+    gains = [contrast.gain(level) for contrast in contrasts]
+    strict = 1 - (1 - level) / len(gains)
+    lost = any(bounds(each.gain(strict), threshold)[1] < threshold for each in contrasts)
+    worst = min(range(len(gains)), key=lambda k: gains[k].mean)
+    # An interval without width or of one pair tells nothing: it holds the threshold.
+    low, high = bounds(gains[worst], threshold)
+    certain = all(bounds(gain, threshold)[0] > threshold for gain in gains)
+    won = sum(gain.mean > threshold for gain in gains)
+    counts = sorted({gain.count for gain in gains})
+    several = f" in the mean over {' or '.join(map(str, counts))} pairs"
+    over = ", one pair each" if counts == [1] else several
+    return Verdict(
+        gains[worst].mean,
+        low,
+        high,
+        unit,
+        threshold,
+        REPRODUCED if certain else NOT_REPRODUCED if lost else INCONCLUSIVE,
+        f"{won} of {len(gains)} differences are above {threshold:g}{over}; "
+        f"smallest: {contrasts[worst].name}{more}",
+    )
 
 
 # ---------------------------------------------------------------- judging

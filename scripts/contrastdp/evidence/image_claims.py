@@ -21,16 +21,16 @@ import pandas as pd
 
 from contrastdp.errors import InputError
 from contrastdp.evidence.claims import (
-    INCONCLUSIVE,
-    NOT_REPRODUCED,
     NOT_RUN,
-    REPRODUCED,
+    Contrast,
     Verdict,
+    bounds,
     claim_test,
     decide,
     entered_by,
+    weakest,
 )
-from contrastdp.evidence.statistics import Estimate, paired_difference
+from contrastdp.evidence.statistics import mean_interval
 
 Contest = tuple[pd.DataFrame, pd.DataFrame]  # the runs of an arm and of its rival
 ALIKE = ("dataset", "eps", "trainer")
@@ -125,12 +125,14 @@ def gains_in_most(
     contests = _contests(evidence, generators, rivals, **chosen)
     contests = [each for each in contests if all(_given(each, kind) for kind in measures)]
     mixed = _mixed(contests, measures)
-    gains = [[_gain(a, b, kind, level)[0] for kind in measures] for a, b in contests]
+    gains = [
+        [mean_interval(_differences(a, b, kind), level) for kind in measures] for a, b in contests
+    ]
     if not gains:
         return _not_run(generators, rivals, threshold)
     share = sum(all(gain.mean > 0 for gain in each) for each in gains) / len(gains)
-    low = sum(all(_bounds(gain, 0.0)[0] > 0 for gain in each) for each in gains) / len(gains)
-    high = sum(not any(_below(gain, 0.0) for gain in each) for each in gains) / len(gains)
+    low = sum(all(bounds(gain, 0.0)[0] > 0 for gain in each) for each in gains) / len(gains)
+    high = sum(not any(bounds(gain, 0.0)[1] < 0 for gain in each) for each in gains) / len(gains)
     return Verdict(
         share,
         low,
@@ -152,31 +154,15 @@ def _everywhere(
 ) -> Verdict | None:
     mixed = _mixed(contests, measures)
     found = [
-        (a, b, kind, *_gain(a, b, kind, level))
+        Contrast(f"{kind}, {_name(a)} against {_name(b)}", _differences(a, b, kind))
         for a, b in contests
         for kind in measures
         if _given((a, b), kind)
     ]
     if not found:
         return None
-    strict = 1 - (1 - level) / len(found)
-    lost = [item for item in found if _below(_gain(*item[:3], strict)[0], threshold)]
-    a, b, kind, worst, _ = min(found, key=lambda item: item[3].mean)
-    # An interval without width or of one pair tells nothing: it holds the threshold.
-    low, high = _bounds(worst, threshold)
-    certain = all(_bounds(item[3], threshold)[0] > threshold for item in found)
-    verdict = REPRODUCED if certain else NOT_REPRODUCED if lost else INCONCLUSIVE
-    won = sum(item[3].mean > threshold for item in found)
-    return Verdict(
-        worst.mean,
-        low,
-        high,
-        "points, smallest difference",
-        threshold,
-        verdict,
-        f"{won} of {len(found)} differences are above {threshold:g}{_over(found)}; "
-        f"smallest: {kind}, {_name(a)} against {_name(b)}{mixed}",
-    )
+    unit = "points, smallest difference"
+    return weakest(found, unit=unit, threshold=threshold, level=level, more=mixed)
 
 
 def _contests(
@@ -256,32 +242,15 @@ def _given(contest: Contest, kind: str) -> bool:
     return all(runs[kind].notna().all() for runs in contest)
 
 
-def _gain(one: pd.DataFrame, other: pd.DataFrame, kind: str, level: float) -> tuple[Estimate, int]:
+def _differences(one: pd.DataFrame, other: pd.DataFrame, kind: str) -> list[float]:
+    """Of the seeds that both have; InputError where there is none."""
     ours, theirs = (runs.set_index("seed")[kind].to_dict() for runs in (one, other))
-    gain = paired_difference(ours, theirs, level)
-    if gain is None:
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
         raise InputError(
             f"image claim: arms {_name(one)} and {_name(other)} share no seed; run one more"
         )
-    return gain, gain.count
-
-
-def _bounds(gain: Estimate, inside: float) -> tuple[float, float]:
-    """The interval; where one pair, or pairs that are all alike, give none, it holds `inside`."""
-    if gain.low is None or gain.high is None or gain.high - gain.low < 1e-9:
-        return min(gain.mean, inside), max(gain.mean, inside)
-    return gain.low, gain.high
-
-
-def _below(gain: Estimate, threshold: float) -> bool:
-    return _bounds(gain, threshold)[1] < threshold
-
-
-def _over(found: Sequence[tuple]) -> str:
-    counts = sorted({item[-1] for item in found})
-    if counts == [1]:
-        return ", one pair each"
-    return f" in the mean over {' or '.join(map(str, counts))} pairs"
+    return [ours[seed] - theirs[seed] for seed in shared]
 
 
 def _name(runs: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """Titles, captions and file names of the figures and of section 3's table on the pages."""
 
+GRADIENTS = "gradients"
 # Figures of a data set by the name that the column `figures` of tables.tsv has for them.
 FIGURES = {
     "guidance": {
@@ -36,8 +37,40 @@ FIGURES = {
         "caption": "Drawn at random; small figures: the label.",
         "file": "data_{dataset}",
     },
+    "guided_samples": {
+        "title": "the same seed and class, unguided and guided by either classifier (Figure 2)",
+        "caption": "Each column has one seed and class; the first images, not chosen. Small "
+        "figures: the class that was asked for.",
+        "file": "guided_samples_{dataset}",
+    },
+    GRADIENTS: {
+        "title": "alignment of the classifiers' gradients over t",
+        "caption": "Means over test images and the timesteps of a band, then over seeds; bars: "
+        "95% t interval over seeds.",
+        "file": "gradients_{dataset}",
+    },
+    "gradient_maps": {
+        "title": "gradients of the true class over t (Figure 3)",
+        "caption": "Each map is scaled to its own largest value, grey is 0. The first test "
+        "images, not chosen; seed 0.",
+        "file": "gradient_maps_{dataset}",
+    },
+    "targeted": {
+        "title": "a targeted attack on either classifier at t = 0 (Figure 4)",
+        "caption": "Above the arrow: the class that the attack seeks. Seed 0.",
+        "file": "targeted_{dataset}",
+    },
+    "predicted": {
+        "title": "predicted x_0 at uniform steps of the chain (Figure 5)",
+        "caption": "The same seed and class, guided by either classifier.",
+        "file": "predicted_{dataset}",
+    },
 }
-SOLE = ("guidance", "real_sizes")  # figures of the one table that shows them
+# figures of the one table that shows them
+SOLE = (
+    *("guidance", "real_sizes"),
+    *("guided_samples", GRADIENTS, "gradient_maps", "targeted", "predicted"),
+)
 THEORY = "theory"  # in the column `figures`: section 3, where the data set's report shows it
 THEORY_TABLE = {
     "title": "Section 3: do the printed tables follow from the settings?",

@@ -104,6 +104,22 @@ def check_dataset(dataset: str, settings: Settings, definitions: Settings, where
         _check_timeless(name, settings, f"{where}, classifiers.{name}")
     quality, test = settings["quality"], settings["sizes"]["test"]
     check_measured(min(quality["images"], test), quality, f"{where}, quality.images")
+    check_measured(test, settings["measured"], f"{where}, measured")
+    _check_gradients(settings["gradients"], settings, f"{where}, gradients")
+
+
+def _check_gradients(gradients: Settings, settings: Settings, where: str) -> None:
+    total = settings["noise_schedule"]["num_train_timesteps"]
+    if gradients["bands"] * gradients["timesteps"] > total:
+        raise InputError(
+            f"{where}: {gradients['bands']} bands of {gradients['timesteps']} timesteps are more "
+            f"than the chain's {total}; lower one of them"
+        )
+    name = choose(gradients["unconditional"], settings["denoisers"], "denoiser", where)
+    if settings["denoisers"][name]["conditional"]:
+        raise InputError(
+            f"{where}.unconditional: denoiser '{name}' is conditional; name one that is not"
+        )
 
 
 def _check_data(dataset: str, settings: Settings, where: str) -> None:

@@ -17,7 +17,10 @@ from contrastdp.attack.versions import VERSIONS
 from contrastdp.errors import InputError
 from contrastdp.guidance import reads
 from contrastdp.plan import combinations
+from contrastdp.plan.captions import GRADIENTS
 from contrastdp.plan.extent import Asked, check_jobs
+from contrastdp.plan.measured import KEY as MEASURED_KEY
+from contrastdp.plan.measured import Measured, check_measured, check_pairs
 from contrastdp.plan.settings import (
     Row,
     cells_over,
@@ -34,6 +37,8 @@ from contrastdp.registry import declared
 
 IDENTITY = ("dataset", "arm", "generator", "real", "synthetic", "trainer", "selection")
 SEEDS = 1000  # of an arm in one table
+# the columns that name a row, the last of them in messages, too; else the sheet's own
+SHEET_KEYS = {"arm": ["scale", "arm"], "measured": list(MEASURED_KEY)}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Plan:
     resume: how often a long step keeps its state; cells: section of settings -> the columns of the
     sheets whose cells stand over it; layers: the settings of each data set by the layer that they
     come from, later over earlier; places: where the rows of each sheet stand, by name;
-    tables: name -> row of tables.tsv.
+    tables: name -> row of tables.tsv; measured: rows of measured.tsv.
     """
 
     scale: str
@@ -59,6 +64,7 @@ class Plan:
     trace: dict[str, Any] | None = None
     resume: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Row] = field(default_factory=dict)
+    measured: Measured = field(default_factory=Measured)
     cells: dict[str, tuple[str, ...]] = field(default_factory=dict)
     layers: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     places: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -141,11 +147,21 @@ class Plan:
         return [name for name, row in self.generators.items() if row["images"]]
 
     def most_candidates(self, dataset: str, generator: str, real: int) -> int:
-        """How many images of a generator any arm chooses from."""
+        """How many images of a generator any arm chooses from, or are measured."""
         own = {"dataset": dataset, "generator": generator, "real": real}
-        return max(
-            self.candidates(arm) for arm, row in self.arms.items() if own.items() <= row.items()
-        )
+        rows = (arm for arm, row in self.arms.items() if own.items() <= row.items())
+        measured = self.measured.images(dataset, generator, real)
+        return max([measured, *(self.candidates(arm) for arm in rows)])
+
+    def measuring(self, dataset: str, generator: str, real: int) -> dict[str, int]:
+        """How a row of measured.tsv is measured: its images, and the data set's `measured`."""
+        images = self.measured.images(dataset, generator, real)
+        return {"images": images, **self.datasets[dataset]["measured"]}
+
+    def measured_rows(self, table: str) -> list[Row]:
+        """A table's rows of measured.tsv as make_measured_table reads them, with their titles."""
+        titles = {name: row["title"] for name, row in self.generators.items()}
+        return [row | {"title": titles[row["generator"]]} for row in self.measured.of_table(table)]
 
     def conditional(self, dataset: str, generator: str) -> bool:
         """Whether a generator's images carry their own label."""
@@ -174,6 +190,17 @@ class Plan:
             "real": real,
             "batch": settings["sampling"]["batch"],
             "execution": settings["sampling"]["execution"],
+        }
+
+    def gradient_pair(self, dataset: str) -> dict[str, Row]:
+        """'vanilla' and 'robust' -> rows of measured.tsv whose classifiers are compared."""
+        return self.measured.pair(self.showing(GRADIENTS), dataset)
+
+    def pictured(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """'vanilla' and 'robust' -> settings of the images whose making picture_gradients shows."""
+        return {
+            role: self.sampling(dataset, row["generator"], row["real"])
+            for role, row in self.gradient_pair(dataset).items()
         }
 
     def trace_identity(self, arm: str, seed: int, image: int) -> dict[str, Any]:
@@ -375,6 +402,7 @@ class Plan:
             "data sets": self.datasets,
             "generators": list(self.generators.values()),
             "arms": list(self.arms.values()),
+            **({"measured": list(self.measured.rows)} if self.measured.rows else {}),
         }
 
     def candidates(self, arm: str) -> int:
@@ -386,6 +414,20 @@ class Plan:
         """Shards of the arm's generator that hold its candidates."""
         size = self.datasets[self.arms[arm]["dataset"]]["sampling"]["shard"]
         return range(-(-self.candidates(arm) // size))
+
+    def measured_shards(self, dataset: str, generator: str, real: int) -> range:
+        """Shards of a generator that hold the images of its rows of measured.tsv."""
+        size = self.datasets[dataset]["sampling"]["shard"]
+        return range(-(-self.measured.images(dataset, generator, real) // size))
+
+    def sampled_until(self, dataset: str, generator: str, real: int, shard: int) -> int:
+        """Where a generator's shard ends: of images that are measured alone, with their batch."""
+        sampling = self.datasets[dataset]["sampling"]
+        end, own = (shard + 1) * sampling["shard"], (dataset, generator, real)
+        if any((r["dataset"], r["generator"], r["real"]) == own for r in self.arms.values()):
+            return end
+        batches = -(-self.measured.images(*own) // sampling["batch"])
+        return min(end, batches * sampling["batch"]) if batches else end
 
     def attack_shards(self, dataset: str) -> range:
         """Fixed shards of the data set's test split."""
@@ -474,9 +516,20 @@ def plan(
     arms, places["arm"] = _arms(rows, scale_name, known, datasets, generators, tables)
     found = made(generators=generators, arms=arms)
     _check_arms(found)
+    rows = _rows(load_rows, folder / "measured.tsv", definitions, "measured")
+    measured = check_measured(
+        rows,
+        scale=scale_name,
+        scales=known,
+        datasets=datasets,
+        generators=generators,
+        tables=tables,
+    )
     arms, generators = with_twins(arms, generators, tables=twins, guidance=found.guidance)
-    whole = made(generators=generators, arms=arms)
-    check_jobs({arm: _asked(whole, arm) for arm in arms}, places["arm"])
+    whole = made(generators=generators, arms=arms, measured=measured)
+    _check_gradients(whole)
+    asked_for = {arm: _asked(whole, arm) for arm in arms}
+    check_jobs(asked_for | _asked_measured(whole), places["arm"])
     for dataset in datasets:
         _check_report(whole, dataset, f"data set {dataset}, report")
     if trace is not None:
@@ -542,6 +595,53 @@ def _asked(found: Plan, arm: str) -> Asked:
     )
 
 
+def _asked_measured(found: Plan) -> dict[str, Asked]:
+    """What each row of measured.tsv asks for, by its place."""
+    asked = {}
+    for place, row in zip(found.measured.places, found.measured.rows, strict=True):
+        asked[place] = Asked(
+            seeds=range(row["seeds"]),
+            images=(row["dataset"], row["generator"], row["real"]),
+            candidates=row["images"],
+            shards=len(found.measured_shards(row["dataset"], row["generator"], row["real"])),
+            attacks=0,
+            networks=0,
+        )
+    return asked
+
+
+def _check_gradients(found: Plan) -> None:
+    """The two guided generators whose classifiers' gradients a table compares."""
+    where = "config/measured.tsv"
+    for table, row in found.tables.items():
+        if GRADIENTS not in (row["figures"] or "").split():
+            continue
+        names = found.of_dataset(table)
+        check_pairs(found.measured, table, names, where)
+        for dataset in names:
+            denoisers = set()
+            for role, pair in found.measured.pair(table, dataset).items():
+                generator = found.generators[pair["generator"]]
+                denoisers.add(generator["denoiser"])
+                read = found.guidance_networks(dataset, pair["generator"])
+                classifiers = found.datasets[dataset]["classifiers"]
+                known = [
+                    name
+                    for name, own in classifiers.items()
+                    if own["network"]["architecture"] in reads.TIME_DEPENDENT
+                ]
+                if read.keys() != {"encoder"} or read["encoder"] not in known:
+                    raise InputError(
+                        f"{where}: generator '{pair['generator']}' of the {role} classifier is not "
+                        "guided by one time-dependent classifier alone; name another"
+                    )
+            if len(denoisers) > 1:
+                raise InputError(
+                    f"{where}: the two guided generators of table '{table}' on {dataset} have "
+                    "different denoisers; name one"
+                )
+
+
 def _check_report(found: Plan, dataset: str, where: str) -> None:
     shown = found.datasets[dataset]["report"]
     arms = [arm for arm, row in found.arms.items() if row["dataset"] == dataset]
@@ -590,11 +690,11 @@ def _rows(
     sheet: str,
 ) -> list[tuple[str, Row]]:
     """(place, row) of each row of a sheet, its cells typed and checked by the schema."""
-    where, key = f"config/{path.name}", ["scale", "arm"] if sheet == "arm" else [sheet]
+    where, key = f"config/{path.name}", SHEET_KEYS.get(sheet, [sheet])
     parsed = parse_rows(load_rows(path), columns(definitions, sheet), key, where)
     found = []
     for line, row in enumerate(parsed, 2):
-        place = f"{where}, line {line} ({row[sheet]})"
+        place = f"{where}, line {line} ({row[key[-1]]})"
         filled = {cell: value for cell, value in row.items() if value is not None}
         _validate(filled, definitions, {"properties": definitions[sheet]}, place)
         found.append((place, row))

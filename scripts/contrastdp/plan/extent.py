@@ -10,15 +10,17 @@ JOBS = 50_000  # the paper's scale has 12,000; the graph of as many takes Snakem
 IMAGES = 100_000_000  # whose labels and places a selection has in memory
 A_SHARD = 2  # sampled and labelled
 A_NETWORK = 6  # selection, training, evaluation, audit and the like
+A_MEASUREMENT = 1
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What one arm asks for.
+    """What one arm, or a row of images that are measured alone, asks for.
 
     seeds: of all its tables; images: what its shards are of, alike for arms that share them, None
     without synthetic images; candidates: images that it chooses from; shards: that hold them;
-    attacks: attacked shards of one network.
+    attacks: attacked shards of one network; networks: robust ones a seed, 0 where images are
+    measured alone.
     """
 
     seeds: Collection[int]
@@ -26,6 +28,7 @@ class Asked:
     candidates: int
     shards: int
     attacks: int
+    networks: int = 1
 
 
 def jobs(arms: Mapping[str, Asked]) -> Counter[str]:
@@ -33,7 +36,8 @@ def jobs(arms: Mapping[str, Asked]) -> Counter[str]:
     found: Counter[str] = Counter()
     largest: dict[tuple[Hashable, int], tuple[int, str]] = {}
     for arm, asked in arms.items():
-        found[arm] += len(asked.seeds) * (asked.attacks + A_NETWORK)
+        own = asked.attacks + A_NETWORK if asked.networks else A_MEASUREMENT
+        found[arm] += len(asked.seeds) * own
         if asked.images is not None:
             for seed in asked.seeds:
                 key = asked.images, seed
@@ -53,8 +57,8 @@ def check_jobs(arms: Mapping[str, Asked], places: Mapping[str, str]) -> None:
         arm, most = found.most_common(1)[0]
         raise InputError(
             f"{places.get(arm, arm)}: about {most:,} jobs would arise, {found.total():,} with all "
-            f"arms, and {JOBS:,} are the most; lower synthetic, candidates or seeds, or enlarge "
-            "sampling.shard or attack.shard"
+            f"rows, and {JOBS:,} are the most; lower synthetic, candidates, images or seeds, or "
+            "enlarge sampling.shard or attack.shard"
         )
     for arm, asked in arms.items():
         if asked.candidates > IMAGES:

@@ -131,14 +131,60 @@ class Needs:
             if (row["dataset"], row["generator"]) == (wildcards.dataset, wildcards.generator)
             and row["real"] == int(wildcards.real)
         )
+        return self._measured(wildcards, range(min(-(-limit // size), sampled)))
+
+    def measuring_row(self, wildcards: Any) -> Files:
+        """measure_generator: likewise, of a row of measured.tsv."""
+        own = wildcards.dataset, wildcards.generator, int(wildcards.real)
+        return self._measured(wildcards, self.plan.measured_shards(*own))
+
+    def _measured(self, wildcards: Any, shards: range) -> Files:
         folder = self.paths.labelled.format(**wildcards)
-        shards = range(min(-(-limit // size), sampled))
         names = ("encoder", "labeler")
         return {
             "shards": [f"{folder}/shard{shard}.npz" for shard in shards],
             **{name: self.paths.network(name).format(**wildcards) for name in names},
             **{name: self.paths.split_of(name).format(**wildcards) for name in ("train", "test")},
         }
+
+    # ---------------------------------------------------------------- gradients
+    def gradients(self, wildcards: Any) -> Files:
+        """measure_gradients, picture_gradients: both classifiers, both denoisers, real images."""
+        names = {**wildcards}
+        model_of = {name: names[name] for name in ("real", "seed")}
+        pair = self.plan.gradient_pair(wildcards.dataset)
+        inputs: Files = {}
+        for role, row in pair.items():
+            files = self.generator(row["dataset"], row["generator"], **model_of)
+            inputs |= {role: files["encoder"], "conditional": files["denoiser"]}
+        other = self.plan.datasets[wildcards.dataset]["gradients"]["unconditional"]
+        model = self.paths.diffusion.replace("{denoiser}", other).format(**names)
+        inputs["unconditional"] = f"{model}/model"
+        splits = {name: self.paths.split_of(name).format(**names) for name in ("train", "test")}
+        return inputs | splits
+
+    def picturing(self, wildcards: Any) -> Files:
+        """picture_gradients: as for measure_gradients, without what only that one reads."""
+        left_out = ("unconditional", "train")
+        found = self.gradients(wildcards)
+        return {name: path for name, path in found.items() if name not in left_out}
+
+    def all_gradients(self, table: str) -> list[str]:
+        """make_gradients_table: measures of each data set and seed."""
+        pairs = [self.plan.measured.pair(table, name) for name in self.plan.of_dataset(table)]
+        each = (p["robust"] | {"seed": k} for p in pairs for k in range(p["robust"]["seeds"]))
+        return filled(f"{self.paths.gradients}/measures.json", each)
+
+    def pictures(self, dataset: str) -> str:
+        """plot_gradient_pictures: the pictures of seed 0."""
+        row = self.plan.gradient_pair(dataset)["robust"]
+        return f"{self.paths.gradients}/pictures.npz".format(**row | {"seed": 0})
+
+    def measured_table(self, table: str) -> list[str]:
+        """make_measured_table: measures of each row of measured.tsv and seed."""
+        rows = self.plan.measured.of_table(table)
+        each = (row | {"seed": k} for row in rows for k in range(row["seeds"]))
+        return filled(f"{self.paths.measured}.json", each)
 
     # ---------------------------------------------------------------- robust networks
     def training(self, wildcards: Any) -> Files:
@@ -264,6 +310,16 @@ class Needs:
                 f"{self.paths.labelled}/shard{{shard}}.npz", [names | {"generator": generator}]
             )
             for generator in (shown["plain"], *shown["guided"])
+        }
+
+    def guided_grid(self, dataset: str) -> dict[str, list[str]]:
+        """plot_guided_samples: first shards by title, unguided first, then each classifier's."""
+        rows = self.plan.measured.quality(self.plan.showing("guided_samples"), dataset)
+        return {
+            self.plan.generators[row["generator"]]["title"]: filled(
+                f"{self.paths.labelled}/shard{{shard}}.npz", [row | {"seed": 0, "shard": 0}]
+            )
+            for row in rows.values()
         }
 
     def features(self, dataset: str) -> list[str]:

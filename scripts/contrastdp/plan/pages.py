@@ -6,7 +6,7 @@ from typing import Any
 
 from contrastdp.errors import InputError
 from contrastdp.files import read_csv
-from contrastdp.plan.captions import FIGURES, THEORY, THEORY_FIGURES, THEORY_TABLE
+from contrastdp.plan.captions import FIGURES, GRADIENTS, THEORY, THEORY_FIGURES, THEORY_TABLE
 from contrastdp.plan.experiments import Plan
 from contrastdp.plan.needs import Needs
 from contrastdp.plan.settings import parse_rows
@@ -85,6 +85,10 @@ class Pages:
         if row["kind"] == "paper":
             quality = {"Quality of the synthetic images": f"{table}_quality"}
             named = {row["title"]: f"{table}_paper"} | quality
+        if self.plan.measured.of_table(table):
+            named["Quality of the images by setting"] = f"{table}_measured"
+        if GRADIENTS in self._figures(table):
+            named["Alignment of the classifiers' gradients"] = f"{table}_gradients"
         if row["audited"]:
             named["Audit for false robustness"] = f"{table}_audit"
         folder = self.paths.tables
@@ -141,6 +145,15 @@ class Pages:
         """Runs of a table, one an arm and seed."""
         kind = "paper_runs" if self.plan.tables[table]["kind"] == "paper" else "runs"
         return f"{self.paths.tables}/{table}_{kind}.csv"
+
+    def evidence(self, table: str) -> dict[str, str]:
+        """What the claims on a table are judged by: its name in claims.yaml -> file."""
+        found = {table: self.runs(table)}
+        if self.plan.measured.of_table(table):
+            found["measured"] = f"{self.paths.tables}/{table}_measured_runs.csv"
+        if GRADIENTS in self._figures(table):
+            found["gradients"] = f"{self.paths.tables}/{table}_gradients_runs.csv"
+        return found
 
     def claimed_pages(self) -> list[str]:
         """Tables of this scale's main target that claims are about."""

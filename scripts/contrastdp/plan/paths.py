@@ -24,6 +24,8 @@ class Paths:
         self.samples = f"{of_data}/samples/{{generator}}/{of_model}"
         self.labelled = f"{of_data}/labelled/{{generator}}/{of_model}"
         self.quality = f"{of_data}/quality/{{generator}}/{of_model}"
+        self.measured = f"{of_data}/measured/{{generator}}/{of_model}"
+        self.gradients = f"{of_data}/gradients/{of_model}"
         self.selected = f"{of_data}/selected/{of_arm}"
         self.robust = f"{of_data}/robust/{of_arm}"
         self.attacks = f"{of_data}/attacks/{of_arm}"

@@ -31,6 +31,7 @@ SIZES = {
 SHEETS = {
     "generator": ("Columns of generators.tsv", "An empty cell takes the default."),
     "arm": ("Columns of arms.tsv", "Likewise."),
+    "measured": ("Columns of measured.tsv", "Generators that are measured and not trained on."),
 }
 
 WORDS = {

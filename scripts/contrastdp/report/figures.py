@@ -93,7 +93,7 @@ def sample_grid(rows: Sequence[Mapping[str, Any]], *, columns: int = 12) -> Figu
                 top = b * block + r * line
                 _row_title(axes, row, rows[0], top=top, unit=unit)
                 for x, i in enumerate(members):
-                    _thumbnail(axes, row["image"][i], x, top)
+                    thumbnail(axes, row["image"][i], x, top)
                     if row["label"] is not None:
                         changed = rows[0]["label"] is not None and (
                             row["label"][i] != rows[0]["label"][i]
@@ -133,7 +133,8 @@ def _row_title(
     axes.text(-0.1 / unit, top + 0.5, text, ha="right", va="center", fontsize=6.5, linespacing=1.25)
 
 
-def _thumbnail(axes: Any, image: np.ndarray, x: float, top: float) -> None:
+def thumbnail(axes: Any, image: np.ndarray, x: float, top: float) -> None:
+    """Draw an image (H, W, C) uint8 into the unit square at (x, top), with a little gap around."""
     gap = 0.03
     grey = image.shape[-1] == 1
     axes.imshow(
@@ -454,7 +455,7 @@ def image_sheet(
         axes.set_axis_off()
         for i, one in enumerate(image):
             x, top = i % columns, i // columns * line
-            _thumbnail(axes, one, x, top)
+            thumbnail(axes, one, x, top)
             axes.text(
                 x + 0.5,
                 top + 1.0,

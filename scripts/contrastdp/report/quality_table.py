@@ -28,26 +28,31 @@ REAL = {"unseen": "Real, unseen", "training": "Real, trained on"}
 Measures = Mapping[tuple[str, int, int], Mapping[str, Any]]
 
 
+def read_measure(path: str) -> dict[str, Any]:
+    """Read a file of measure_samples; InputError for one that lacks a key or a metric."""
+    content = read_json(path)
+    for key in KEYS:
+        if not isinstance(content, dict) or key not in content:
+            raise InputError(f"{path}: lacks '{key}'; delete it and run again")
+    for row, found_in in ({"synthetic": {}} | content["rows"]).items():
+        lacking = [name for name in ("n", *METRICS) if name not in found_in]
+        if lacking:
+            raise InputError(f"{path}: rows.{row} lacks '{lacking[0]}'; measure it again")
+        given = [name for name in ("n", *METRICS) if found_in[name] is not None]
+        check_numbers(path, found_in, given)
+    return content
+
+
 def read_measures(paths: Iterable[str]) -> dict[tuple[str, int, int], dict[str, Any]]:
     """Read files of measure_samples, by (generator, real, seed).
 
-    Raises InputError in one line for a file that lacks a key or a metric, for a second file of one
-    generator, number and seed, and for files of other data, settings or held-out images than the
-    first.
+    Raises InputError as read_measure does, for a second file of one generator, number and seed, and
+    for files of other data, settings or held-out images than the first.
     """
     found: dict[tuple[str, int, int], dict[str, Any]] = {}
     first_path, first = "", {}
     for path in paths:
-        content = read_json(path)
-        for key in KEYS:
-            if not isinstance(content, dict) or key not in content:
-                raise InputError(f"{path}: lacks '{key}'; delete it and run again")
-        for row, found_in in ({"synthetic": {}} | content["rows"]).items():
-            lacking = [name for name in ("n", *METRICS) if name not in found_in]
-            if lacking:
-                raise InputError(f"{path}: rows.{row} lacks '{lacking[0]}'; measure it again")
-            given = [name for name in ("n", *METRICS) if found_in[name] is not None]
-            check_numbers(path, found_in, given)
+        content = read_measure(path)
         name = content["generator"], content["real"], content["seed"]
         if name in found:
             raise InputError(

@@ -38,6 +38,7 @@ def shard_images(
     device: str = "auto",
     progress: Callable[[list], Iterable] = iter,
     resume: Resume | None = None,
+    observe: Callable[[torch.Tensor], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """The images [start, stop) of a generator, as write_images takes them.
 
@@ -47,9 +48,10 @@ def shard_images(
     guidance: of build_guidance, None for none; shape: (C, H, W); classes, real: of the data, as
     load_guidance says; batch: images coupled by the guidance, whose members their indices fix;
     execution: micro_batch, precision, channels_last, compiled; progress: wraps the list of guidance
-    batches; resume: of sample_shard. Returns image (N, H, W, C) uint8, label (N,), -1 where the
-    generator is unconditional, index and guidance_size. Every image is the same, bit for bit on the
-    CPU, whatever shard it is part of.
+    batches; resume: of sample_shard; observe: told the predicted x_0 (m, C, H, W) of each guidance
+    batch before each step, where there is a guidance. Returns image (N, H, W, C) uint8, label (N,),
+    -1 where the generator is unconditional, index and guidance_size. Every image is the same, bit
+    for bit on the CPU, whatever shard it is part of.
     """
     place = resolve(device)
     model, scheduler = load_denoiser(denoiser, place)
@@ -57,7 +59,9 @@ def shard_images(
     known: dict[str, Any] = {"real": real, "seed": seed, "abar": scheduler.abar, "device": place}
     known["schedule"] = scheduler.alphas_cumprod
     files: dict[str, Any] = {"encoder": encoder, "labeler": labeler, "train": train}
-    guide = load_guidance(guidance, **files, **known, **both)
+    guide: Any = load_guidance(guidance, **files, **known, **both)
+    if guide is not None and observe is not None:
+        guide.observe = observe
     part: dict[str, Any] = {"start": start, "stop": stop, "shape": shape, "sizes": []}
     part |= {"seed": derive_seed(seed, "sample"), "progress": progress, "resume": resume}
     rest = set_chain(scheduler, **sampler)

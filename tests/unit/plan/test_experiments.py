@@ -194,8 +194,7 @@ def test_a_guidance_reads_what_its_pairs_need(folder, pairs, files):
 
 
 def test_a_conditional_generator_needs_no_labeler_for_its_classes(folder):
-    with_row(folder, pairs="class_conditional")
-    edit(folder / "config.yaml", "conditional: false", "conditional: true")
+    with_row(folder, pairs="class_conditional", denoiser="conditional")
     assert resolved(folder).guidance_files("digits", "contrastive_hnm") == ("encoder",)
 
 

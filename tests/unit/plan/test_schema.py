@@ -19,6 +19,7 @@ from contrastdp.networks.preact_resnet import ACTIVATIONS
 from contrastdp.plan import combinations, origins, settings_page
 from contrastdp.plan.settings import described
 from contrastdp.plan.yaml_files import read_yaml
+from contrastdp.report import measured_table
 from contrastdp.training import losses, optimisation, recipe
 from contrastdp.training.classifier import train_classifier_network
 from contrastdp.training.time_classifier import train_time_classifier_network
@@ -63,6 +64,8 @@ ENUMERATIONS = {
     "early_stopped.step_size": tuple(early_stopped.STEP_SIZES),
     "networks.preact_resnet.activation": tuple(ACTIVATIONS),
     "networks.wide_resnet.activation": tuple(ACTIVATIONS),
+    "measured.panel": tuple(measured_table.PANELS),
+    "measured.method": measured_table.METHODS,
 }
 
 
