@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_python import EXECUTABLE, forked_python
 
 from contrastdp.registry import Registry
 
@@ -19,13 +20,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config", "envs", "profiles", "rules", "scripts")
+# What most of a script's start is spent on; torch._dynamo: each optimiser imports it
+PACKAGES = (
+    *("torch", "torch._dynamo", "safetensors.torch", "pyautoattack", "scipy.stats", "pandas"),
+    *("diffusers", "diffusers.models.modeling_utils", "diffusers.models.unets.unet_2d"),
+    *("jinja2", "matplotlib.figure", "sklearn.datasets", "sklearn.manifold", "statsmodels.api"),
+)
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A copy of the workflow in `folder`, with a home of its own beside it."""
+    """A copy of the workflow in `folder`, with a home of its own beside it.
+
+    python: what runs Snakemake; scripts: what runs the scripts, where that is another.
+    """
 
     folder: Path
+    python: str = sys.executable
+    scripts: str = sys.executable
 
     @property
     def environment(self) -> dict[str, str]:
@@ -52,9 +64,9 @@ class Workflow:
         environment: beside or in the place of its own.
         """
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
+            [self.python, "-m", "snakemake", *arguments],
             cwd=self.folder,
-            env=self.environment | environment,
+            env=self.environment | {EXECUTABLE: self.scripts} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -103,7 +115,21 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def workflow_copy() -> Callable[[Path], Workflow]:
+def planning_python() -> Iterator[str]:
+    """A python that has imported Snakemake, and nothing that a plan must do without."""
+    with forked_python("snakemake.cli", "snakemake.workflow", "snakemake.logging") as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def working_python() -> Iterator[str]:
+    """A python that has imported what scripts import, but for the library."""
+    with forked_python(*PACKAGES) as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def workflow_copy(planning_python: str) -> Callable[[Path], Workflow]:
     """A function that copies the workflow, without results, to `workflow` in another folder."""
 
     def copy(into: Path) -> Workflow:
@@ -116,6 +142,6 @@ def workflow_copy() -> Callable[[Path], Workflow]:
                 )
             else:
                 shutil.copy2(ROOT / part, folder / part)
-        return Workflow(folder)
+        return Workflow(folder, python=planning_python)
 
     return copy

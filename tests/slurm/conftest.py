@@ -1,6 +1,7 @@
 """A SLURM cluster for the tests of this folder, or the reason why there is none."""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def whole(request: pytest.FixtureRequest) -> bool:
     return request.config.getoption("--whole", default=False)
+
+
+@pytest.fixture(scope="session")
+def planning_python() -> str:
+    """A real one: what these tests kill is found by its process."""
+    return sys.executable
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,9 @@ def archives(root):
 
 
 @pytest.fixture(scope="module")
-def slices(workflow_copy, tmp_path_factory, archives):
+def slices(workflow_copy, working_python, tmp_path_factory, archives):
     """A slice of each data set, run once."""
-    workflow = workflow_copy(tmp_path_factory.mktemp("slices"))
+    workflow = replace(workflow_copy(tmp_path_factory.mktemp("slices")), scripts=working_python)
     mirror = json.dumps({"address": str(archives), "checksums": "SHA256SUMS"})
     done = workflow.run(
         *("--cores", "2", *SHOWN.values(), *SETTINGS, f"mirror={mirror}"), timeout=3000

@@ -43,9 +43,9 @@ def added(workflow, module, line):
 
 
 @pytest.fixture(scope="module")
-def smoke(workflow_copy, tmp_path_factory):
+def smoke(workflow_copy, working_python, tmp_path_factory):
     """The smoke scale, run once: everything that `make` and its ablations do, very small."""
-    workflow = workflow_copy(tmp_path_factory.mktemp("smoke"))
+    workflow = replace(workflow_copy(tmp_path_factory.mktemp("smoke")), scripts=working_python)
     done = workflow.run("--cores", "2", *TARGETS, *SETTINGS, timeout=3000)
     assert done.returncode == 0, done.stdout[-6000:]
     return workflow
@@ -201,14 +201,14 @@ def test_a_damaged_file_stops_its_job_in_one_line(smoke, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_the_same_seed_gives_the_same_results(smoke, workflow_copy, tmp_path):
+def test_the_same_seed_gives_the_same_results(smoke, workflow_copy, working_python, tmp_path):
     """Another copy, another order of jobs, another number of cores: equal to the last bit.
 
     And nothing before the attack has the test split to look at: it is away until then.
     """
     target = f"{RESULTS}/digits/attacks/contrastive_hnm/seed0/outcomes.csv"
     trained = f"{RESULTS}/digits/robust/contrastive_hnm/seed0/best.safetensors"
-    again = workflow_copy(tmp_path)
+    again = replace(workflow_copy(tmp_path), scripts=working_python)
     test_split = again.folder / RESULTS / "digits/data/test.npz"
     away = tmp_path / "away.npz"
     for wanted in (test_split.relative_to(again.folder), trained, target):

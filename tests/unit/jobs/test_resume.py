@@ -4,8 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
-import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -263,19 +261,27 @@ except InputError as error:
 """
 
 
+@pytest.fixture
+def ended_process(working_python, tmp_path_factory):
+    """A function that runs a program, with these values in its braces, to its end."""
+    path = tmp_path_factory.mktemp("program") / "program.py"
+
+    def run(program, **values):
+        path.write_text(program.format(paths=PATHS, **values), encoding="utf-8")
+        command = [working_python, path]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("name", "step", "seconds", "status"), [("SIGKILL", 6, 0.0, -9), ("SIGTERM", 3, 3600.0, 1)]
 )
 def test_a_process_that_is_killed_leaves_what_another_goes_on_from(
-    name, step, seconds, status, whole, tmp_path
+    name, step, seconds, status, whole, ended_process, tmp_path
 ):
     path = tmp_path / ".resume.pt"
-    program = textwrap.dedent(PROGRAM).format(
-        paths=PATHS, step=step, name=name, seconds=seconds, path=str(path)
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    ended = ended_process(PROGRAM, step=step, name=name, seconds=seconds, path=str(path))
     assert ended.returncode == status, ended.stderr
     if name == "SIGTERM":
         assert ended.stderr.startswith("one line: told to stop after step 4")
@@ -352,14 +358,11 @@ except test_resume.Killed:
 """
 
 
-def test_a_full_disk_leaves_the_last_good_state_and_the_training_running(whole, tmp_path):
+def test_a_full_disk_leaves_the_last_good_state_and_the_training_running(
+    whole, ended_process, tmp_path
+):
     path = tmp_path / ".resume.pt"
-    ended = subprocess.run(
-        [sys.executable, "-c", FULL.format(paths=PATHS, path=str(path))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = ended_process(FULL, path=str(path))
     assert ended.stdout == "ran to its end\n", ended.stderr
     told = ended.stderr.splitlines()
     assert len(told) == 2, ended.stderr
