@@ -156,7 +156,7 @@ def takes_t(own: Settings) -> bool:
 
 
 def choose_classifier(name: str, settings: Settings, where: str, *, with_t: bool = False) -> str:
-    """`name`, one of the data set's classifiers, or an InputError; with_t: it may be one of x_t, t."""
+    """`name`, a classifier of the data set, or an InputError; with_t: it may be time-dependent."""
     known = settings["classifiers"]
     choose(name, known, "classifier", where)
     if takes_t(known[name]) and not with_t:

@@ -441,8 +441,8 @@ def plan(
         validate(settings, _layer_schema(schema, ("dataset", "run"), complete=True), own_place)
         mirror, resume = settings.pop("mirror"), settings.pop("resume")
         combinations.check_dataset(dataset, settings, definitions, own_place)
-        for other, known in datasets.items():
-            combinations.check_same_kind(settings, known, f"{own_place} and {other}.yaml")
+        for other, others in datasets.items():
+            combinations.check_same_kind(settings, others, f"{own_place} and {other}.yaml")
         datasets[dataset], layers[dataset] = settings, parts
     sheets = {sheet: cells_over(definitions, sheet) for sheet in ("generator", "arm")}
     places: dict[str, dict[str, str]] = {}
