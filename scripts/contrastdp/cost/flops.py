@@ -27,6 +27,7 @@ PASSES: dict[str, Callable[[int], Mapping[str, int]]] = {
     "forward": lambda k: {"F": 1},
     "classifier_step": lambda k: {"W": 1},
     "diffusion_step": lambda k: {"W": 1},
+    "time_classifier_step": lambda k: {"G": k, "W": 1},
     "validation": lambda k: {"F": 2, "G": k},
     "denoise": lambda k: {"F": 1},
     "guide": lambda k: {"G": 1},
@@ -56,20 +57,20 @@ def build(model: str) -> nn.Module:
 
 
 def arguments(model: str, images: int, device: torch.device) -> tuple[Any, ...]:
-    """What `network(...)` takes for `images` zero images: x, or x_t, t and labels of a denoiser."""
+    """What `network(...)` takes for `images` zero images: x, x_t and t, or with a denoiser's label."""
     settings = json.loads(model)
     size = settings["image_size"]
     x = torch.zeros(images, settings["channels"], size, size, device=device)
-    if is_classifier(model):
-        return (x,)
     when = torch.zeros(images, dtype=torch.int64, device=device)
+    if is_classifier(model):
+        return (x, when) if ARCHITECTURES[settings["architecture"]].time_dependent else (x,)
     return (x, when, when if settings["classes"] else None)
 
 
 def output(network: nn.Module, given: tuple[Any, ...]) -> torch.Tensor:
     """Logits (N, classes) of a classifier, predicted noise (N, C, H, W) of a denoiser."""
     found = (
-        network(given[0], given[1], class_labels=given[2]) if len(given) > 1 else network(*given)
+        network(given[0], given[1], class_labels=given[2]) if len(given) > 2 else network(*given)
     )
     return found if isinstance(found, torch.Tensor) else found.sample
 

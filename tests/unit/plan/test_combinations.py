@@ -238,6 +238,19 @@ def test_a_pretrained_denoiser_may_have_a_label_for_no_class(folder):
     assert found.sampler("digits", "contrastive_hnm")["guidance_scale"] == 2.0
 
 
+def test_a_classifier_is_time_dependent_in_all_data_sets_or_in_none(folder):
+    common = "steps: 9, batch: 8, learning_rate: 0.01, weight_decay: 0, shift: 0"
+    small = "architecture: small_cnn, width: 4, features: 4"
+    timed = "architecture: time_unet, width: 32, depth: 1, multipliers: [2], attention: []"
+    lines = (
+        f"  {name}: {{classifiers: {{own: {{{common}, network: {{{network}}}}}}}}}"
+        for name, network in (("digits", small), ("mnist", timed))
+    )
+    edit(folder / "scales" / "demo.yaml", "  digits: {}", "\n".join(lines))
+    words = "mnist.yaml and digits.yaml: classifier 'own' is time-dependent in one of them alone"
+    assert words in told(folder)
+
+
 def test_the_cosine_schedule_needs_no_betas(folder):
     old = "noise_schedule: {num_train_timesteps: 1000, beta_start: 1.0e-4, beta_end: 0.02, "
     new = "noise_schedule: {num_train_timesteps: 1000, "
