@@ -57,7 +57,7 @@ def build(model: str) -> nn.Module:
 
 
 def arguments(model: str, images: int, device: torch.device) -> tuple[Any, ...]:
-    """What `network(...)` takes for `images` zero images: x, x_t and t, or with a denoiser's label."""
+    """What `network(...)` takes for `images` zero images: x; x_t, t; or x_t, t and label."""
     settings = json.loads(model)
     size = settings["image_size"]
     x = torch.zeros(images, settings["channels"], size, size, device=device)

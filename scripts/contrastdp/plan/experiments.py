@@ -420,7 +420,8 @@ def plan(
     twins, place = (own["twins"] or [], where) if asked is None else (asked, of_run)
     for table in twins:
         choose(table, tables, "table", f"{place}, twins")
-    datasets, layers, mirror, resume = {}, {}, None, {}
+    datasets: dict[str, dict[str, Any]] = {}
+    layers, mirror, resume = {}, None, {}
     files = sorted(path.stem for path in (folder / "datasets").glob("*.yaml"))
     for stem in files:
         check_name(stem, "config/datasets, name of a file")

@@ -188,7 +188,7 @@ def accuracy_by_band(
             if attack is not None:
                 attacked = early_stopped_pgd(network, *given, attack)
                 robust += _right(network, attacked.x, *given[1:])
-        row = {"t_low": low, "t_high": high - 1, "clean": clean / len(y)}
+        row: dict[str, Any] = {"t_low": low, "t_high": high - 1, "clean": clean / len(y)}
         rows.append(row | {"robust": None if attack is None else robust / len(y)})
     return rows
 
