@@ -90,7 +90,6 @@ def test_weights_follow_adamw_on_the_mean_loss_at_the_attacked_points(passes, mo
         **NETWORK, channels=1, classes=3, image_size=8, num_train_timesteps=20, seed=0
     )
     parameters = list(network.parameters())
-    start = {name: p.detach().clone() for name, p in network.named_parameters()}
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     losses = []
     for step, ((x, t), y) in enumerate(zip(own, labels, strict=True)):
@@ -106,9 +105,10 @@ def test_weights_follow_adamw_on_the_mean_loss_at_the_attacked_points(passes, mo
             scale = (v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
             p.data.mul_(1 - rate * 0.05).sub_(rate * size / scale)
     found = dict(result.network.named_parameters())
-    for name, expected in network.named_parameters():
-        moved = (expected - start[name]).norm()
-        assert (found[name] - expected).norm() < 0.02 * moved + 1e-4, name
+    for (name, expected), v in zip(network.named_parameters(), second, strict=True):
+        clear = v.sqrt() > 1e-5  # of rounding, which AdamW makes large where the gradient is 0
+        assert clear.any() or name.endswith("to_k.bias"), name
+        torch.testing.assert_close(found[name][clear], expected[clear], rtol=0, atol=1e-4)
     assert [row["loss"] for row in result.history] == pytest.approx(losses, rel=1e-3)
     assert torch.equal(result.network.abar, ABAR)
     assert not result.network.training
