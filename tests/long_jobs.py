@@ -20,6 +20,10 @@ ROBUST = {"network": NETWORK, "steps": 60, "batch": 12, "learning_rate": 0.1, "m
 ROBUST |= {"weight_decay": 5e-4, "warmup": 0.2, "averaging": 0.9, "shift": 1, "beta": 6.0}
 ROBUST |= {"attack_steps": 3, "label_smoothing": 0.0, "synthetic_share": 0.5}
 ROBUST |= {"validate_every": 20, "validation_steps": 2}
+TIMED = LABELER | {"steps": 40, "attack": {"norm": "Linf", "eps": 0.2, "steps": 2}}
+TIMED["attack"] |= {"step_size": "eps/6"}
+TIMED["network"] = {"architecture": "time_unet", "width": 4, "depth": 1, "multipliers": [1, 2]}
+TIMED["network"] |= {"attention": [], "head_size": 4, "groups": 2}
 BUDGET = {"apgd_restarts": 2, "apgd_steps": 20, "mt_restarts": 3, "mt_steps": 15}
 ATTACK = {"norm": "Linf", "eps": "1/50", "version": "aa+mt", "seed": 0, "budget": BUDGET}
 ATTACK |= {"shard": 24, "batch": 8}
@@ -33,6 +37,15 @@ JOBS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, Any]]] = {
         {"train": "train.npz", "validation": "test.npz"},
         {"model": "classifier/model.safetensors", "metrics": "classifier/metrics.json"},
         SIZES | {"settings": LABELER, "seed": 1},
+    ),
+    "train_time_classifier": (
+        {"train": "train.npz", "validation": "test.npz"},
+        {
+            "model": "time/model.safetensors",
+            "history": "time/history.csv",
+            "metrics": "time/metrics.json",
+        },
+        SIZES | {"settings": TIMED, "seed": 1, "schedule": {"beta_schedule": "linear"}},
     ),
     "train_diffusion": (
         {"train": "train.npz"},

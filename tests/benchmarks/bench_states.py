@@ -14,6 +14,7 @@ DEFAULT = 600  # seconds
 # The jobs of the tests, made long enough for some states
 LONGER = {
     "train_classifier": {"settings": long_jobs.LABELER | {"steps": 4000}},
+    "train_time_classifier": {"settings": long_jobs.TIMED | {"steps": 300}},
     "train_diffusion": {"training": long_jobs.DIFFUSION | {"steps": 1500}},
     "train_robust": {"settings": long_jobs.ROBUST | {"steps": 500, "validate_every": 250}},
     "sample_images": {"stop": 1803, "batch": 60},

@@ -17,7 +17,7 @@ import pytest
 from code_graph import ROOT
 from long_jobs import JOBS, results, run_job, write_inputs
 
-KILLS = 5  # of each kind of job, so 25 in all
+KILLS = 5  # of each kind of job, so 30 in all
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ LIGHT = (1.0, 5.0, 30.0)  # ASSUME: seconds of a job without a network
 STAGES = (
     ("download_data",),
     ("prepare_data",),
-    ("train_classifier", "train_diffusion"),
+    ("train_classifier", "train_time_classifier", "train_diffusion"),
     ("sample_images", "measure_gradients", "picture_gradients"),
     ("label_images", "measure_samples", "measure_generator"),
     ("select_images",),

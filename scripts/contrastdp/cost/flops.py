@@ -27,6 +27,7 @@ PASSES: dict[str, Callable[[int], Mapping[str, int]]] = {
     "forward": lambda k: {"F": 1},
     "classifier_step": lambda k: {"W": 1},
     "diffusion_step": lambda k: {"W": 1},
+    "time_classifier_step": lambda k: {"G": k, "W": 1},
     "validation": lambda k: {"F": 2, "G": k},
     "denoise": lambda k: {"F": 1},
     "guide": lambda k: {"G": 1},
@@ -56,17 +57,13 @@ def build(model: str) -> nn.Module:
 
 
 def arguments(model: str, images: int, device: torch.device) -> tuple[Any, ...]:
-    """What `network(...)` takes for `images` zero images.
-
-    x, or x_t and t of a time-dependent classifier, or x_t, t and labels of a denoiser.
-    """
+    """What `network(...)` takes for `images` zero images: x; x_t, t; or x_t, t and label."""
     settings = json.loads(model)
     size = settings["image_size"]
     x = torch.zeros(images, settings["channels"], size, size, device=device)
     when = torch.zeros(images, dtype=torch.int64, device=device)
     if is_classifier(model):
-        timed = getattr(ARCHITECTURES[settings["architecture"]], "time_dependent", False)
-        return (x, when) if timed else (x,)
+        return (x, when) if ARCHITECTURES[settings["architecture"]].time_dependent else (x,)
     return (x, when, when if settings["classes"] else None)
 
 

@@ -11,8 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from contrastdp.attack.autoattack import ITERATIONS, InParts, Remembered
+from contrastdp.attack.early_stopped import EarlyStopped, early_stopped_pgd
 from contrastdp.attack.pgd import PGD, accuracies, margin_gradient
 from contrastdp.cost.flops import arguments, basic_passes, build, flops_per_image, output
 from contrastdp.cost.workload import Work, canonical
@@ -99,6 +101,23 @@ def _classifier_step(s: _Subject, steps: int = 40) -> Timed:
         )
 
     return call, s.batch * steps
+
+
+def _time_classifier_step(s: _Subject) -> Timed:
+    """Of images that are right at every step, the most that an attack costs."""
+    steps = s.options["attack_steps"]
+    attack = EarlyStopped(norm="L2", eps=EPS, steps=steps, step_size="eps/6")
+    network, (x, t) = s.network.train(), s.given
+    y = network(x, t).argmax(dim=1)
+    stepping = torch.optim.AdamW(network.parameters(), lr=1e-4, foreach=True)
+
+    def call() -> None:
+        stepping.zero_grad(set_to_none=True)
+        attacked = early_stopped_pgd(network, x, t, y, attack)
+        F.cross_entropy(network(attacked.x, t), y).backward()
+        stepping.step()
+
+    return call, s.batch
 
 
 def _diffusion_step(s: _Subject, steps: int = 40) -> Timed:
@@ -214,6 +233,7 @@ TIMED: dict[str, Callable[[_Subject], Timed]] = {
     "denoise": _forward,
     "classifier_step": _classifier_step,
     "diffusion_step": _diffusion_step,
+    "time_classifier_step": _time_classifier_step,
     "validation": _validation,
     "guide": _guide,
     "gradient_norm": _gradient_norm,

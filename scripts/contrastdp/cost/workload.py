@@ -89,6 +89,14 @@ def _train_classifier(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     return [Work("classifier_step", model, batch, "{}", settings["steps"] * batch)]
 
 
+def _train_time_classifier(plan: Plan, w: Mapping[str, str]) -> list[Work]:
+    # accuracy by band of t, at the end, is small beside it
+    settings = plan.datasets[w["dataset"]]["classifiers"][w["classifier"]]
+    model, batch = _classifier(plan, w["dataset"], w["classifier"]), settings["batch"]
+    options = canonical({"attack_steps": settings.get("attack", {"steps": 0})["steps"]})
+    return [Work("time_classifier_step", model, batch, options, settings["steps"] * batch)]
+
+
 def _train_diffusion(plan: Plan, w: Mapping[str, str]) -> list[Work]:
     own = plan.datasets[w["dataset"]]["denoisers"][w["denoiser"]]
     if own.get("pretrained"):
@@ -297,7 +305,7 @@ def stored(rule: str, wildcards: Mapping[str, str], plan: Plan) -> Stored:
     Of an attack the stored images are those that it broke; all are counted, an upper bound.
     """
     w = wildcards
-    if rule == "train_classifier":
+    if rule in ("train_classifier", "train_time_classifier"):
         return Stored(networks=((_classifier(plan, w["dataset"], w["classifier"]), 1),))
     if rule == "train_diffusion":
         return Stored(networks=((_denoiser(plan, w["dataset"], w["denoiser"]), 1),))
@@ -324,6 +332,7 @@ def stored(rule: str, wildcards: Mapping[str, str], plan: Plan) -> Stored:
 
 RULES: dict[str, Callable[[Plan, Mapping[str, str]], list[Work]]] = {
     "train_classifier": _train_classifier,
+    "train_time_classifier": _train_time_classifier,
     "train_diffusion": _train_diffusion,
     "train_robust": _train_robust,
     "sample_images": _sample_images,

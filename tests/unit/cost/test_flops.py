@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from contrastdp.attack.autoattack import InParts
+from contrastdp.attack.early_stopped import EarlyStopped, early_stopped_pgd
 from contrastdp.attack.pgd import PGD, cross_entropy_gradient
 from contrastdp.cost.flops import PASSES, basic_passes, build, flops_per_image
 from contrastdp.errors import InputError
@@ -73,6 +75,23 @@ def test_a_training_step_is_what_the_loss_itself_takes(name):
         loss.function(network, x, y, attack, **more).backward()
     options = json.dumps({"attack_steps": 3})
     assert flops_per_image(f"{name}_step", MODEL, options) == counter.get_total_flops() // images
+
+
+def test_a_step_on_noisy_images_is_what_it_takes_where_all_are_right():
+    sizes = {"architecture": "time_unet", "width": 8, "depth": 1, "multipliers": [1, 2]}
+    sizes |= {"attention": [4], "head_size": 8, "groups": 4}
+    model = json.dumps(sizes | {"channels": 1, "classes": 3, "image_size": 8})
+    network = build(model)
+    x, t = torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64)
+    y = network(x, t).argmax(1)
+    attack = EarlyStopped(norm="L2", eps=1e-6, steps=3, step_size="eps/6")
+    # the counter does not know the attention of processors alone
+    with sdpa_kernel(SDPBackend.MATH), counting() as counter:
+        attacked = early_stopped_pgd(network, x, t, y, attack)
+        network(attacked.x, t).sum().backward()
+    assert attacked.passes == 6
+    found = flops_per_image("time_classifier_step", model, json.dumps({"attack_steps": 3}))
+    assert found == counter.get_total_flops() // 2
 
 
 def test_an_attack_step_is_what_pgd_takes():

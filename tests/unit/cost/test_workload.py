@@ -40,6 +40,14 @@ def test_training_of_the_demo(plan_of):
     assert images(found) == {"diffusion_step": 4000 * 64}
 
 
+def test_training_on_noisy_images_of_the_paper(plan_of):
+    plan, w = plan_of["paper"], {"dataset": "cifar10", "real": "50000", "seed": "0"}
+    for name, steps in (("robust_time", 7), ("vanilla_time", 0)):
+        (work,) = works("train_time_classifier", w | {"classifier": name}, plan)
+        assert (work.kind, work.images) == ("time_classifier_step", 200_000 * 128)
+        assert json.loads(work.options) == {"attack_steps": steps}
+
+
 def test_guided_sampling_of_the_paper(plan_of):
     w = {"dataset": "cifar10", "generator": "contrastive_hnm", "shard": "0"}
     shard = plan_of["paper"].datasets["cifar10"]["sampling"]["shard"]

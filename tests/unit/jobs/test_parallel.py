@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from contrastdp.attack.early_stopped import EarlyStopped
 from contrastdp.data.images import write_images
 from contrastdp.diffusion.terms import TERMS, TermOfMean
 from contrastdp.diffusion.training import train_denoiser
@@ -21,6 +22,7 @@ from contrastdp.jobs.parallel import ALONE, Group
 from contrastdp.networks.batch_norm import GroupBatchNorm, share_batch_norm
 from contrastdp.training.recipe import recipe_of
 from contrastdp.training.robust import train_robust_network
+from contrastdp.training.time_classifier import train_time_classifier_network
 
 PLAIN = {"architecture": "small_cnn", "width": 4, "features": 8}
 NORMED = {"architecture": "wide_resnet", "depth": 10, "width": 1, "mean": [0.2], "std": [0.3]}
@@ -124,6 +126,20 @@ def diffusion(group, **more):
     return {**denoiser.state_dict(), "loss": torch.tensor([row["loss"] for row in rows])}
 
 
+def timed(group):
+    network = {"architecture": "time_unet", "width": 4, "depth": 1, "multipliers": [1, 2]}
+    network |= {"attention": [], "head_size": 4, "groups": 2}
+    options = {"steps": 3, "batch": 11, "learning_rate": 1e-2, "weight_decay": 0.01, "shift": 1}
+    options |= {"micro_batch": 6, "abar": torch.linspace(0.9, 0.1, 10), "classes": 3, "seed": 0}
+    attack = EarlyStopped(norm="L2", eps=0.5, steps=2, step_size="2.5 eps/steps")
+    result = train_time_classifier_network(
+        *images(12), network=network, attack=attack, group=group, **options
+    )
+    found = dict(result.network.state_dict(), passes=torch.tensor(result.passes))
+    rows = [[row["loss"], row["attacked"]] for row in result.history]
+    return found | {"history": torch.tensor(rows)}
+
+
 def normalised(group, options):
     """What BatchNorm makes of this process's part of eleven images, and its gradients."""
     draw = torch.Generator().manual_seed(0)
@@ -151,6 +167,7 @@ def work(*, out, group=ALONE):
         "normed": robust(NORMED, group, loss="trades", micro_batch=6),
         "madry": robust(NORMED, group, loss="pgd", averaged_statistics="recomputed"),
         "diffusion": diffusion(group),
+        "timed": timed(group),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TERMS, "squared_mean", SquaredMean)
@@ -189,7 +206,7 @@ def close(found, expected, atol):
 
 # ---------------------------------------------------------------- training
 @pytest.mark.parametrize(
-    "what", ["plain", "normed", "madry", "compiled", "diffusion", "diffusion_mean"]
+    "what", ["plain", "normed", "madry", "compiled", "diffusion", "diffusion_mean", "timed"]
 )
 def test_two_processes_train_as_one_does(both, what):
     alone, (first, _) = both
@@ -200,7 +217,7 @@ def test_two_processes_train_as_one_does(both, what):
 def test_training_moves_the_weights_far_beyond_rounding(both):
     """Else the comparison would hold for whatever the processes did."""
     alone, _ = both
-    for what in ("plain", "normed", "madry"):
+    for what in ("plain", "normed", "madry", "timed"):
         history = alone[f"{what}/history"]
         assert (history[0, 0] - history[-1, 0]).abs() > 1e-2
     for what in ("diffusion", "diffusion_mean"):
@@ -210,8 +227,9 @@ def test_training_moves_the_weights_far_beyond_rounding(both):
 
 def test_every_process_has_the_same_weights_to_the_bit(both):
     _, (first, second) = both
-    for name, value in compared(first, "diffusion").items():
-        assert torch.equal(second[name], value), name
+    for what in ("diffusion", "timed"):
+        for name, value in compared(first, what).items():
+            assert torch.equal(second[name], value), name
 
 
 def test_only_the_first_validates(both):

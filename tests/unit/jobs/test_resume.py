@@ -12,12 +12,14 @@ import torch
 from bright_rows import bright_rows
 from flat_training import train_flat
 
+from contrastdp.attack.early_stopped import EarlyStopped
 from contrastdp.diffusion.denoisers import build_denoiser
 from contrastdp.diffusion.training import train_denoiser
 from contrastdp.errors import InputError
 from contrastdp.jobs import resume as resume_module
 from contrastdp.jobs.resume import Resume, Stopped, resuming
 from contrastdp.training.classifier import train_classifier_network
+from contrastdp.training.time_classifier import train_time_classifier_network
 
 KEY = {"settings": "a", "train": "b"}
 STEPS = 9
@@ -93,7 +95,18 @@ def synthetic_alone(**given):
     return robust(**{"real": None, "averaged_statistics": "live", "network": NORMED} | given)
 
 
-TRAININGS = [classifier, diffusion, robust, normed, pooled, synthetic_alone]
+def timed(**given):
+    network = {"architecture": "time_unet", "width": 4, "depth": 1, "multipliers": [1, 2]}
+    network |= {"attention": [], "head_size": 4, "groups": 2}
+    options = {"network": network, "classes": 3, "steps": STEPS, "batch": 8, "learning_rate": 1e-2}
+    options |= {"weight_decay": 0.01, "shift": 1, "flip": True, "seed": 3, "micro_batch": 5}
+    attack = EarlyStopped(norm="L2", eps=0.5, steps=2, step_size="2.5 eps/steps")
+    options |= {"attack": attack, "abar": torch.linspace(0.99, 0.01, 20)}
+    result = train_time_classifier_network(*images(20), **options, **given)
+    return [result.network.state_dict(), result.history, result.passes]
+
+
+TRAININGS = [classifier, timed, diffusion, robust, normed, pooled, synthetic_alone]
 
 
 def killed_in(step):

@@ -20,6 +20,9 @@ def over(**settings):
 ENCODER = "classifiers__encoder__network"
 TRAINED = "denoisers__unconditional__training"
 DENOISER = "denoisers__unconditional__network"
+TIMED = {"architecture": "time_unet", "width": 8, "depth": 1, "multipliers": [1, 2]}
+TIMED |= {"attention": [4], "head_size": 8, "groups": 4}
+ROBUST = "classifiers__robust_time"
 UNET = {"architecture": "unet2d", "block_out_channels": [16, 16], "norm_num_groups": 8}
 UNET |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
 
@@ -59,6 +62,25 @@ UNET |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"
             },
             "mean is [0.5, 0.5, 0.5]; write 1 numbers",
         ),
+        (
+            {f"{ROBUST}__network__attention": [5]},
+            "robust_time.network: attention is at 5 pixels a side, and the levels have 8, 4",
+        ),
+        ({f"{ROBUST}__network__groups": 32}, "groups is 32, which does not divide 16"),
+        ({f"{ROBUST}__network__multipliers": [1] * 5}, "can be halved 3 times between levels"),
+        ({f"{ROBUST}__attack__eps": 0}, "attack.eps is 0; it must be above"),
+        ({f"{ROBUST}__attack__step_size": "eps"}, "choose one of eps/6, 2.5 eps/steps"),
+        ({f"{ROBUST}__anneal_steps": 9}, "robust_time: anneal_steps is 9, of"),
+        ({"classifiers__encoder__anneal_steps": 900}, "small_cnn is none; remove it"),
+        # classifiers of x_t and t, where images are judged
+        ({ENCODER: TIMED}, "classifier 'encoder' is time-dependent, and here it would see images"),
+        (
+            {"labelling__classifier": "robust_time"},
+            "labelling.classifier: classifier 'robust_time'",
+        ),
+        ({"selection__encoder": "vanilla_time"}, "selection.encoder: classifier 'vanilla_time' is"),
+        ({"guidances__hnm__encoder": "robust_time"}, "guidances.hnm: classifier 'robust_time' is"),
+        ({"training__network": TIMED}, "time_unet takes noisy images and t; a robust training"),
         ({DENOISER: {"architecture": "unet"}}, "architecture 'unet' does not exist"),
         ({f"{DENOISER}__patch": 8}, "patch is 8; twice that must divide the image's side, 8"),
         ({f"{DENOISER}__width": 20}, "width is 20; make it a multiple of groups, 8"),
@@ -214,6 +236,19 @@ def test_a_pretrained_denoiser_may_have_a_label_for_no_class(folder):
     with_row(folder, guidance_scale="2", denoiser="conditional")
     found = resolved(folder, denoisers={"conditional": {"pretrained": "someone/model"}})
     assert found.sampler("digits", "contrastive_hnm")["guidance_scale"] == 2.0
+
+
+def test_a_classifier_is_time_dependent_in_all_data_sets_or_in_none(folder):
+    common = "steps: 9, batch: 8, learning_rate: 0.01, weight_decay: 0, shift: 0"
+    small = "architecture: small_cnn, width: 4, features: 4"
+    timed = "architecture: time_unet, width: 32, depth: 1, multipliers: [2], attention: []"
+    lines = (
+        f"  {name}: {{classifiers: {{own: {{{common}, network: {{{network}}}}}}}}}"
+        for name, network in (("digits", small), ("mnist", timed))
+    )
+    edit(folder / "scales" / "demo.yaml", "  digits: {}", "\n".join(lines))
+    words = "mnist.yaml and digits.yaml: classifier 'own' is time-dependent in one of them alone"
+    assert words in told(folder)
 
 
 def test_the_cosine_schedule_needs_no_betas(folder):

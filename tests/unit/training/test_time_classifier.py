@@ -59,8 +59,8 @@ def test_noise_by_the_closed_form():
 
 
 def test_the_network_sees_x_t_of_pixels_from_minus_one_to_one_and_every_t(passes):
-    x, y = torch.full((40, 1, 8, 8), 0.25), torch.arange(40) % 3
-    options = RECIPE | {"steps": 50, "batch": 40, "shift": 0}
+    x, y = torch.full((100, 1, 8, 8), 0.25), torch.arange(100) % 3
+    options = RECIPE | {"steps": 20, "batch": 100, "shift": 0}
     train_time_classifier_network(x, y, **options)
     seen, t = torch.cat([x for x, _, _ in passes]), torch.cat([t for _, t, _ in passes])
     counts = t.bincount(minlength=20)
@@ -90,7 +90,6 @@ def test_weights_follow_adamw_on_the_mean_loss_at_the_attacked_points(passes, mo
         **NETWORK, channels=1, classes=3, image_size=8, num_train_timesteps=20, seed=0
     )
     parameters = list(network.parameters())
-    start = {name: p.detach().clone() for name, p in network.named_parameters()}
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     losses = []
     for step, ((x, t), y) in enumerate(zip(own, labels, strict=True)):
@@ -106,9 +105,10 @@ def test_weights_follow_adamw_on_the_mean_loss_at_the_attacked_points(passes, mo
             scale = (v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
             p.data.mul_(1 - rate * 0.05).sub_(rate * size / scale)
     found = dict(result.network.named_parameters())
-    for name, expected in network.named_parameters():
-        moved = (expected - start[name]).norm()
-        assert (found[name] - expected).norm() < 0.02 * moved, name
+    for (name, expected), v in zip(network.named_parameters(), second, strict=True):
+        clear = v.sqrt() > 1e-5  # of rounding, which AdamW makes large where the gradient is 0
+        assert clear.any() or name.endswith("to_k.bias"), name
+        torch.testing.assert_close(found[name][clear], expected[clear], rtol=0, atol=1e-4)
     assert [row["loss"] for row in result.history] == pytest.approx(losses, rel=1e-3)
     assert torch.equal(result.network.abar, ABAR)
     assert not result.network.training
@@ -119,7 +119,6 @@ def test_history_counts_what_the_attack_moves_and_passes(passes):
     assert result.passes == sum(len(x) for x, _, trained in passes if not trained)
     assert [row["step"] for row in result.history] == [1, 2]
     assert all(0 < row["attacked"] < 1 for row in result.history)
-    assert train(steps=100).history[0].keys() == {"step", "loss", "attacked"}
 
 
 # ---------------------------------------------------------------- the same stream
@@ -181,8 +180,10 @@ def test_accuracy_by_band_of_a_line():
     assert [(row["t_low"], row["t_high"]) for row in rows] == [(k, k + 1) for k in range(0, 10, 2)]
     assert [row["clean"] for row in rows] == [0.75] * 3 + [0.25] * 2
     assert [row["robust"] for row in rows] == [0.25] * 5  # of one image, 3.2 or 3.6 away
-    times = {int(t) for seen in network.seen for t in seen}
-    assert times == {t for row in rows for t in (row["t_low"], row["t_high"])}
+    drawn = [{int(t) // 2 for t in seen} for seen in network.seen]
+    assert all(len(bands) == 1 for bands in drawn)
+    assert [min(bands) for bands in drawn] == sorted(min(bands) for bands in drawn)
+    assert len({int(t) for seen in network.seen for t in seen}) > 7
     unattacked = accuracy_by_band(network, x, y, attack=None, seed=0)
     assert [row["clean"] for row in unattacked] == [0.75] * 3 + [0.25] * 2
     assert {row["robust"] for row in unattacked} == {None}
@@ -200,9 +201,9 @@ def test_accuracy_is_of_noisy_images():
 
 
 def test_it_learns_and_its_attack_makes_it_robust():
-    options = RECIPE | {"steps": 150, "batch": 20, "shift": 0, "flip": False}
-    options |= {"learning_rate": 5e-3, "abar": torch.linspace(1.0, 0.5, 20)}
-    strong = EarlyStopped(norm="L2", eps=1.0, steps=4, step_size="2.5 eps/steps")
+    options = RECIPE | {"steps": 60, "batch": 20, "shift": 0, "flip": False}
+    options |= {"learning_rate": 2e-2, "abar": torch.linspace(1.0, 0.8, 20)}
+    strong = EarlyStopped(norm="L2", eps=2.5, steps=3, step_size="2.5 eps/steps")
     found = {}
     for name, attack in (("robust", strong), ("vanilla", None)):
         result = train_time_classifier_network(*bright_rows(60, 8), **options | {"attack": attack})
