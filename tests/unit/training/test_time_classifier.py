@@ -105,10 +105,12 @@ def test_weights_follow_adamw_on_the_mean_loss_at_the_attacked_points(passes, mo
             scale = (v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
             p.data.mul_(1 - rate * 0.05).sub_(rate * size / scale)
     found = dict(result.network.named_parameters())
+    compared = 0
     for (name, expected), v in zip(network.named_parameters(), second, strict=True):
         clear = v.sqrt() > 1e-5  # of rounding, which AdamW makes large where the gradient is 0
-        assert clear.any() or name.endswith("to_k.bias"), name
+        compared += int(clear.sum())
         torch.testing.assert_close(found[name][clear], expected[clear], rtol=0, atol=1e-4)
+    assert compared > 0.5 * sum(p.numel() for p in parameters)
     assert [row["loss"] for row in result.history] == pytest.approx(losses, rel=1e-3)
     assert torch.equal(result.network.abar, ABAR)
     assert not result.network.training
