@@ -1,8 +1,8 @@
 """A `python` that forks a process which has imported the heavy packages: it starts in no time.
 
 Of what a process costs in these tests, importing torch, diffusers or Snakemake is most. A program
-that `ForkedPython` starts is one of its own all the same: its own folder, environment, streams and
-exit status, and it imports the library itself. A test of the interpreter or of imports takes
+that this `python` runs is a process of its own all the same: its own folder, environment, streams
+and exit status, and it imports the library itself. A test of the interpreter or of imports takes
 `sys.executable`.
 """
 

@@ -149,9 +149,7 @@ class Injuries:
         """Cancel a training half-way, and take the node from it once it has gone on."""
         self.freeze_half_way({"cancelled": LABELER})
         self.cluster.order("scancel", self.jobs["cancelled"])
-        log = self.run.folder / RESULTS / "logs" / LABELER[1]
-        # Snakemake removes the log before it starts the training again.
-        self.until(lambda: log.exists() and "goes on after" in log.read_text("utf-8"), every=0.02)
+        self.until(lambda: "goes on after" in self.log_of(LABELER), every=0.02)
         self.jobs["grace"] = self.freeze(LABELER[1])
         self.take(self.cluster.jobs()[self.jobs["grace"]].node)
 
@@ -177,6 +175,13 @@ class Injuries:
     def is_half_way(self, training):
         """Whether the training has kept a state; it removes it at its end."""
         return any((self.run.folder / RESULTS / training[0]).glob(".*.resume.pt"))
+
+    def log_of(self, training):
+        """The training's log; empty where there is none: Snakemake removes it before a retry."""
+        try:
+            return (self.run.folder / RESULTS / "logs" / training[1]).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
 
     def writing(self, log):
         """The process that writes this log; None where there is none."""

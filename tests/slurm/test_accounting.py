@@ -73,8 +73,7 @@ def test_states_are_asked_of_the_controller(injured):
 def test_a_preempted_training_uses_its_grace_to_keep_its_state(injured):
     logs = (injured.run.folder / ".snakemake" / "slurm_logs").rglob(f"{injured.jobs['grace']}.log")
     assert re.search(r"told to stop after step \d+ \(SIGTERM\); .* holds", next(logs).read_text())
-    log = injured.run.folder / RESULTS / "logs" / LABELER[1]
-    assert "goes on after step" in log.read_text(encoding="utf-8")
+    assert "goes on after step" in injured.log_of(LABELER)
 
 
 def test_each_job_has_what_the_site_filled_in(injured):

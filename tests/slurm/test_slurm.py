@@ -118,7 +118,7 @@ def test_why_failed_tells_the_jobs_number_and_state(runs, injury, state):
 
 @pytest.mark.parametrize("training", [LABELER, DIFFUSION])
 def test_an_ended_training_goes_on_where_it_was(runs, training):
-    log = (runs[1].folder / RESULTS / "logs" / training[1]).read_text(encoding="utf-8")
+    log = runs[2].log_of(training)
     assert re.search(r"goes on after step [1-9]\d*, from ", log), log
 
 

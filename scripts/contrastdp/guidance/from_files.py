@@ -44,8 +44,8 @@ def load_guidance(
     if "parts" not in settings:
         return _guidance(settings, encoder=encoder, labeler=labeler, seed=seed, **known)
     names = reads.networks(settings, conditional=False)
-    given = {"encoder": encoder or (), "labeler": labeler or ()}
-    files = {role: dict(zip(names.get(role, ()), given[role], strict=False)) for role in given}
+    given = {"encoder": encoder, "labeler": labeler}
+    files = {role: _by_name(names.get(role, ()), paths, role) for role, paths in given.items()}
     parts = []
     for part in settings["parts"].values():
         read = reads.networks(part, conditional=False)
@@ -55,6 +55,22 @@ def load_guidance(
     return build_guidance(
         None, loss=settings["loss"], seed=derive_seed(seed, "sample"), parts=parts, **rest
     )
+
+
+def _by_name(names: Sequence[str], paths: Files, what: str) -> dict[Any, str]:
+    """The file of each classifier that a sum reads; nothing where no file is given.
+
+    Raises InputError where they are not as many as the names, since none says whose it is.
+    """
+    if paths is None:
+        return {}
+    paths = [paths] if isinstance(paths, str) else paths
+    if len(paths) != len(names):
+        raise InputError(
+            f"the generator's guidance needs the file '{what}' of {len(names)} classifiers "
+            f"({', '.join(names)}), and {len(paths)} are given; give one of each"
+        )
+    return dict(zip(names, paths, strict=True))
 
 
 def _guidance(

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler
+from foreign_pipelines import make_unet
 
 from contrastdp import ContrastiveGuidancePipeline
 from contrastdp.diffusion.denoisers import build_denoiser, load_denoiser, save_denoiser
@@ -313,18 +314,7 @@ def test_classifier_free_guidance_leaves_the_variance_that_of_the_condition():
 # ---------------------------------------------------------------- the pipeline
 def test_the_pipeline_samples_as_diffusers_ddpm():
     """On the whole chain, where diffusers' upper end, the betas of all steps, is right."""
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=8,
-        in_channels=1,
-        out_channels=2,
-        norm_num_groups=4,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-    )
-    unet = unet.eval().double()
+    unet = make_unet(out_channels=2)
     scheduler = DDPMScheduler(num_train_timesteps=6, variance_type="learned_range")
     options = {"batch_size": 2, "num_inference_steps": 6}
     for pipeline in (

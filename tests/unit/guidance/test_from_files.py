@@ -131,6 +131,16 @@ def test_a_sum_has_each_parts_own_networks(files):
     assert classes.seed == alone.seed
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_sum_is_given_a_file_for_each_classifier_that_it_reads(files, count):
+    """Else a file would be left out, or taken for another classifier's, in silence."""
+    parts = {"one": HNM | {"encoder": "first"}, "two": HNM | {"encoder": "second"}}
+    encoder = [files["encoder"]] * count if count > 1 else files["encoder"]
+    words = rf"'encoder' of 2 classifiers \(first, second\), and {count} are given"
+    with pytest.raises(InputError, match=words):
+        load({"loss": "sum", "parts": parts}, {"encoder": encoder, "labeler": None, "train": None})
+
+
 def test_a_sum_with_a_file_too_few(files):
     parts = {"one": HNM | {"encoder": "first"}, "two": HNM | {"encoder": "second"}}
     given = {"encoder": [files["encoder"]], "labeler": None, "train": None}

@@ -6,7 +6,8 @@ differences. The chains are written out after Dhariwal & Nichol (2021), Algorith
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler
+from foreign_pipelines import make_unet
 from gaussian_posterior import (
     CHAIN,
     MEANS,
@@ -217,18 +218,7 @@ def test_micro_batches_and_shards(scheduler):
 # ---------------------------------------------------------------- the pipeline
 @pytest.mark.parametrize("clipped", [False, True])
 def test_the_pipeline_moves_the_mean(clipped):
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        norm_num_groups=4,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-    )
-    unet = unet.eval().double()
+    unet = make_unet()
     weight = torch.randn(2, 64, dtype=torch.float64)
 
     def linear(x):

@@ -34,8 +34,11 @@ def numbers(folder):
 
 def alive(number):
     """Whether a process of that number runs; one that has ended but was not asked for does not."""
-    stat = Path(f"/proc/{number}/stat")
-    return stat.exists() and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    try:
+        stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_all_succeed_whatever_they_print(together, tmp_path):

@@ -11,6 +11,7 @@ from contrastdp.errors import InputError
 from contrastdp.plan.needs import Needs
 from contrastdp.plan.pages import REPORTED, Pages, read_claims, read_reported
 from contrastdp.plan.paths import Paths
+from contrastdp.theory.tables import KEY
 
 
 def pages_of(scale):
@@ -120,6 +121,11 @@ def test_claims_that_are_no_list_with_scopes_are_told(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"claims\.yaml: holds no list 'claims'"):
         read_claims(path)
+
+
+def test_the_plan_and_the_jobs_name_a_printed_cell_alike():
+    """The plan may not import pandas, so that the key stands in both."""
+    assert {REPORTED["gaussian"], REPORTED["gaussian_version1"]} == {KEY}
 
 
 # ---------------------------------------------------------------- what the paper prints
