@@ -106,14 +106,18 @@ def reruns(tmp_path_factory):
     return found
 
 
+# They read the same measures, or the table that is made of them
+MEASURED = {"make_measured_table", "judge_claims", "gather_claims"}
+
+
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
         ("training/losses", {"train_robust"}),
-        ("guidance/contrast", {"sample_images", "sample_toy", "trace_image"}),
+        ("guidance/contrast", {"sample_images", "sample_toy", "trace_image", "picture_gradients"}),
         ("attack/gate", {"attack_shard", "audit_network", "validate_network"}),
         ("theory/toy_measures", {"sample_toy", "plot_toy", "judge_claims", "gather_claims"}),
-        ("report/quality_table", {"make_quality_table"}),
+        ("report/quality_table", {"make_quality_table"} | MEASURED),
     ],
 )
 def test_an_edited_module_reruns_these_rules_and_no_others(reruns, module, rules):

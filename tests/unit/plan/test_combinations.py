@@ -73,13 +73,13 @@ UNET |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"
         ({f"{ROBUST}__anneal_steps": 9}, "robust_time: anneal_steps is 9, of"),
         ({"classifiers__encoder__anneal_steps": 900}, "small_cnn is none; remove it"),
         # classifiers of x_t and t, where images are judged
-        ({ENCODER: TIMED}, "classifier 'encoder' is time-dependent, and here it would see images"),
+        ({ENCODER: TIMED}, "encoder: classifier 'encoder' is a time-dependent one, which reads x_t"),
         (
             {"labelling__classifier": "robust_time"},
             "labelling.classifier: classifier 'robust_time'",
         ),
         ({"selection__encoder": "vanilla_time"}, "selection.encoder: classifier 'vanilla_time' is"),
-        ({"guidances__hnm__encoder": "robust_time"}, "guidances.hnm: classifier 'robust_time' is"),
+        ({"guidances__hnm__encoder": "robust_time"}, "hnm, encoder: classifier 'robust_time' is"),
         ({"training__network": TIMED}, "time_unet takes noisy images and t; a robust training"),
         ({DENOISER: {"architecture": "unet"}}, "architecture 'unet' does not exist"),
         ({f"{DENOISER}__patch": 8}, "patch is 8; twice that must divide the image's side, 8"),
