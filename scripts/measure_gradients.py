@@ -40,7 +40,8 @@ def measure_gradients(
     place, seed = resolve(device), identity["seed"]
     models = [load_denoiser(folder, place) for folder in (unconditional, conditional)]
     denoisers, schedulers = zip(*models, strict=True)
-    networks = alignment.load_classifiers({"robust": robust, "vanilla": vanilla}, place)
+    files = {"robust": robust, "vanilla": vanilla}
+    networks = alignment.load_classifiers(files, place, classes, schedulers[1].alphas_cumprod)
     total = schedulers[1].config.num_train_timesteps
     held_out = read_images(test, classes=classes)
     chosen = choose(settings["images"], len(held_out["label"]))

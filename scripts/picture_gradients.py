@@ -38,8 +38,8 @@ def picture_gradients(
     """
     place, count = resolve(device), settings["pictures"]
     files = {"vanilla": vanilla, "robust": robust}
-    networks = alignment.load_classifiers(files, place)
     scheduler = load_denoiser(conditional, place)[1]
+    networks = alignment.load_classifiers(files, place, classes, scheduler.alphas_cumprod)
     data = {name: x[:count] for name, x in read_images(test, classes=classes).items()}
     clean = 2 * to_tensor(data["image"]).to(place) - 1
     label = torch.from_numpy(data["label"]).to(place)

@@ -7,7 +7,8 @@ import torch
 from generator_files import write_generator
 
 from contrastdp.data.images import write_images
-from contrastdp.diffusion.denoisers import load_denoiser
+from contrastdp.diffusion.denoisers import build_denoiser, load_denoiser, save_denoiser
+from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.files import read_csv, read_json
 from contrastdp.networks.build import build_network
 from contrastdp.networks.checkpoint import save_network
@@ -119,19 +120,42 @@ def test_pictures_become_three_figures(pictures, tmp_path):
     assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in names)
 
 
+def refused(inputs, folder, **files):
+    """What measure_gradients says of `files`; it leaves nothing."""
+    measures = folder / "measures.json"
+    line = one_line.told(
+        measure_gradients,
+        **inputs | files,
+        identity={"dataset": "toy", "real": 12, "seed": 0},
+        settings=SETTINGS,
+        classes=3,
+        measures=str(measures),
+        device="cpu",
+    )
+    assert not measures.exists()
+    return line
+
+
 def test_a_classifier_of_images_is_refused(inputs, tmp_path):
     network = build_network(
         "small_cnn", channels=1, classes=3, image_size=8, width=4, features=8, seed=0
     )
     path = tmp_path / "model.safetensors"
     save_network(path, network)
-    line = one_line.told(
-        measure_gradients,
-        **inputs | {"vanilla": str(path)},
-        identity={"dataset": "toy", "real": 12, "seed": 0},
-        settings=SETTINGS,
-        classes=3,
-        measures=str(tmp_path / "measures.json"),
-        device="cpu",
-    )
+    line = refused(inputs, tmp_path, vanilla=str(path))
     assert "the vanilla classifier takes no timestep" in line
+
+
+def test_another_schedule_than_the_denoisers_is_refused(inputs, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_network(path, build_network("time_unet", **SIZES, seed=0))  # its abar is 1 throughout
+    line = refused(inputs, tmp_path, robust=str(path))
+    assert line.startswith(f"{path}: was trained under another noise schedule than the denoiser")
+
+
+def test_denoisers_of_two_schedules_are_refused(inputs, tmp_path):
+    folder = tmp_path / "unconditional"
+    denoiser = build_denoiser("small_denoiser", image_size=8, channels=1, classes=None)
+    save_denoiser(folder, denoiser, SubsequenceScheduler(clip_sample=False, beta_end=0.03))
+    line = refused(inputs, tmp_path, unconditional=str(folder))
+    assert "trained under different noise schedules" in line

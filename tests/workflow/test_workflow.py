@@ -12,7 +12,7 @@ from job_counts import planned
 from contrastdp.files import read_csv, read_json
 
 RESULTS = "results/smoke"
-TARGETS = ("all", "ablations", "guidance", "evidence", "search")
+TARGETS = ("all", "ablations", "guidance", "evidence", "search", "robust_guidance")
 # AA+MT of a few steps, on all test images in one shard: AutoAttack's thousands of steps cost 13
 # seconds of processor time whatever the number of images. The slices of test_data_sets have it.
 ATTACK = {
@@ -21,6 +21,9 @@ ATTACK = {
     "budget": {"apgd_restarts": 1, "apgd_steps": 5, "mt_restarts": 1, "mt_steps": 5},
     "shard": 50,
 }
+# Of classifiers that are told t: over t, of images, of a targeted attack, and what a chain predicts
+GRADIENTS = ("gradients", "gradient_maps", "targeted", "predicted")
+TABLES = ("robustness", *TARGETS[1:])
 SETTINGS = ("--config", "scale=smoke", f"attack={json.dumps(ATTACK)}")
 
 
@@ -54,16 +57,12 @@ def smoke(workflow_copy, working_python, tmp_path_factory):
 def test_the_promised_files_are_there(smoke):
     folder = smoke.folder / RESULTS
     for name in (
-        *(
-            f"tables/{table}.{kind}"
-            for table in ("robustness", "ablations", "guidance", "evidence", "search")
-            for kind in ("csv", "md", "tex")
-        ),
+        *(f"tables/{table}.{kind}" for table in TABLES for kind in ("csv", "md", "tex")),
         "tables/robustness_audit.csv",
         "tables/robustness_audit.md",
         *(
-            f"figures/{name}.{kind}"
-            for name in ("samples_digits", "tsne_digits", "guidance_digits")
+            f"figures/{name}_digits.{kind}"
+            for name in ("samples", "tsne", "guidance", "guided_samples", *GRADIENTS)
             for kind in ("png", "pdf")
         ),
         "figures/sizes_digits_robustness.png",
@@ -72,6 +71,10 @@ def test_the_promised_files_are_there(smoke):
         "tables/guidance_size.csv",
         "ablations.html",
         "guidance.html",
+        "robust_guidance.html",
+        "tables/robust_guidance_measured.csv",
+        "tables/robust_guidance_gradients.csv",
+        "tables/robust_guidance_claims.csv",
     ):
         assert (folder / name).stat().st_size > 0, name
 

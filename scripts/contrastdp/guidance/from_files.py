@@ -107,7 +107,7 @@ def _guidance(
     if {"features", "classifier"} & {*fields}:
         network = _frozen(encoder, device, "encoder", channels_last)
     if "classifier" in fields:
-        _check_classifier(network, str(encoder), classes, schedule)
+        check_classifier(network, str(encoder), classes, schedule)
         common["classifier"] = faster(network, compiled=compiled)
     if "features" in fields:
         check_timeless(network, f"encoder {encoder}")
@@ -129,9 +129,7 @@ def _guidance(
     return guidance
 
 
-def _check_classifier(
-    network: Classifier, path: str, classes: int, schedule: Tensor | None
-) -> None:
+def check_classifier(network: Classifier, path: str, classes: int, schedule: Tensor | None) -> None:
     """Raise InputError where a classifier has other classes, or was trained under other noise."""
     if (own := network.settings["classes"]) != classes:
         raise InputError(

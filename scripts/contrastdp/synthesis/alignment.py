@@ -18,6 +18,7 @@ from contrastdp.diffusion.conditioning import conditioning_of
 from contrastdp.diffusion.sampling import predict_noise
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.errors import InputError
+from contrastdp.guidance.from_files import check_classifier
 from contrastdp.networks.checkpoint import load_network
 from contrastdp.streams import generator
 
@@ -46,8 +47,14 @@ def bands_of(total: int, bands: int, timesteps: int) -> list[Band]:
     ]
 
 
-def load_classifiers(files: Mapping[str, str], device: torch.device) -> dict[str, nn.Module]:
-    """Frozen classifiers by name; InputError for one that is not told the timestep."""
+def load_classifiers(
+    files: Mapping[str, str], device: torch.device, classes: int, schedule: Tensor
+) -> dict[str, nn.Module]:
+    """Frozen classifiers by name.
+
+    schedule: abar_t of every t (T,), of the denoiser. Raises InputError for one that is not told
+    the timestep, or was trained under another schedule or for another number of classes.
+    """
     found: dict[str, nn.Module] = {}
     for name, path in files.items():
         network = load_network(path, device).requires_grad_(False)
@@ -56,6 +63,7 @@ def load_classifiers(files: Mapping[str, str], device: torch.device) -> dict[str
                 f"{path}: the {name} classifier takes no timestep; name one whose architecture "
                 "does, such as time_unet"
             )
+        check_classifier(network, path, classes, schedule)
         found[name] = network
     return found
 
@@ -116,8 +124,14 @@ def score_difference(
     """(x_t, t, y) -> eps(x_t) - eps(x_t, y) of two denoisers, along grad log p(y | x_t).
 
     By Bayes grad log p(y | x_t) = grad log p(x_t | y) - grad log p(x_t), and a score is
-    -eps / sqrt(1 - abar_t). Two denoisers stand for one with a label for 'no class'.
+    -eps / sqrt(1 - abar_t). Two denoisers stand for one with a label for 'no class'. Raises
+    InputError where they were trained under different noise schedules.
     """
+    if not torch.equal(*(scheduler.alphas_cumprod for scheduler in schedulers)):
+        raise InputError(
+            "the unconditional and the conditional denoiser were trained under different noise "
+            "schedules; name two of one schedule"
+        )
 
     def predicted(model: nn.Module, scheduler: Any, x: Tensor, t: int, y: Tensor | None) -> Tensor:
         condition = conditioning_of(model).seen(x, y)

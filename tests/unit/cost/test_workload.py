@@ -12,7 +12,6 @@ from contrastdp.files import read_csv
 from contrastdp.plan import experiments
 from contrastdp.plan.yaml_files import read_yaml
 
-
 DEMO = {"dataset": "digits", "real": "200"}
 PAPER = {"dataset": "cifar10", "real": "48976"}
 

@@ -73,7 +73,10 @@ UNET |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"
         ({f"{ROBUST}__anneal_steps": 9}, "robust_time: anneal_steps is 9, of"),
         ({"classifiers__encoder__anneal_steps": 900}, "small_cnn is none; remove it"),
         # classifiers of x_t and t, where images are judged
-        ({ENCODER: TIMED}, "encoder: classifier 'encoder' is a time-dependent one, which reads x_t"),
+        (
+            {ENCODER: TIMED},
+            "encoder: classifier 'encoder' is a time-dependent one",
+        ),
         (
             {"labelling__classifier": "robust_time"},
             "labelling.classifier: classifier 'robust_time'",

@@ -208,7 +208,8 @@ def test_a_classifier_without_timestep_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save_network(path, build_network(**settings), settings)
     files = {"robust": str(path)}
-    line = one_line.told(alignment.load_classifiers, files, torch.device("cpu"))
+    schedule = torch.linspace(1, 0, 10)
+    line = one_line.told(alignment.load_classifiers, files, torch.device("cpu"), 3, schedule)
     assert "the robust classifier takes no timestep" in line
 
 
