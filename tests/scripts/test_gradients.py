@@ -155,7 +155,9 @@ def test_another_schedule_than_the_denoisers_is_refused(inputs, tmp_path):
 
 def test_denoisers_of_two_schedules_are_refused(inputs, tmp_path):
     folder = tmp_path / "unconditional"
-    denoiser = build_denoiser("small_denoiser", image_size=8, channels=1, classes=None)
+    denoiser = build_denoiser(
+        "small_denoiser", image_size=8, channels=1, classes=None, beta_end=0.03
+    )
     save_denoiser(folder, denoiser, SubsequenceScheduler(clip_sample=False, beta_end=0.03))
     line = refused(inputs, tmp_path, unconditional=str(folder))
     assert "trained under different noise schedules" in line
