@@ -68,7 +68,7 @@ def serve(place: str, *modules: str) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Run a program in a fork, and send its status, or end it where nobody waits for it."""
+    """Run a program in a fork: pass signals on to it, send its status, kill it with who asked."""
     request, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
     child = os.fork()
     if child == 0:
@@ -77,9 +77,11 @@ def _answer(connection: socket.socket) -> None:
         return
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
         if select.select([connection], [], [], 0.02)[0]:
-            os.kill(child, signal.SIGTERM)
-            ended = os.waitpid(child, 0)
-            break
+            told = connection.recv(1)
+            os.kill(child, told[0] if told else signal.SIGKILL)
+            if not told:
+                os.waitpid(child, 0)
+                os._exit(0)
     connection.sendall(json.dumps(os.waitstatus_to_exitcode(ended[1])).encode())
     os._exit(0)
 
@@ -94,6 +96,7 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     sys.executable = environment.get(EXECUTABLE, sys.executable)
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     paths = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:1] = [folder, *paths]
     if arguments[0] == "-m":
@@ -113,7 +116,9 @@ def ask(place: str, python: str, *arguments: str) -> int:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(place)
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
+        signal.signal(signal.SIGTERM, lambda number, _: connection.send(bytes([number])))
         status = json.loads(connection.makefile().read())
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if status < 0:
         os.kill(os.getpid(), -status)
     return status
