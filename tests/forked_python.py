@@ -6,6 +6,7 @@ and exit status, and it imports the library itself. A test of the interpreter or
 `sys.executable`.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -16,10 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any, NoReturn
 
 LONGEST = 1 << 20  # bytes of a request: arguments and environment
 EXECUTABLE = "PYTHONEXECUTABLE"  # names what the program is to start Python by
@@ -44,44 +48,50 @@ def forked_python(*modules: str) -> Iterator[str]:
 
 
 def serve(place: str, *modules: str) -> None:
-    """Fork for each program that is asked for, until standard input is closed."""
+    """Fork for each program that is asked for, until standard input is closed.
+
+    Signals of who asks are passed on to the program, and it is killed with who asks.
+    """
     for name in modules:
         import_module(name)
     gc.freeze()  # what is imported stays shared with the forks
+    for left in list(weakref.finalize._registry):
+        left.atexit = False  # it is this process's
+    asked: dict[socket.socket, int] = {}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
         listener.listen()
         print("ready", flush=True)
-        answering: set[int] = set()
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            if (child := os.fork()) == 0:
-                break
-            connection.close()
-            answering = {other for other in answering if os.waitpid(other, os.WNOHANG)[0] == 0}
-            answering.add(child)
+        ready: list[Any] = []
+        while asked or sys.stdin not in ready:
+            ready = select.select([listener, sys.stdin, *asked], [], [], 0.02 if asked else None)[0]
+            if listener in ready:
+                connection, _ = listener.accept()
+                request, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
+                asked[connection] = os.fork()
+                if asked[connection] == 0:
+                    break
+                for stream in streams:
+                    os.close(stream)
+            _attend(asked, ready)
         else:
-            for child in answering:
-                os.waitpid(child, 0)
             os._exit(0)  # taking torch down takes seconds
-    _answer(connection)
+    for other in asked:
+        other.close()
+    _end(lambda: _become(streams, **json.loads(request)))
 
 
-def _answer(connection: socket.socket) -> None:
-    """Run a program in a fork, and send its status, or end it where nobody waits for it."""
-    request, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
-    child = os.fork()
-    if child == 0:
-        connection.close()
-        _become(streams, **json.loads(request))
-        return
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if select.select([connection], [], [], 0.02)[0]:
-            os.kill(child, signal.SIGTERM)
-            ended = os.waitpid(child, 0)
-            break
-    connection.sendall(json.dumps(os.waitstatus_to_exitcode(ended[1])).encode())
-    os._exit(0)
+def _attend(asked: dict[socket.socket, int], ready: list[Any]) -> None:
+    """Pass signals on to the programs, and the status of those that have ended."""
+    for connection, program in list(asked.items()):
+        if connection in ready:
+            told = connection.recv(1)
+            os.kill(program, told[0] if told else signal.SIGKILL)
+        ended, status = os.waitpid(program, os.WNOHANG)
+        if ended:
+            with suppress(BrokenPipeError), connection:
+                connection.sendall(json.dumps(os.waitstatus_to_exitcode(status)).encode())
+            del asked[connection]
 
 
 def _become(
@@ -94,6 +104,7 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     sys.executable = environment.get(EXECUTABLE, sys.executable)
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     paths = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:1] = [folder, *paths]
     if arguments[0] == "-m":
@@ -105,6 +116,26 @@ def _become(
         runpy.run_path(arguments[0], run_name="__main__")
 
 
+def _end(program: Callable[[], None]) -> NoReturn:
+    """Run a program and end as an interpreter does, but for taking down all that is imported."""
+    status: object = None
+    try:
+        program()
+    except SystemExit as error:
+        status = error.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    if not isinstance(status, int | None):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit((status or 0) & 0xFF)
+
+
 def ask(place: str, python: str, *arguments: str) -> int:
     """Have a program run, and end as it does; what is neither script nor module runs as usual."""
     if arguments[0] != "-m" and not arguments[0].endswith(".py"):
@@ -113,7 +144,9 @@ def ask(place: str, python: str, *arguments: str) -> int:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(place)
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
+        signal.signal(signal.SIGTERM, lambda number, _: connection.send(bytes([number])))
         status = json.loads(connection.makefile().read())
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if status < 0:
         os.kill(os.getpid(), -status)
     return status

@@ -1,8 +1,8 @@
 """Shards of an attack as processes: in any order, several at once, killed and started again."""
 
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,15 +83,22 @@ def options(given, folder, start, **change):
     return given | outputs | {"start": start, "stop": start + 20, "attack": ATTACK | change}
 
 
-def process(options, stop=""):
-    """A process that attacks one shard."""
-    command = [sys.executable, "-c", PROCESS, stop, json.dumps(options)]
-    return subprocess.Popen(command, cwd=ROOT / "scripts", stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def process(working_python, tmp_path_factory):
+    """A function: a process that attacks one shard."""
+    program = tmp_path_factory.mktemp("program") / "program.py"
+    program.write_text(PROCESS, encoding="utf-8")
+
+    def begun(options, stop=""):
+        command = [working_python, program, stop, json.dumps(options)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    return begun
 
 
-def killed(options, stop):
-    """Start a shard and send SIGKILL when it has come so far."""
-    attacking = process(options, stop)
+def killed(attacking, stop):
+    """Send SIGKILL when a shard has come so far."""
     assert attacking.stdout.readline() == f"{stop}\n"
     attacking.kill()
     attacking.communicate()
@@ -119,7 +126,7 @@ def names(folder):
 
 
 # ---------------------------------------------------------------- the same in any order
-def test_order_and_number_of_workers_change_nothing(given, expected, tmp_path):
+def test_order_and_number_of_workers_change_nothing(given, expected, process, tmp_path):
     attack_shard(**options(given, tmp_path, 40))
     workers = [process(options(given, tmp_path, start)) for start in (20, 0)]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
@@ -138,11 +145,11 @@ def test_micro_batches_change_no_flag(given, expected, tmp_path):
 
 
 # ---------------------------------------------------------------- killed and started again
-def test_a_killed_attack_starts_again_and_finds_the_same(given, expected, tmp_path):
+def test_a_killed_attack_starts_again_and_finds_the_same(given, expected, process, tmp_path):
     shard = options(given, tmp_path, 20)
-    assert killed(shard, "_attack") == -9
+    assert killed(process(shard, "_attack"), "_attack") == -9
     assert names(tmp_path) == []
-    assert killed(shard, "write_json") == -9
+    assert killed(process(shard, "write_json"), "write_json") == -9
     assert names(tmp_path) == ["shard20.npz"]  # whole, and without its JSON of no rule's use
     assert digest(tmp_path / "shard20.npz") == digest(expected / "shard20.npz")
     again = process(shard)

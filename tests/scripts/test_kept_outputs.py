@@ -10,6 +10,7 @@ import time
 
 import pytest
 from code_graph import ROOT
+from forked_python import EXECUTABLE
 
 RULES = """
 config.update({"resume": {"minutes": 10}, "mirror": None})
@@ -63,17 +64,18 @@ def evaluate(*, best, told):
 run(evaluate, snakemake)
 """
 FILES = ("best.txt", "model/unet/weights.txt")
-COMMAND = (sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--rerun-incomplete")
+COMMAND = ("-m", "snakemake", "--cores", "1", "--nolock", "--rerun-incomplete")
 
 
-def begun(folder, target="results/a/model", *, value="good", end="well", more=()):
-    """Snakemake's process; value, end: the settings."""
+def begun(folder, target="results/a/model", *, value="good", end="well", more=(), python=None):
+    """Snakemake's process; value, end: the settings; python: what runs it, or else a fork."""
     given = ["--config", f"value={value}", f"end={end}", "--", target]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts"), "OMP_NUM_THREADS": "1"}
-    environment |= {"XDG_CACHE_HOME": str(folder / "cache")}
+    python = python or str(folder / "python")
+    environment |= {"XDG_CACHE_HOME": str(folder / "cache"), EXECUTABLE: python}
     return subprocess.Popen(
-        [*COMMAND, *more, *given], cwd=folder, env=environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [python, *COMMAND, *more, *given], cwd=folder, env=environment, text=True,
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -92,9 +94,10 @@ def log(folder):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(planning_python, tmp_path_factory):
     """A workflow that has run well."""
     folder = tmp_path_factory.mktemp("done")
+    (folder / "python").symlink_to(planning_python)
     for name, text in {"Snakefile": RULES, "train.py": TRAIN, "evaluate.py": EVALUATE}.items():
         (folder / name).write_text(text)
     (folder / "results").mkdir()
@@ -131,7 +134,7 @@ def test_a_failed_rerun_loses_nothing(folder, end):
 
 
 def test_a_killed_snakemake_loses_nothing(folder):
-    running = begun(folder, value="slip", end="waits")
+    running = begun(folder, value="slip", end="waits", python=sys.executable)
     limit = time.monotonic() + 120
     while not (folder / "waits.txt").exists() and time.monotonic() < limit:
         time.sleep(0.05)

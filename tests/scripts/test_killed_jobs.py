@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from code_graph import ROOT
+from forked_python import EXECUTABLE
 from long_jobs import JOBS, results, run_job, write_inputs
 
 KILLS = 5  # of each kind of job, so 30 in all
@@ -126,9 +127,9 @@ def outputs():
 class Killer(threading.Thread):
     """Ends each kind's script once, a moment after its first state has appeared."""
 
-    def __init__(self, folder, session, how):
+    def __init__(self, folder, how):
         super().__init__(daemon=True)
-        self.folder, self.session, self.how, self.ended = folder, session, how, {}
+        self.folder, self.how, self.ended = folder, how, {}
         self.running = True
 
     def run(self):
@@ -145,31 +146,34 @@ class Killer(threading.Thread):
                     self.ended[name] = states(place)
 
     def scripts(self, name):
-        """The processes of a script, of those that our Snakemake has started."""
+        """The processes of a script, which our Snakemake has written to a folder of its own."""
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                mine = os.getsid(int(entry.name)) == self.session
             except OSError:  # has ended meanwhile
                 continue
-            if mine and "python" in words[0].decode() and f"{name}.py".encode() in words[-2][-40:]:
+            program, script = words[0].decode(), words[-2:][0].decode()
+            mine = script.startswith(f"{self.folder}/.snakemake/") and script.endswith(f"{name}.py")
+            if mine and "python" in program:
                 yield int(entry.name)
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
-def test_snakemake_runs_killed_jobs_again_and_keeps_their_states(given, whole, tmp_path):
+def test_snakemake_runs_killed_jobs_again_and_keeps_their_states(
+    given, whole, planning_python, working_python, tmp_path
+):
     (tmp_path / "Snakefile").write_text(snakefile(given), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
+    command = [planning_python, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
     command += ["--keep-going", "--retries", "0"]
 
     def run(**how):
         environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        environment |= {EXECUTABLE: working_python}
         with open(tmp_path / "told.txt", "w+") as told:
             running = subprocess.Popen(
-                command, cwd=tmp_path, env=environment, stdout=told, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-            killer = Killer(tmp_path, running.pid, how)
+                command, cwd=tmp_path, env=environment, stdout=told, stderr=subprocess.STDOUT
+            )
+            killer = Killer(tmp_path, how)
             killer.start()
             status = running.wait(timeout=300)
             killer.running = False

@@ -13,14 +13,22 @@ from job_counts import planned
 from contrastdp.files import read_csv
 
 
-def plan_run(root, *arguments):
-    command = [sys.executable, "scripts/plan_run.py", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def plan_run(working_python, copied):
+    """The program in a checkout in which nothing was run yet."""
+
+    def run(*arguments):
+        command = [working_python, "scripts/plan_run.py", *arguments]
+        return subprocess.run(
+            command, cwd=copied.folder, capture_output=True, text=True, check=False
+        )
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def copied(workflow_copy, tmp_path_factory, root):
-    """A checkout in which nothing was run yet."""
+    """A checkout in which nothing was run yet, but that its record has the times of one."""
     workflow = workflow_copy(tmp_path_factory.mktemp("plan"))
     times_csv = "results/reference/times.csv"
     (workflow.folder / times_csv).parent.mkdir(parents=True)
@@ -28,8 +36,8 @@ def copied(workflow_copy, tmp_path_factory, root):
     return workflow
 
 
-def test_its_jobs_are_those_of_the_dry_run(copied):
-    done = plan_run(copied.folder, "--scale", "smoke", "evidence")
+def test_its_jobs_are_those_of_the_dry_run(plan_run, copied):
+    done = plan_run("--scale", "smoke", "evidence")
     assert done.returncode == 0, done.stderr
     shown = {rule: int(jobs) for rule, jobs in re.findall(r"^(\w+) +(\d+)  ", done.stdout, re.M)}
     dry = copied.run("-n", "--cores", "1", "evidence", "--config", "scale=smoke").stdout
@@ -39,9 +47,9 @@ def test_its_jobs_are_those_of_the_dry_run(copied):
     assert "minutes if the likely sum holds" in done.stdout
 
 
-def test_what_was_predicted_of_the_demo_is_within_30_percent_of_what_it_took(copied, root):
+def test_what_was_predicted_of_the_demo_is_within_30_percent_of_what_it_took(plan_run, root):
     """Of each rule whose jobs pass a network, a minute of them or more, and of their sum."""
-    done = plan_run(copied.folder)
+    done = plan_run()
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(\w+) +(\d+) +\S+ +(\S+) .*measured", done.stdout, re.M)
     predicted = {rule: (int(jobs), 60 * float(minutes)) for rule, jobs, minutes in rows}

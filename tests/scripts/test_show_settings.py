@@ -1,15 +1,14 @@
 """The program behind `make show`, as a person runs it."""
 
 import subprocess
-import sys
 
 import pytest
 
 
 @pytest.fixture
-def show(root):
+def show(root, planning_python):
     def run(*arguments):
-        command = [sys.executable, str(root / "scripts" / "show_settings.py"), *arguments]
+        command = [planning_python, str(root / "scripts" / "show_settings.py"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
     return run

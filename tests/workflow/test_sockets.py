@@ -1,7 +1,6 @@
 """Sockets: an entry written in one place is planned, sampled, selected, counted and shown."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -142,11 +141,13 @@ def workflow(workflow_copy, tmp_path_factory):
     return copy
 
 
-def test_an_entry_in_one_place_goes_all_the_way(workflow, tmp_path):
+def test_an_entry_in_one_place_goes_all_the_way(workflow, working_python, tmp_path):
     write_generator(tmp_path)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
     environment = workflow.environment | {"PYTHONPATH": "scripts"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+        [working_python, program, tmp_path],
         cwd=workflow.folder,
         env=environment,
         capture_output=True,

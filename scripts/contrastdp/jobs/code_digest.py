@@ -8,6 +8,7 @@ decides no result: those modules do not count, nor does what is reached through 
 
 import ast
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,8 +56,9 @@ def _read(path: Path) -> _Source:
 @cache
 def _parsed(text: str) -> _Source:
     tree = ast.parse(text)
-    imports = _imports(tree)
-    for node in ast.walk(tree):
+    statements = list(_statements(tree))
+    imports = _imports(statements)
+    for node in [tree, *statements]:
         body: Any = getattr(node, "body", None)
         documented = isinstance(
             node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -66,10 +68,18 @@ def _parsed(text: str) -> _Source:
     return _Source(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports)
 
 
-def _imports(tree: ast.Module) -> frozenset[tuple[str, ...]]:
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements inside a node; their expressions, most of the tree, hold none."""
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for inner in getattr(node, name, ()):
+            yield inner
+            yield from _statements(inner)
+
+
+def _imports(statements: Iterable[ast.AST]) -> frozenset[tuple[str, ...]]:
     """Modules of the library that are imported, and imported names that may be modules."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in statements:
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):

@@ -88,22 +88,51 @@ def test_the_script_itself_counts(scripts, tmp_path_factory):
     assert after["attack"] != digests(scripts)["attack"]
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "if x:\n    {}",
+        "if x:\n    ...\nelse:\n    {}",
+        "for a in x:\n    ...\nelse:\n    with x:\n        {}",
+        "try:\n    {}\nfinally:\n    ...",
+        "try:\n    ...\nexcept ImportError:\n    {}",
+        "try:\n    ...\nfinally:\n    while x:\n        {}",
+        "match x:\n    case 1:\n        {}",
+        "class A:\n    async def f(self):\n        {}",
+    ],
+)
+def test_imports_are_found_in_every_block(scripts, block):
+    statement = "import contrastdp.training.loss"
+    (scripts / "train.py").write_text(block.format(statement))
+    assert [path.stem for path in modules_of(scripts / "train.py")] == ["loss"]
+
+
 # ---------------------------------------------------------------- in this repository
 @pytest.fixture(scope="module")
 def reruns(tmp_path_factory):
-    """Edits a line of each module, one at a time: module -> rules whose digest changes."""
+    """A function: the rules whose digest changes with a line more in these modules.
+
+    rules: those that count, all where it is None.
+    """
     copy = tmp_path_factory.mktemp("repository") / "scripts"
     unread = shutil.ignore_patterns("__pycache__")
     shutil.copytree(code_graph.ROOT / "scripts", copy, ignore=unread)
-    scripts = [copy / path.name for path in code_graph.script_files()]
-    before, found = {script: code_digest(script) for script in scripts}, {}
-    for path in sorted((copy / "contrastdp").rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text + "\n\nEDITED = 1\n", encoding="utf-8")
-        name = str(path.relative_to(copy / "contrastdp").with_suffix(""))
-        found[name] = {script.stem for script in scripts if code_digest(script) != before[script]}
-        path.write_text(text, encoding="utf-8")
-    return found
+    before = {path.stem: code_digest(copy / path.name) for path in code_graph.script_files()}
+
+    def changed(*modules, rules=None):
+        texts = {path: path.read_text(encoding="utf-8") for path in map(file, modules)}
+        for path, text in texts.items():
+            path.write_text(text + "\n\nEDITED = 1\n", encoding="utf-8")
+        asked = before if rules is None else rules
+        found = {rule for rule in asked if code_digest(copy / f"{rule}.py") != before[rule]}
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+        return found
+
+    def file(module):
+        return copy / "contrastdp" / f"{module}.py"
+
+    return changed
 
 
 # They read the same measures, or the table that is made of them
@@ -121,13 +150,22 @@ MEASURED = {"make_measured_table", "judge_claims", "gather_claims"}
     ],
 )
 def test_an_edited_module_reruns_these_rules_and_no_others(reruns, module, rules):
-    assert reruns[module] == rules
+    assert reruns(module) == rules
 
 
 def test_what_decides_no_result_reruns_nothing_and_all_else_something(reruns):
-    idle = {name for name, rules in reruns.items() if not rules}
-    packages = {name for name in reruns if name.endswith("__init__")}
-    without = {name for name in reruns if name.split("/")[0] in {"jobs", "plan", "cost"}}
+    modules, readers = [], {}
+    for path in code_graph.library_files():
+        modules.append(str(path.relative_to(code_graph.LIBRARY).with_suffix("")))
+    for script in code_graph.script_files():
+        for path in modules_of(script):
+            readers[str(path.relative_to(code_graph.LIBRARY).with_suffix(""))] = script.stem
+    idle = set(modules) - readers.keys()
+    assert reruns(*idle) == set()
+    for module, rule in readers.items():
+        assert reruns(module, rules=[rule]) == {rule}, module
+    packages = {name for name in modules if name.endswith("__init__")}
+    without = {name for name in modules if name.split("/")[0] in {"jobs", "plan", "cost"}}
     # of no rule: what users import, and what the table of flops is computed by
     assert idle - packages - without <= {"diffusion/pipeline"}
     assert without <= idle

@@ -94,9 +94,11 @@ time.sleep(1)  # as the end of a process does that has used torch and CUDA
 """
 
 
-def test_sigterm_once_the_work_is_done_does_not_make_it_fail(tmp_path):
+def test_sigterm_once_the_work_is_done_does_not_make_it_fail(working_python, tmp_path):
     """Its state is gone then: Snakemake would delete the outputs, and all begin anew."""
-    command = [sys.executable, "-c", ENDING, str(tmp_path)]
+    program = tmp_path / "program.py"
+    program.write_text(ENDING)
+    command = [working_python, program, tmp_path]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path)}
     ) as process:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 
 import code_graph
 import pytest
@@ -22,7 +21,7 @@ def test_every_line_has_a_look_of_its_own(among):
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "none_such"])
-def test_a_backend_of_the_callers_stops_no_figure(backend):
+def test_a_backend_of_the_callers_stops_no_figure(planning_python, tmp_path, backend):
     """Whichever module of figures is imported first."""
     modules = [
         ".".join(path.relative_to(code_graph.ROOT / "scripts").with_suffix("").parts)
@@ -30,9 +29,11 @@ def test_a_backend_of_the_callers_stops_no_figure(backend):
         if "matplotlib" in code_graph.packages(code_graph.imports(code_graph.parse(path)))
     ]
     assert len(modules) > 2
+    program = tmp_path / "program.py"
     for module in modules:
+        program.write_text(f"import {module}\n")
         subprocess.run(
-            [sys.executable, "-c", f"import {module}"],
+            [planning_python, program],
             env=os.environ
             | {"MPLBACKEND": backend, "PYTHONPATH": str(code_graph.ROOT / "scripts")},
             check=True,
