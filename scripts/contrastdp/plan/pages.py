@@ -15,6 +15,7 @@ from contrastdp.plan.yaml_files import read_yaml
 CELL = ("table", "angle", "d", "source", "n")
 # What names a row of each file of config/reported
 REPORTED = {"contrastive_dp": ("id",), "gaussian": CELL, "gaussian_version1": CELL}
+REPORTED |= {"robust_guidance": ("table", "dataset", "method", "setting", "metric")}
 
 
 def read_claims(path: str | Path) -> list[dict[str, Any]]:
@@ -40,7 +41,7 @@ def read_reported(folder: str | Path) -> dict[str, list[dict[str, str]]]:
         path = Path(folder) / f"{name}.csv"
         found[name] = read_csv(path)
         columns = dict.fromkeys((*key, *(found[name][0] if found[name] else ())), str)
-        parse_rows(found[name], columns, key, str(path))
+        parse_rows(found[name], columns, key, str(path), may_lack=["setting"])
     return found
 
 

@@ -6,7 +6,7 @@ Works on plain dicts and rows. Imports nothing heavy, since a dry run passes thr
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -191,12 +191,17 @@ def cells_over(definitions: Mapping[str, Any], sheet: str) -> dict[str, tuple[st
 
 # ---------------------------------------------------------------- rows
 def parse_rows(
-    rows: Sequence[Mapping[str, str]], columns: Mapping[str, type], key: Sequence[str], where: str
+    rows: Sequence[Mapping[str, str]],
+    columns: Mapping[str, type],
+    key: Sequence[str],
+    where: str,
+    may_lack: Collection[str] = (),
 ) -> list[Row]:
     """Typed rows of an experiment table.
 
     columns: each column's type (str, int, float, bool); an empty cell becomes None, and the
-    dataset's default later. key: the columns that name a row; two rows of one name are refused.
+    dataset's default later. key: the columns that name a row; two rows of one name are refused, and
+    so is an empty cell of the name but in the columns `may_lack`.
     """
     found = list(rows[0]) if rows else list(columns)
     for column in found:
@@ -215,9 +220,10 @@ def parse_rows(
             for column, kind in columns.items()
         }
         name = tuple(cells[column] for column in key)
-        if None in name:
+        needed = [column for column in key if column not in may_lack]
+        if None in map(cells.get, needed):
             raise InputError(
-                f"{where}, line {line}: {' and '.join(key)} must not be empty; fill in"
+                f"{where}, line {line}: {' and '.join(needed)} must not be empty; fill in"
             )
         if name in seen:
             raise InputError(

@@ -74,7 +74,7 @@ def test_where_its_settings_come_from(found):
 
 
 def test_a_sum_costs_what_its_parts_cost(found):
-    names = {"dataset": "digits", "generator": "contrastive_hnm", "shard": "0"}
+    names = {"dataset": "digits", "generator": "contrastive_hnm", "real": "200", "shard": "0"}
     works = workload.works("sample_images", names, found)
     steps = found.sampler("digits", "contrastive_hnm")["steps"]
     shard = found.datasets["digits"]["sampling"]["shard"]
