@@ -14,6 +14,7 @@ NETWORK_STEPS = {
     *("train_classifier", "train_diffusion", "train_robust", "sample_images", "label_images"),
     *("select_images", "attack_shard", "attack_last", "audit_network", "measure_samples"),
     *("validate_network", "extract_features", "train_time_classifier"),
+    *("measure_generator", "measure_gradients", "picture_gradients"),
 }
 SITE = re.compile(r"slurm_partition|slurm_account|slurm_extra")
 

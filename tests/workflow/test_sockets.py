@@ -99,7 +99,7 @@ brightness = pool["image"].mean(axis=(1, 2, 3))
 for c in np.unique(pool["label"]):
     best = brightness[pool["label"] == c].max()
     assert best in chosen["image"][chosen["label"] == c].mean(axis=(1, 2, 3))
-w = {"dataset": "digits", "generator": "toys", "shard": "0", "arm": "toys"}
+w = {"dataset": "digits", "generator": "toys", "real": "60", "shard": "0", "arm": "toys"}
 assert [work.kind for work in works("sample_images", w, plan)] == ["denoise", "guide", "forward"]
 assert [work.kind for work in works("select_images", w, plan)] == ["forward"]
 """

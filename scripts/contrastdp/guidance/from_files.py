@@ -15,6 +15,7 @@ from contrastdp.guidance.protocol import (
     GUIDANCES,
     Guidance,
     Sum,
+    check_classifier,
     check_timeless,
     encoder_view,
 )
@@ -127,28 +128,6 @@ def _guidance(
         common["real"] = real_features(network.features, x[chosen], view, precision)
     guidance: Any = build_guidance(features, seed=derive_seed(seed, "sample"), **common)
     return guidance
-
-
-def check_classifier(network: Classifier, path: str, classes: int, schedule: Tensor | None) -> None:
-    """Raise InputError where a classifier has other classes, or was trained under other noise."""
-    if (own := network.settings["classes"]) != classes:
-        raise InputError(
-            f"{path}: has {own} classes, the images {classes}; name another classifier"
-        )
-    if not getattr(network, "time_dependent", False) or schedule is None:
-        return
-    abar: Any = network.abar
-    if len(abar) != len(schedule):
-        raise InputError(
-            f"{path}: was trained for {len(abar)} timesteps, the denoiser for {len(schedule)}; "
-            "train it under the denoiser's noise schedule"
-        )
-    abar = abar.double().cpu()
-    if not torch.allclose(abar, schedule.double().cpu(), rtol=1e-4, atol=1e-7):
-        raise InputError(
-            f"{path}: was trained under another noise schedule than the denoiser (abar differs); "
-            "train it under the denoiser's"
-        )
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from contrastdp.diffusion.conditioning import conditioning_of
 from contrastdp.diffusion.sampling import predict_noise
 from contrastdp.diffusion.schedulers import SubsequenceScheduler
 from contrastdp.errors import InputError
-from contrastdp.guidance.from_files import check_classifier
+from contrastdp.guidance.protocol import check_classifier
 from contrastdp.networks.checkpoint import load_network
 from contrastdp.streams import generator
 
