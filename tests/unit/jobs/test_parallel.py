@@ -24,7 +24,7 @@ from contrastdp.training.robust import train_robust_network
 
 PLAIN = {"architecture": "small_cnn", "width": 4, "features": 8}
 NORMED = {"architecture": "wide_resnet", "depth": 10, "width": 1, "mean": [0.2], "std": [0.3]}
-DEEP = NORMED | {"depth": 28, "width": 2}
+DEEP = NORMED | {"depth": 16}
 ROBUST = {
     "classes": 3,
     "eps": 0.1,
