@@ -26,7 +26,7 @@ from contrastdp.training.time_classifier import train_time_classifier_network
 
 PLAIN = {"architecture": "small_cnn", "width": 4, "features": 8}
 NORMED = {"architecture": "wide_resnet", "depth": 10, "width": 1, "mean": [0.2], "std": [0.3]}
-DEEP = NORMED | {"depth": 28, "width": 2}
+DEEP = NORMED | {"depth": 16}
 ROBUST = {
     "classes": 3,
     "eps": 0.1,
