@@ -8,7 +8,7 @@ from flat_training import train_flat
 from generator_files import HNM, write_generator
 from torch.nn import functional as F
 
-from contrastdp.attack import versions
+from contrastdp.attack import early_stopped, versions
 from contrastdp.attack.autoattack import autoattack
 from contrastdp.attack.pgd import PGD, cross_entropy_gradient
 from contrastdp.diffusion.denoisers import build_denoiser, save_denoiser
@@ -25,6 +25,7 @@ from contrastdp.networks.small_cnn import FrozenSmallCNN
 from contrastdp.synthesis.scoring import RULES, gradient_norm, scorer
 from contrastdp.synthesis.shard import shard_images
 from contrastdp.training.losses import LOSSES
+from contrastdp.training.time_classifier import train_time_classifier_network
 
 NORMED = {"mean": [0.5], "std": [0.25]}
 SIZES = {
@@ -33,6 +34,9 @@ SIZES = {
     "small_cnn": {"width": 2, "features": 4},
     "wide_resnet": {"depth": 10, "width": 1, **NORMED},
 }
+# Networks of x_t and t
+TIMED = {"time_unet": {"width": 4, "depth": 1, "multipliers": [1, 2], "attention": [8]}}
+TIMED["time_unet"] |= {"head_size": 4, "groups": 2}
 CLASSES, SIDE = 4, 16
 BRANCHES = ("cpu", "as on a GPU", *(["cuda"] if torch.cuda.is_available() else []))
 
@@ -57,7 +61,9 @@ def place(request, monkeypatch):
 
 
 def test_every_network_has_sizes_here():
-    assert SIZES.keys() == ARCHITECTURES.keys()
+    timed = {name for name, built in ARCHITECTURES.items() if built.time_dependent}
+    assert timed == TIMED.keys()
+    assert SIZES.keys() == ARCHITECTURES.keys() - timed
 
 
 # ---------------------------------------------------------------- networks and selection rules
@@ -82,6 +88,32 @@ def test_gradient_norms_are_those_of_one_image_after_another(name, place):
         gradients = torch.autograd.grad(loss, [*network.parameters()])
         slow.append(sum(g.square().sum() for g in gradients).sqrt())
     assert torch.allclose(gradient_norm(network, x, y), torch.stack(slow), rtol=1e-3, atol=1e-6)
+
+
+# ---------------------------------------------------------------- networks of t and attacks
+@pytest.mark.parametrize(
+    ("name", "norm", "step_size"), [*product(TIMED, early_stopped.NORMS, early_stopped.STEP_SIZES)]
+)
+def test_every_network_of_t_trains_against_every_attack(name, norm, step_size):
+    x, y = images(8)
+    found = train_time_classifier_network(
+        *(x, y),
+        abar=torch.linspace(0.99, 0.01, 10),
+        network={"architecture": name, **TIMED[name]},
+        attack=early_stopped.EarlyStopped(norm=norm, eps=0.5, steps=2, step_size=step_size),
+        classes=CLASSES,
+        steps=2,
+        batch=4,
+        micro_batch=2,
+        shift=1,
+        seed=0,
+        learning_rate=0.01,
+        weight_decay=0.01,
+    )
+    assert found.passes > 0
+    logits = found.network(x, torch.arange(8))
+    assert logits.shape == (8, CLASSES)
+    assert logits.isfinite().all()
 
 
 # ---------------------------------------------------------------- networks, trainers, precisions
