@@ -5,6 +5,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +122,14 @@ def _files(name: str) -> list[Path]:
 def packages(names: set[str]) -> set[str]:
     """The top-level packages of dotted names."""
     return {name.split(".")[0] for name in names}
+
+
+@cache
+def rule_names() -> set[str]:
+    """Every rule of the workflow, those that take over another one among them."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in workflow_files())
+    named = (r"^rule (\w+):", r"^use rule \w+ as (\w+) with:")
+    return {name for words in named for name in re.findall(words, text, re.MULTILINE)}
 
 
 def rules(files: Iterable[Path] | None = None) -> dict[str, dict[str, str]]:

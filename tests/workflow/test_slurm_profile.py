@@ -23,15 +23,6 @@ def read(path):
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-@cache
-def rule_names():
-    text = "\n".join(path.read_text(encoding="utf-8") for path in code_graph.workflow_files())
-    return {
-        *re.findall(r"^rule (\w+):", text, re.MULTILINE),
-        *re.findall(r"^use rule \w+ as (\w+) with:", text, re.MULTILINE),
-    }
-
-
 @pytest.fixture(scope="module")
 def profile():
     return read(SLURM)
@@ -61,7 +52,7 @@ def test_every_key_is_an_option(path):
 
 def test_every_rule_exists(profile):
     named = [*profile["set-resources"], *profile["groups"]]
-    assert set(named) - rule_names() == set()
+    assert set(named) - code_graph.rule_names() == set()
     assert set(profile["group-components"]) <= set(profile["groups"].values())
 
 

@@ -16,6 +16,7 @@ CELL = ("table", "angle", "d", "source", "n")
 # What names a row of each file of config/reported
 REPORTED = {"contrastive_dp": ("id",), "gaussian": CELL, "gaussian_version1": CELL}
 REPORTED |= {"robust_guidance": ("table", "dataset", "method", "setting", "metric")}
+MAY_LACK = ("setting",)  # of a name, where the method says all
 
 
 def read_claims(path: str | Path) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ def read_reported(folder: str | Path) -> dict[str, list[dict[str, str]]]:
         path = Path(folder) / f"{name}.csv"
         found[name] = read_csv(path)
         columns = dict.fromkeys((*key, *(found[name][0] if found[name] else ())), str)
-        parse_rows(found[name], columns, key, str(path), may_lack=["setting"])
+        parse_rows(found[name], columns, key, str(path), may_lack=MAY_LACK)
     return found
 
 

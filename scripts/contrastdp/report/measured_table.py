@@ -13,7 +13,7 @@ from contrastdp.errors import InputError
 from contrastdp.evidence.statistics import mean_interval
 from contrastdp.frames import as_rows, as_table, number, read_table, text, whole
 from contrastdp.report import markup
-from contrastdp.report.quality_table import read_measure
+from contrastdp.report.measures import read_measure
 
 # the parts of the table, and the printed tables that have the same rows
 PANELS = {"quality": ("1",), "scales": ("5", "6"), "threats": ("4",), "denoiser_steps": ("3",)}

@@ -8,17 +8,10 @@ import pandas as pd
 from contrastdp.errors import InputError
 from contrastdp.evidence.outcomes import difference
 from contrastdp.evidence.statistics import mean_interval
-from contrastdp.files import check_numbers, read_json
 from contrastdp.frames import as_table, number, text, whole
 from contrastdp.report import markup
+from contrastdp.report.measures import METRICS, read_measure
 
-METRICS = (
-    *("frechet", "frechet_error", "frechet_debiased", "frechet_relative"),
-    *("precision", "recall", "density", "coverage"),
-    *("confidence", "confident", "agreement_labeler", "agreement_encoder"),
-    *("nearest", "nearest_heldout", "nearest_ratio", "copies"),
-)
-KEYS = ("dataset", "generator", "real", "seed", "n_heldout", "features", "settings", "rows")
 COLUMNS = (
     text("dataset", "images", "title")
     | whole("real", "seeds", "n", "n_heldout")
@@ -26,21 +19,6 @@ COLUMNS = (
 )
 REAL = {"unseen": "Real, unseen", "training": "Real, trained on"}
 Measures = Mapping[tuple[str, int, int], Mapping[str, Any]]
-
-
-def read_measure(path: str) -> dict[str, Any]:
-    """Read a file of measure_samples; InputError for one that lacks a key or a metric."""
-    content = read_json(path)
-    for key in KEYS:
-        if not isinstance(content, dict) or key not in content:
-            raise InputError(f"{path}: lacks '{key}'; delete it and run again")
-    for row, found_in in ({"synthetic": {}} | content["rows"]).items():
-        lacking = [name for name in ("n", *METRICS) if name not in found_in]
-        if lacking:
-            raise InputError(f"{path}: rows.{row} lacks '{lacking[0]}'; measure it again")
-        given = [name for name in ("n", *METRICS) if found_in[name] is not None]
-        check_numbers(path, found_in, given)
-    return content
 
 
 def read_measures(paths: Iterable[str]) -> dict[tuple[str, int, int], dict[str, Any]]:
